@@ -1,0 +1,81 @@
+"""Background work items inside the web process: queued in a view, waited for when the process ends.
+
+This face is lazy (PEP 562), so that neither the core nor pytest's start imports Django through it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django_qbwi.core.cancellation import (
+        CancellationToken,
+        CancellationTokenSource,
+        CancelReason,
+        OperationCancelled,
+    )
+    from django_qbwi.core.exceptions import (
+        InvalidWorkItem,
+        NotHosted,
+        QBWIError,
+        QueueFull,
+        SchedulerClosed,
+        SchedulerDraining,
+        WorkItemRejected,
+    )
+    from django_qbwi.core.items import WorkItemHandle, WorkItemInfo, WorkItemStatus, current_work_item
+    from django_qbwi.work_items import background_work_item, queue_background_work_item, queue_on_commit
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "core.cancellation": ("CancelReason", "CancellationToken", "CancellationTokenSource", "OperationCancelled"),
+    "core.exceptions": (
+        "InvalidWorkItem",
+        "NotHosted",
+        "QBWIError",
+        "QueueFull",
+        "SchedulerClosed",
+        "SchedulerDraining",
+        "WorkItemRejected",
+    ),
+    "core.items": ("WorkItemHandle", "WorkItemInfo", "WorkItemStatus", "current_work_item"),
+    "work_items": ("background_work_item", "queue_background_work_item", "queue_on_commit"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - in the order of the documentation
+    "queue_background_work_item",
+    "queue_on_commit",
+    "background_work_item",
+    "current_work_item",
+    "CancelReason",
+    "CancellationToken",
+    "CancellationTokenSource",
+    "OperationCancelled",
+    "WorkItemHandle",
+    "WorkItemInfo",
+    "WorkItemStatus",
+    "QBWIError",
+    "InvalidWorkItem",
+    "WorkItemRejected",
+    "QueueFull",
+    "SchedulerDraining",
+    "SchedulerClosed",
+    "NotHosted",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # only when a name is asked for the first time
+
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,51 @@
+"""System checks of the settings; what only a running server shows is warned of when the scheduler starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps.config import AppConfig
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning
+
+from django_qbwi import conf
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report everything that is wrong with settings.QBWI."""
+    value = getattr(django_settings, conf.SETTING, {})
+    found = conf.problems(value)
+    if found:
+        return [Error(problem.message, hint=problem.hint, id=_error_id(problem)) for problem in found]
+    loaded = conf.load()
+    if loaded.cancel_after > 0 and loaded.cancel_after >= loaded.shutdown_timeout:
+        return [
+            Warning(
+                f'QBWI["CANCEL_AFTER"] ({loaded.cancel_after:g} s) is not below QBWI["SHUTDOWN_TIMEOUT"] '
+                f"({loaded.shutdown_timeout:g} s): items are abandoned before their tokens are cancelled",
+                hint="Lower CANCEL_AFTER, so that items have time to save their work.",
+                id="qbwi.W001",
+            )
+        ]
+    return []
+
+
+def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report settings that belong to tests and not to a deployment (`manage.py check --deploy`)."""
+    value = getattr(django_settings, conf.SETTING, {})
+    if not conf.problems(value) and conf.load().immediate:
+        return [
+            Warning(
+                'QBWI["IMMEDIATE"] is True: work items run in the request that queues them',
+                hint="Set it in test settings only.",
+                id="qbwi.W002",
+            )
+        ]
+    return []
+
+
+def _error_id(problem: conf.Problem) -> str:
+    if problem.key is None:
+        return "qbwi.E001"
+    return "qbwi.E003" if problem.key in conf.KEYS else "qbwi.E002"

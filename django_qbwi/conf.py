@@ -1,0 +1,128 @@
+"""settings.QBWI as a frozen, validated object. Read at first use, never at import."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+SETTING = "QBWI"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of django_qbwi; all durations are seconds."""
+
+    max_workers: int = 4
+    """Threads for sync items, at least 1."""
+    max_async_in_flight: int = 100
+    """Async items that run at the same time, at least 1."""
+    max_queued: int = 1000
+    """Items accepted and not started, at least 1; beyond it QueueFull."""
+    item_timeout: float | None = None
+    """Seconds for an item that names no timeout of its own; None for no limit."""
+    overdue_after: float = 5.0
+    """Seconds past a timeout before an item is reported and loses its slot."""
+    shutdown_timeout: float = 90.0
+    """Seconds that the end of the process may be held, as in the original."""
+    cancel_after: float = 0.0
+    """Seconds of undisturbed time before tokens are cancelled at shutdown."""
+    accept_while_draining: bool = True
+    """Whether items are accepted while the server still finishes its requests."""
+    handle_signals: bool = True
+    """Whether we may stand before the server's signal handlers."""
+    immediate: bool = False
+    """Run items at the call, in the caller's thread: for test settings."""
+    history_size: int = 200
+    """Finished items remembered per process."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with settings.QBWI."""
+
+    key: str | None
+    message: str
+    hint: str
+
+
+KEYS = {field.name.upper(): field.name for field in dataclasses.fields(Settings)}
+
+
+def problems(value: Any) -> list[Problem]:
+    """Return all that is wrong with a QBWI setting."""
+    if not isinstance(value, dict):
+        return [Problem(None, f"QBWI is {value!r}", "Set QBWI to a dict, or leave it out.")]
+    found = []
+    for key, entry in value.items():
+        if key not in KEYS:
+            found.append(_unknown(key))
+        elif not _RULES[KEYS[key]][0](entry):
+            found.append(Problem(key, f'QBWI["{key}"] is {entry!r}', f"Set it to {_RULES[KEYS[key]][1]}."))
+    return found
+
+
+def load() -> Settings:
+    """Read settings.QBWI.
+
+    Raises:
+        ImproperlyConfigured: A key or a value is wrong; the message names all of them.
+    """
+    value = getattr(django_settings, SETTING, {})
+    found = problems(value)
+    if found:
+        raise ImproperlyConfigured(" ".join(f"{problem.message}. {problem.hint}" for problem in found))
+    return Settings(**{KEYS[key]: entry for key, entry in value.items()})
+
+
+def _unknown(key: Any) -> Problem:
+    close = difflib.get_close_matches(str(key).upper(), KEYS, n=1, cutoff=0.5)
+    hint = f'Did you mean "{close[0]}"?' if close else f"The keys are: {', '.join(KEYS)}."
+    return Problem(str(key), f"QBWI has no key {key!r}", hint)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: Any) -> bool:
+    # Neither bool nor NaN nor infinity.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value - value == 0
+
+
+def _is_span(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_timeout(value: Any) -> bool:
+    return value is None or (_is_number(value) and value > 0)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+_COUNT = (_is_count, "an integer of 1 or more")
+_SPAN = (_is_span, "a number of seconds, 0 or more")
+_FLAG = (_is_flag, "True or False")
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_workers": _COUNT,
+    "max_async_in_flight": _COUNT,
+    "max_queued": _COUNT,
+    "item_timeout": (_is_timeout, "a number of seconds above 0, or None for no limit"),
+    "overdue_after": _SPAN,
+    "shutdown_timeout": _SPAN,
+    "cancel_after": _SPAN,
+    "accept_while_draining": _FLAG,
+    "handle_signals": _FLAG,
+    "immediate": _FLAG,
+    "history_size": (_is_size, "an integer of 0 or more"),
+}

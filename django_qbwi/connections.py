@@ -1,0 +1,127 @@
+"""Database connections around an item: what `close_old_connections` does around a request, at no cost without one.
+
+A receiver of `connection_created` marks the thread in which a connection was opened; only marked threads are looked
+at. On a thread that never opened one, that is 0.1 instead of 15 microseconds, with the same guarantee.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import asgiref
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+logger = logging.getLogger("django_qbwi.scheduler")
+
+_thread = threading.local()
+
+_TAKES_EXECUTOR = tuple(int(part) for part in asgiref.__version__.split(".")[:2]) >= (3, 13)
+
+
+class ConnectionEnvironment:
+    """Surrounds items with connection hygiene, and async ones with a thread-sensitive context of their own."""
+
+    def __init__(self) -> None:
+        connection_created.connect(_mark_thread, dispatch_uid="django_qbwi.connections")
+
+    def __repr__(self) -> str:
+        return "<ConnectionEnvironment>"
+
+    def before(self) -> None:
+        """Close connections of this thread that are too old or unusable, as at the start of a request."""
+        if getattr(_thread, "opened", False):
+            _close_old()
+
+    def after(self) -> None:
+        """The same, as at the end of a request; a transaction that an item left open is rolled back."""
+        if getattr(_thread, "opened", False):
+            _close_old()
+
+    def thread_ended(self) -> None:
+        """Close all connections of this thread."""
+        if getattr(_thread, "opened", False):
+            for connection in connections.all(initialized_only=True):
+                _discard(connection)
+
+    def scope(self, executor: ThreadPoolExecutor) -> AbstractAsyncContextManager[Any]:
+        """Return a ThreadSensitiveContext whose thread is that of `executor`: ours, and a daemon.
+
+        Without one of their own, all async items would take turns in one thread for their ORM calls.
+        """
+        if _TAKES_EXECUTOR:
+            return ThreadSensitiveContext(executor=executor)
+        return _OldThreadSensitiveContext(executor)
+
+
+class _OldThreadSensitiveContext(ThreadSensitiveContext):
+    """For asgiref before 3.13, which takes no executor; `DaemonExecutor.shutdown` does nothing."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        super().__init__()
+        self._qbwi_executor = executor
+
+    async def __aenter__(self) -> Any:
+        await super().__aenter__()
+        SyncToAsync.context_to_thread_executor[self] = self._qbwi_executor
+        return self
+
+
+def under_test() -> bool:
+    """True between Django's `setup_test_environment` and `teardown_test_environment`."""
+    utils = sys.modules.get("django.test.utils")
+    return utils is not None and hasattr(utils._TestState, "saved_data")
+
+
+def in_test_transaction() -> bool:
+    """True if a connection of this thread is inside the transaction that a TestCase rolls back at its end."""
+    for connection in connections.all(initialized_only=True):
+        blocks = getattr(connection, "atomic_blocks", ())
+        if connection.in_atomic_block and blocks and getattr(blocks[0], "_from_testcase", False):
+            return True
+    return False
+
+
+def _mark_thread(**kwargs: Any) -> None:
+    _thread.opened = True
+
+
+def _close_old() -> None:
+    testing = under_test()
+    for connection in connections.all(initialized_only=True):
+        try:
+            if testing:
+                # A test database can only be dropped, and its tables only be flushed, when nobody else is connected.
+                _discard(connection)
+            elif connection.in_atomic_block:
+                logger.warning(
+                    "A work item left a transaction open on the database connection %r; it is rolled back",
+                    connection.alias,
+                )
+                _discard(connection)
+            else:
+                connection.close_if_unusable_or_obsolete()
+        except Exception:
+            logger.exception("Closing the database connection %r failed; it is replaced", connection.alias)
+            _discard(connection)
+
+
+def _discard(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection in whatever state it is, and have Django make a new one for this thread when needed."""
+    try:
+        connection.close()
+        # In-memory SQLite databases ignore close(), and stay in a block that was never left.
+        if connection.connection is not None:
+            connection.connection.close()
+            connection.connection = None
+    except Exception:
+        logger.debug("Closing the database connection %r failed", connection.alias, exc_info=True)
+    if connection.in_atomic_block:
+        del connections[connection.alias]

@@ -1,0 +1,1 @@
+"""The core: tokens, items, the scheduler and its executors. Standard library only, no Django."""

@@ -1,0 +1,116 @@
+"""An executor for asyncio and asgiref whose threads are daemons that nobody joins."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from django_qbwi.core.primitives import new_lock, new_mailbox, start_thread
+
+_T = TypeVar("_T")
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """A `ThreadPoolExecutor` by type only: asyncio accepts no other as the default executor of a loop.
+
+    The threads of the original are joined without limit when the interpreter exits: one `sync_to_async(time.sleep)`
+    of 30 s kept every server for 30 s. Threads are started when needed, or all at once by `prestart` for Python
+    3.12.0 to 3.12.2, which start no thread late (CPython gh-113964).
+    """
+
+    def __init__(self, max_workers: int, name: str, thread_ended: Callable[[], None] | None = None) -> None:
+        # The original's __init__ is not called: nothing of its threads, queues and registries is used.
+        self._limit = max_workers
+        self._name = name
+        self._thread_ended = thread_ended
+        self._mailbox = new_mailbox()
+        self._guard = new_lock()  # guards `_threads` and `_idle`
+        self._threads = 0
+        self._idle = 0
+        self._pid = os.getpid()
+        self.ident: int | None = None
+        self.touched = False
+        """Whether anything was submitted since whoever owns the executor last set this to False."""
+
+    def __repr__(self) -> str:
+        return f"<DaemonExecutor {self._name} threads={self._threads}>"
+
+    def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
+        """Run `fn(*args, **kwargs)` on one of the threads; see `concurrent.futures.Executor.submit`."""
+        future: Future[_T] = Future()
+        self.touched = True
+        with self._guard:
+            # Negative while calls wait for a thread at the limit.
+            needs_thread = self._idle <= 0 and self._threads < self._limit
+            if needs_thread:
+                self._threads += 1
+            else:
+                self._idle -= 1
+        if needs_thread:
+            self._start()
+        self._mailbox.put((future, fn, args, kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Do nothing: asgiref before 3.12 calls this on the event loop, and would freeze it. See `retire`."""
+
+    def retire(self) -> None:
+        """End the threads after the work that is submitted already; does not wait."""
+        with self._guard:
+            threads = self._threads
+        for _ in range(threads):
+            self._mailbox.put(None)
+
+    def prestart(self, threads: int = 1) -> None:
+        """Start threads now, up to the limit."""
+        for _ in range(threads):
+            with self._guard:
+                if self._threads >= self._limit:
+                    return
+                self._threads += 1
+                self._idle += 1
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            start_thread(self._run, self._name)
+        except RuntimeError:
+            with self._guard:
+                self._threads -= 1
+            raise
+
+    def _run(self) -> None:
+        self.ident = threading.get_ident()
+        while True:
+            work = self._mailbox.get()
+            if work is None:
+                break
+            future, fn, args, kwargs = work
+            del work
+            _run_one(future, fn, args, kwargs)
+            # Parked threads must not keep the last call's objects alive.
+            del future, fn, args, kwargs
+            if os.getpid() != self._pid:
+                return
+            with self._guard:
+                self._idle += 1
+        if self._thread_ended is not None:
+            self._thread_ended()
+
+
+def _run_one(
+    future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = fn(*args, **kwargs)
+    except BaseException as error:
+        future.set_exception(error)
+        # Break the cycle of the exception with this frame.
+        del future
+    else:
+        future.set_result(result)

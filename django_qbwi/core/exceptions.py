@@ -1,0 +1,31 @@
+"""All exceptions of django_qbwi but `OperationCancelled`, which lives beside the token it carries."""
+
+from __future__ import annotations
+
+
+class QBWIError(Exception):
+    """Base class of every error that django_qbwi raises on purpose."""
+
+
+class InvalidWorkItem(QBWIError, TypeError):
+    """What was given cannot be queued; the message names the value and the cure. Nothing was queued."""
+
+
+class WorkItemRejected(QBWIError, RuntimeError):
+    """The scheduler refused a valid item. Nothing was queued, and `work_item_rejected` was sent."""
+
+
+class QueueFull(WorkItemRejected):
+    """As many items as QBWI["MAX_QUEUED"] allows are waiting for their start already."""
+
+
+class SchedulerDraining(WorkItemRejected):
+    """The process is ending and no longer accepts this item."""
+
+
+class SchedulerClosed(WorkItemRejected):
+    """The process has ended its background work; nothing can run any more."""
+
+
+class NotHosted(WorkItemRejected):
+    """There is no scheduler in this process: the app is not installed, or Django is not set up yet."""

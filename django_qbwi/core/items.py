@@ -1,0 +1,600 @@
+"""A work item: the live object with its one owner, and the three faces that others see of it.
+
+States: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | ABANDONED; QUEUED -> CANCELLED | DISCARDED.
+Lock: a `WorkItem` is changed under the lock of its scheduler only; the first terminal status stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import enum
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from django_qbwi.core.callables import name_of
+from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
+
+if TYPE_CHECKING:
+    from django_qbwi.core.scheduler import WorkItemScheduler
+
+_MAX_ERROR_MESSAGE = 2_000
+_MAX_TRACEBACK = 20_000
+
+_current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
+
+
+class WorkItemStatus(enum.StrEnum):
+    """Where an item is on its way; the last five are terminal."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    """Ended by its own cancellation, or cancelled before it started."""
+    ABANDONED = "abandoned"
+    """Still running when the process could wait no longer."""
+    DISCARDED = "discarded"
+    """Never started, because the process could wait no longer."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """True if nothing follows."""
+        return self not in _LIVE
+
+    def then(self, status: WorkItemStatus) -> WorkItemStatus:
+        """Return `status` if it may follow this one.
+
+        Raises:
+            RuntimeError: It may not; the message names both.
+        """
+        if status not in _TRANSITIONS[self]:
+            raise RuntimeError(f"a work item cannot go from {self.name} to {status.name}")
+        return status
+
+
+_LIVE = frozenset({WorkItemStatus.QUEUED, WorkItemStatus.RUNNING})
+_TRANSITIONS: dict[WorkItemStatus, frozenset[WorkItemStatus]] = {
+    status: frozenset() for status in WorkItemStatus
+} | {
+    WorkItemStatus.QUEUED: frozenset(
+        {WorkItemStatus.RUNNING, WorkItemStatus.CANCELLED, WorkItemStatus.DISCARDED}
+    ),
+    WorkItemStatus.RUNNING: frozenset(
+        {
+            WorkItemStatus.SUCCEEDED,
+            WorkItemStatus.FAILED,
+            WorkItemStatus.CANCELLED,
+            WorkItemStatus.ABANDONED,
+        }
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItemError:
+    """How an item failed, in plain text: no frames, no locals."""
+
+    type: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> WorkItemError:
+        """Describe `error`; never raises, even if its `__str__` does."""
+        kind = type(error)
+        return cls(
+            type=f"{kind.__module__}.{kind.__qualname__}",
+            message=_safe_text(lambda: str(error))[:_MAX_ERROR_MESSAGE],
+            traceback=_safe_text(lambda: _format_traceback(error))[-_MAX_TRACEBACK:],
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItemInfo:
+    """What is known of an item at one moment; plain values that may cross a thread or a process.
+
+    `queued_at`, `started_at` and `finished_at` are aware UTC datetimes, `timeout` is in seconds.
+    """
+
+    id: str
+    name: str
+    kind: Literal["sync", "async"]
+    status: WorkItemStatus
+    queued_at: datetime.datetime
+    started_at: datetime.datetime | None = None
+    finished_at: datetime.datetime | None = None
+    timeout: float | None = None
+    overdue: bool = False
+    cancel_reason: CancelReason | None = None
+    error: WorkItemError | None = None
+    origin: str | None = None
+    """Method and path of the request that queued it, where known."""
+    request_id: str | None = None
+    pid: int
+    thread: str | None = None
+    """Name of the thread that runs it, or ran it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: times as ISO 8601 strings, enums as strings."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": self.kind,
+            "status": str(self.status),
+            "queued_at": self.queued_at.isoformat(),
+            "started_at": None if self.started_at is None else self.started_at.isoformat(),
+            "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
+            "timeout": self.timeout,
+            "overdue": self.overdue,
+            "cancel_reason": None if self.cancel_reason is None else str(self.cancel_reason),
+            "error": None if self.error is None else dataclasses.asdict(self.error),
+            "origin": self.origin,
+            "request_id": self.request_id,
+            "pid": self.pid,
+            "thread": self.thread,
+        }
+
+
+class WorkItem:
+    """One accepted call, from queueing to its terminal status; internal, others see `WorkItemHandle`.
+
+    Invariant: `status` is terminal once and then for ever; `ended` follows when the connections are closed and the
+    record and the signal are out.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_name",
+        "_token",
+        "args",
+        "cancel_reason",
+        "ended",
+        "exception",
+        "failure",
+        "finished",
+        "generation",
+        "ident",
+        "is_async",
+        "number",
+        "overdue",
+        "owner",
+        "queued",
+        "queued_at",
+        "started",
+        "status",
+        "thread",
+        "timeout",
+        "waiters",
+        "work_item",
+    )
+
+    def __init__(
+        self,
+        owner: WorkItemScheduler,
+        number: int,
+        work_item: Callable[..., Any],
+        args: tuple[Any, ...],
+        is_async: bool,
+        name: str | None,
+        timeout: float | None,
+    ) -> None:
+        self.owner = owner
+        self.number = number
+        self.work_item: Callable[..., Any] | None = work_item
+        self.args = args
+        self.is_async = is_async
+        self._name = name
+        self.timeout = timeout
+        self.status = WorkItemStatus.QUEUED
+        self.queued = owner.clock()
+        self.queued_at = time.time()
+        self.started: float | None = None
+        self.finished: float | None = None
+        self._token: CancellationToken | None = None
+        self.cancel_reason: CancelReason | None = None
+        self.exception: BaseException | None = None
+        self.failure: WorkItemError | None = None
+        self.overdue = False
+        self.thread: str | None = None
+        self.ident: int | None = None
+        self.generation = 0
+        self.ended = False
+        self.waiters: list[Callable[[], object]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<WorkItem {self.name} {self.status}>"
+
+    @property
+    def id(self) -> str:
+        """The unguessable id, made when somebody asks."""
+        return self.owner.make_id(self.number)
+
+    @property
+    def name(self) -> str:
+        """The given name, or that of the function."""
+        name = self._name
+        if name is None:
+            name = self._name = name_of(self.work_item)
+        return name
+
+    @property
+    def token(self) -> CancellationToken:
+        """The item's token, made on first use."""
+        token = self._token
+        if token is None:
+            with self.owner.lock:
+                if self._token is None:
+                    self._token = CancellationToken(self.owner.stop)
+                token = self._token
+        return token
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds it has been running, or ran; of an item that did not start, seconds since it was queued."""
+        until = self.owner.clock() if self.finished is None else self.finished
+        return until - (self.queued if self.started is None else self.started)
+
+    def forget_call(self) -> None:
+        """Drop function and arguments, which may be large, as soon as they are no longer needed."""
+        if self._name is None:
+            self._name = name_of(self.work_item)
+        self.work_item = None
+        self.args = ()
+
+    def info(self) -> WorkItemInfo:
+        """Describe the item as it is now; any thread, never blocks."""
+        token = self._token
+        reason = self.cancel_reason
+        if reason is None and token is not None:
+            reason = token.reason
+        return WorkItemInfo(
+            id=self.id,
+            name=self.name,
+            kind="async" if self.is_async else "sync",
+            status=self.status,
+            queued_at=_utc(self.queued_at),
+            started_at=self._moment(self.started),
+            finished_at=self._moment(self.finished),
+            timeout=self.timeout,
+            overdue=self.overdue,
+            cancel_reason=reason,
+            error=self.failure,
+            pid=self.owner.pid,
+            thread=self.thread,
+        )
+
+    def add_waiter(self, wake: Callable[[], object]) -> bool:
+        """Have `wake` called at the end; False, and it is not, if the item has ended already."""
+        with self.owner.lock:
+            if self.ended:
+                return False
+            if self.waiters is None:
+                self.waiters = []
+            self.waiters.append(wake)
+            return True
+
+    def remove_waiter(self, wake: Callable[[], object]) -> None:
+        """Take `wake` back."""
+        with self.owner.lock:
+            if self.waiters is not None and wake in self.waiters:
+                self.waiters.remove(wake)
+
+    def wake_waiters(self) -> None:
+        """The last step of an item: mark it as ended and wake those who wait for it."""
+        with self.owner.lock:
+            self.ended = True
+            waiters, self.waiters = self.waiters, None
+        for wake in waiters or ():
+            wake()
+
+    def _moment(self, monotonic: float | None) -> datetime.datetime | None:
+        # Derived from the one wall-clock reading, so that a jump of the wall clock cannot turn the order round.
+        return None if monotonic is None else _utc(self.queued_at + (monotonic - self.queued))
+
+
+class WorkItemHandle:
+    """What the caller of `queue` holds: to look at an item, to wait for it, to cancel it.
+
+    All of it may be used from any thread; it keeps the item's outcome, never its function, arguments or frames
+    beyond the item's end.
+    """
+
+    __slots__ = ("__weakref__", "_item")
+
+    def __init__(self, item: WorkItem) -> None:
+        self._item = item
+
+    def __repr__(self) -> str:
+        return f"<WorkItemHandle id={self.id} name={self.name} status={self.status}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WorkItemHandle) and other._item is self._item
+
+    def __hash__(self) -> int:
+        return hash(self._item)
+
+    @property
+    def id(self) -> str:
+        """An unguessable id, unique among all processes."""
+        return self._item.id
+
+    @property
+    def name(self) -> str:
+        """The name given when queueing, or module and qualified name of the function."""
+        return self._item.name
+
+    @property
+    def status(self) -> WorkItemStatus:
+        """The status at this moment."""
+        return self._item.status
+
+    @property
+    def info(self) -> WorkItemInfo:
+        """Everything known at this moment, as plain values."""
+        return self._item.info()
+
+    @property
+    def token(self) -> CancellationToken:
+        """The token that the item got, or will get."""
+        return self._item.token
+
+    def cancel(self, message: str | None = None) -> bool:
+        """Cancel the item: one that has not started never will, a running one sees its token cancelled.
+
+        Running code is never interrupted. Does not block, and may be called anywhere.
+
+        Args:
+            message: Why; bounded, shown in `OperationCancelled` and `token.message`.
+
+        Returns:
+            True if this was the first cancellation and the item had not ended.
+        """
+        return self._item.owner.cancel(self._item, message)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the item has ended, its record and signal included, or for `timeout` seconds.
+
+        Never raises the item's failure: see `exception()`. An item that waits for one queued behind it can wait for
+        ever when all workers do the same.
+
+        Returns:
+            True if the item has ended.
+
+        Raises:
+            RuntimeError: Called on a running event loop, which it would stop: await the handle there.
+        """
+        if self._item.ended:
+            return True
+        refuse_on_running_loop("handle.wait()", "await it (`await handle`)")
+        event = threading.Event()
+        if not self._item.add_waiter(event.set):
+            return True
+        try:
+            event.wait(timeout)
+        finally:
+            self._item.remove_waiter(event.set)
+        return self._item.ended
+
+    def __await__(self) -> Generator[Any, None, WorkItemInfo]:
+        """Wait for the item's end on any event loop and return its info; never raises the item's failure.
+
+        Cancelling the awaiter does not cancel the item.
+        """
+        return self._wait_on_loop().__await__()
+
+    def exception(self) -> BaseException | None:
+        """Return what the item raised if its status is FAILED, else None; without traceback; never blocks."""
+        return self._item.exception if self._item.status is WorkItemStatus.FAILED else None
+
+    async def _wait_on_loop(self) -> WorkItemInfo:
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        def wake_from_thread() -> None:
+            # A loop that is closed meanwhile has nobody left to wake.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(wake)
+
+        if self._item.add_waiter(wake_from_thread):
+            try:
+                await woken
+            finally:
+                self._item.remove_waiter(wake_from_thread)
+        return self._item.info()
+
+
+def current_work_item() -> WorkItemHandle | None:
+    """Return the handle of the item that is running here, None outside of an item; also in `sync_to_async` code."""
+    item = _current.get(None)
+    return None if item is None else WorkItemHandle(item)
+
+
+def current_item() -> WorkItem | None:
+    """Return the live item that is running here, for the scheduler."""
+    return _current.get(None)
+
+
+def enter_item(item: WorkItem) -> None:
+    """Make `item` the current one of this context, which belongs to it alone."""
+    _current.set(item)
+
+
+class Executor(Protocol):
+    """Runs the items of one kind. The scheduler owns the queue; an executor takes from it."""
+
+    def prepare(self) -> None:
+        """Start what the first item needs. Called without the lock; may block for a thread start.
+
+        Raises:
+            RuntimeError: No thread could be started and there is none.
+        """
+
+    def wake(self) -> bool:
+        """See to it that the next item is taken soon; called under the lock, before the item is inserted.
+
+        Returns:
+            False if somebody should call `grow()`, after the lock.
+        """
+
+    def grow(self) -> None:
+        """Start one more worker if that is allowed and useful; a failure to do so is contained."""
+
+    def give_up_slot(self, item: WorkItem) -> bool:
+        """Let another item run beside `item`, which is overdue; False if there were too many of those."""
+
+    def cancel_natively(self, items: list[WorkItem]) -> None:
+        """Interrupt what can be interrupted (asyncio tasks); returns at once."""
+
+    def stack(self, item: WorkItem) -> str:
+        """Return the stack of a running item now, without locals."""
+
+    def retire(self) -> None:
+        """End the threads when they have nothing left to do; does not wait."""
+
+
+class Observer(Protocol):
+    """Is told what happens to items; nothing that it does can change an outcome.
+
+    None of these is called under the lock. `finished` and `rejected` must not raise.
+    """
+
+    @property
+    def announces(self) -> bool:
+        """Whether anybody wants to know of queued items, before a worker can see them."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether `astarted` and `afinished` have to be awaited; else the plain ones do."""
+
+    def queued(self, item: WorkItem) -> None:
+        """`item` was accepted."""
+
+    def rejected(self, item: WorkItem, error: Exception) -> None:
+        """`item` was refused with `error`."""
+
+    def started(self, item: WorkItem) -> None:
+        """`item` begins, in its thread and context."""
+
+    def finished(self, item: WorkItem) -> None:
+        """`item` has its terminal status."""
+
+    def astarted(self, item: WorkItem) -> Awaitable[None]:
+        """As `started`, on the loop of the item."""
+
+    def afinished(self, item: WorkItem) -> Awaitable[None]:
+        """As `finished`, on the loop of the item."""
+
+    def late(self, item: WorkItem) -> None:
+        """`item` ended after it was declared abandoned."""
+
+    def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
+        """`item` runs on long after its timeout; `replaced` tells whether it gave up its slot."""
+
+
+class Environment(Protocol):
+    """What surrounds the code of an item; Django's connections, for instance."""
+
+    def before(self) -> None:
+        """Get the thread ready for an item; called in the thread that will run it."""
+
+    def after(self) -> None:
+        """Clean up behind an item, in the thread that ran it."""
+
+    def thread_ended(self) -> None:
+        """Close whatever belongs to this thread, which ends."""
+
+    def scope(self, executor: ThreadPoolExecutor) -> AbstractAsyncContextManager[Any]:
+        """Return what surrounds an async item, whose thread-sensitive code shall run on `executor`."""
+
+
+class NullEnvironment:
+    """An environment without anything in it."""
+
+    def before(self) -> None:
+        """Do nothing."""
+
+    def after(self) -> None:
+        """Do nothing."""
+
+    def thread_ended(self) -> None:
+        """Do nothing."""
+
+    def scope(self, executor: ThreadPoolExecutor) -> AbstractAsyncContextManager[Any]:
+        """Return an empty scope."""
+        return contextlib.nullcontext()
+
+
+class NullObserver:
+    """An observer that does nothing, to be used as a base and where nobody looks."""
+
+    announces = False
+    follows = False
+
+    def queued(self, item: WorkItem) -> None:
+        """Ignore it."""
+
+    def rejected(self, item: WorkItem, error: Exception) -> None:
+        """Ignore it."""
+
+    def started(self, item: WorkItem) -> None:
+        """Ignore it."""
+
+    def finished(self, item: WorkItem) -> None:
+        """Ignore it."""
+
+    async def astarted(self, item: WorkItem) -> None:
+        """Ignore it."""
+
+    async def afinished(self, item: WorkItem) -> None:
+        """Ignore it."""
+
+    def late(self, item: WorkItem) -> None:
+        """Ignore it."""
+
+    def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
+        """Ignore it."""
+
+
+def without_frames(error: BaseException) -> BaseException:
+    """Strip the tracebacks of `error` and of all that it chains, so that it keeps no frame alive."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        current.__traceback__ = None
+        pending += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            pending += current.exceptions
+    return error
+
+
+def _format_traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error, limit=-50))
+
+
+def _safe_text(make: Callable[[], str]) -> str:
+    try:
+        return make()
+    except Exception as error:
+        return f"<unprintable: {type(error).__name__}>"
+
+
+def _utc(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)

@@ -1,0 +1,390 @@
+"""One background event loop in a daemon thread for async items, and for awaitables that sync items returned.
+
+Order of events: an item enters the scheduler's queue, one pending wakeup makes the loop's thread pump; the pump takes
+items while there are slots and starts each in a fresh context; the wrapping coroutine contains whatever user code
+raises; at its end it pumps again.
+Lock: the scheduler's lock guards `_in_flight`, `_adopted`, `_overdue` and `_wakeup_pending`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from django_qbwi.core.daemon_executor import DaemonExecutor
+from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
+from django_qbwi.core.primitives import new_lock, start_thread
+from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.core.stacks import stack_of_task, stack_of_thread
+
+logger = logging.getLogger("django_qbwi.scheduler")
+
+_BATCH_SECONDS = 0.001
+_BATCH_ITEMS = 32
+_MAX_SPARE_EXECUTORS = 8
+_CLEANUP_SECONDS = 0.5
+_NATIVE_CANCELS = 10
+
+# CPython gh-113964: these cannot start a thread any more once the interpreter has begun to exit.
+STARTS_NO_THREADS_LATE = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2)
+
+
+class LoopExecutor:
+    """Runs the async items of a scheduler on one loop, at most `max_in_flight` at a time (and as many overdue)."""
+
+    def __init__(
+        self,
+        scheduler: WorkItemScheduler,
+        *,
+        max_in_flight: int = 100,
+        environment: Environment | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._lock = scheduler.lock
+        self._max_in_flight = max_in_flight
+        self._environment: Environment = NullEnvironment() if environment is None else environment
+        self._in_flight: dict[WorkItem, asyncio.Task[Any] | None] = {}
+        self._overdue: dict[WorkItem, None] = {}
+        self._adopted: dict[WorkItem, tuple[Any, Context]] = {}
+        self._wakeup_pending = False
+        self._spare: list[DaemonExecutor] = []
+        self._executors: dict[WorkItem, DaemonExecutor] = {}
+        self._context = Context()
+        self._loop: asyncio.SelectorEventLoop | None = None
+        self._default_executor: DaemonExecutor | None = None
+        self._ident: int | None = None
+        self._retired = False
+        self._ended = new_lock()
+        self._ended.acquire()
+
+    def __repr__(self) -> str:
+        return f"<LoopExecutor in_flight={len(self._in_flight)} adopted={len(self._adopted)}>"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The background loop, None before the first item."""
+        return self._loop
+
+    def prepare(self) -> None:
+        """Make the loop and start its thread; see `Executor.prepare`."""
+        if self._ident is not None or self._retired:
+            return
+        if self._loop is None:
+            # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
+            # loop keeps the one it is made in.
+            self._loop = self._context.run(asyncio.SelectorEventLoop)
+            self._default_executor = DaemonExecutor(
+                min(32, (os.cpu_count() or 1) + 4), "qbwi-executor", self._environment.thread_ended
+            )
+            self._loop.set_default_executor(self._default_executor)
+        start_thread(self._run, "qbwi-loop")
+        self._ident = 0
+        if STARTS_NO_THREADS_LATE:
+            self._default_executor_ready()
+
+    def wake(self) -> bool:
+        """Have the loop pump, once for many items; see `Executor.wake`."""
+        loop = self._loop
+        if not self._wakeup_pending and loop is not None:
+            # Call first, then set: interrupted in between, the next item wakes the loop again, in vain at worst.
+            loop.call_soon_threadsafe(self._pump, context=self._context)
+            self._wakeup_pending = True
+        return True
+
+    def grow(self) -> None:
+        """Do nothing: there is one loop."""
+
+    def adopt(self, item: WorkItem, awaitable: Any, context: Context) -> None:
+        """Go on with an item whose function returned `awaitable`, in the same context, when there is a slot."""
+        with self._lock:
+            retired = self._retired
+            if not retired:
+                self.wake()
+                self._adopted[item] = (awaitable, context)
+        if retired:
+            # The scheduler has given up meanwhile; its item is abandoned and reported already.
+            _close(awaitable)
+            self._scheduler.late(item)
+
+    def give_up_slot(self, item: WorkItem) -> bool:
+        """Count an overdue item apart; see `Executor.give_up_slot`."""
+        with self._lock:
+            if item not in self._in_flight or len(self._overdue) >= self._max_in_flight:
+                return False
+            self._overdue[item] = None
+            self.wake()
+            return True
+
+    def cancel_natively(self, items: list[WorkItem]) -> None:
+        """Cancel the asyncio tasks of items, again and again for a second; see `Executor.cancel_natively`."""
+        if items and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._cancel_tasks, items, _NATIVE_CANCELS, context=self._context)
+
+    def stack(self, item: WorkItem) -> str:
+        """Return the await chain of the item's task, and that of the thread it waits for or blocks."""
+        task = self._in_flight.get(item)
+        if task is None:
+            return "  <waiting for a slot on the event loop>\n"
+        text = stack_of_task(task)
+        executor = self._executors.get(item)
+        if executor is not None and executor.touched:
+            text += "in its executor thread:\n" + stack_of_thread(executor.ident)
+        loop = self._loop
+        if loop is not None and asyncio.current_task(loop) is task:
+            text += "on the loop's thread:\n" + stack_of_thread(self._ident)
+        return text
+
+    def retire(self) -> None:
+        """Cancel what is left, close the loop and end its thread; does not wait."""
+        with self._lock:
+            if self._retired:
+                return
+            self._retired = True
+            adopted, self._adopted = self._adopted, {}
+        for awaitable, _ in adopted.values():
+            _close(awaitable)
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(loop.stop, context=self._context)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
+        return self._ident is None or self._ended.acquire(True, timeout)
+
+    def stop_in_child(self) -> None:
+        """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
+        loop = self._loop
+        if loop is not None and threading.get_ident() == self._ident:
+            # The child of an item that forked on the loop's thread would run the parent's other items to their end
+            # as well. There is no public way to make a loop forget; without these attributes it stops a step later.
+            for name in ("_ready", "_scheduled"):
+                pending = getattr(loop, name, None)
+                if pending is not None:
+                    pending.clear()
+            loop.stop()
+
+    # On the loop's thread from here on.
+
+    def _run(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        self._ident = threading.get_ident()
+        while not self._retired:
+            try:
+                loop.run_forever()
+            except BaseException as error:
+                # A child task that raises SystemExit or KeyboardInterrupt leaves run_forever; all others go on.
+                if os.getpid() != self._scheduler.pid:
+                    return
+                logger.error("A task on the background event loop raised %r; the loop goes on", error, exc_info=error)
+            if os.getpid() != self._scheduler.pid:
+                return
+        try:
+            self._close_loop(loop)
+        finally:
+            self._ended.release()
+
+    def _close_loop(self, loop: asyncio.SelectorEventLoop) -> None:
+        try:
+            left = asyncio.all_tasks(loop)
+            if left:
+                self._cancel_leftovers(loop, left)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            for executor in [*self._spare, *self._executors.values()]:
+                executor.retire()
+            if self._default_executor is not None:
+                self._default_executor.retire()
+            self._environment.thread_ended()
+            if not asyncio.all_tasks(loop):
+                loop.close()
+
+    def _cancel_leftovers(self, loop: asyncio.SelectorEventLoop, left: set[asyncio.Task[Any]]) -> None:
+        logger.warning(
+            "%d asyncio task(s) that items left behind are cancelled: %s",
+            len(left),
+            ", ".join(sorted(task.get_name() for task in left))[:500],
+        )
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(left, timeout=_CLEANUP_SECONDS))
+
+    def _pump(self) -> None:
+        limit = time.monotonic() + _BATCH_SECONDS
+        for _ in range(_BATCH_ITEMS):
+            adopted: tuple[Any, Context] | None = None
+            with self._lock:
+                self._wakeup_pending = False
+                if len(self._in_flight) - len(self._overdue) >= self._max_in_flight:
+                    return
+                if self._adopted:
+                    item = next(iter(self._adopted))
+                    adopted = self._adopted.pop(item)
+                else:
+                    taken = self._scheduler.take(True)
+                    if taken is None:
+                        return
+                    item = taken
+                self._in_flight[item] = None
+            if adopted is None:
+                self._start(self._run_item(item), Context())
+            elif item.status.is_terminal:
+                # Abandoned while it waited for a slot.
+                _close(adopted[0])
+                self._forget(item)
+                self._scheduler.late(item)
+            else:
+                self._start(self._run_adopted(item, adopted[0]), adopted[1])
+            if time.monotonic() > limit:
+                break
+        # Other tasks get their turn between two batches.
+        with self._lock:
+            self.wake()
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        loop = self._loop
+        assert loop is not None
+        if sys.version_info >= (3, 12):
+            asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+        else:
+            loop.create_task(coroutine, context=context)
+
+    async def _run_item(self, item: WorkItem) -> None:
+        assert item.work_item is not None
+        work_item = item.work_item
+        await self._run_user_code(item, lambda: work_item(item.token, *item.args), begins=True)
+
+    async def _run_adopted(self, item: WorkItem, awaitable: Any) -> None:
+        await self._run_user_code(item, lambda: self._own(awaitable), begins=False)
+
+    def _own(self, awaitable: Any) -> Awaitable[Any]:
+        if asyncio.isfuture(awaitable) and awaitable.get_loop() is not self._loop:
+            raise RuntimeError(
+                "the work item returned a future of another event loop: make it an async function, or return a "
+                "coroutine, which then runs on the background loop"
+            )
+        result: Awaitable[Any] = awaitable
+        return result
+
+    async def _run_user_code(
+        self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool
+    ) -> None:
+        scheduler = self._scheduler
+        # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
+        self._in_flight[item] = asyncio.current_task()
+        item.thread, item.ident = "qbwi-loop", self._ident
+        executor = self._borrow_executor(item)
+        error: BaseException | None = None
+        async with self._environment.scope(executor):
+            try:
+                if begins:
+                    scheduler.begin(item)
+                    await self._tell_started(item)
+                await call()
+            except BaseException as caught:
+                # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
+                error = caught
+            if os.getpid() != scheduler.pid:
+                return
+            del call
+            decided = scheduler.conclude(item, error)
+            error = None
+            clean = not executor.touched or await self._clean_up(executor)
+            if decided:
+                await self._tell_finished(item)
+        self._return_executor(item, executor, clean)
+        if decided:
+            scheduler.settle(item)
+        else:
+            scheduler.late(item)
+        self._forget(item)
+
+    async def _tell_started(self, item: WorkItem) -> None:
+        observer = self._scheduler.observer
+        if observer.follows:
+            await observer.astarted(item)
+        else:
+            observer.started(item)
+
+    async def _tell_finished(self, item: WorkItem) -> None:
+        observer = self._scheduler.observer
+        if not observer.follows:
+            observer.finished(item)
+            return
+        try:
+            await observer.afinished(item)
+        except BaseException as error:
+            # A receiver, or a native cancel that came too late; the item has its status already.
+            logger.debug("Telling the end of %s was interrupted by %r", item.name, error)
+
+    async def _clean_up(self, executor: DaemonExecutor) -> bool:
+        # The connections of the async ORM live in that thread. The call waits behind a stuck one, so not for long.
+        cleanup = asyncio.wrap_future(executor.submit(self._environment.after))
+        limit = time.monotonic() + _CLEANUP_SECONDS
+        while not cleanup.done() and (left := limit - time.monotonic()) > 0:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({cleanup}, timeout=left)
+        if cleanup.done() and not cleanup.cancelled():
+            cleanup.exception()
+            return True
+        return False
+
+    def _borrow_executor(self, item: WorkItem) -> DaemonExecutor:
+        if self._spare:
+            executor = self._spare.pop()
+            executor.touched = False
+        else:
+            executor = DaemonExecutor(1, "qbwi-item-executor", self._environment.thread_ended)
+            if STARTS_NO_THREADS_LATE:
+                with contextlib.suppress(RuntimeError):
+                    executor.prestart()
+        self._executors[item] = executor
+        return executor
+
+    def _return_executor(self, item: WorkItem, executor: DaemonExecutor, clean: bool) -> None:
+        self._executors.pop(item, None)
+        if clean and len(self._spare) < _MAX_SPARE_EXECUTORS:
+            self._spare.append(executor)
+        else:
+            executor.retire()
+
+    def _forget(self, item: WorkItem) -> None:
+        with self._lock:
+            self._in_flight.pop(item, None)
+            self._overdue.pop(item, None)
+            if self._adopted or self._scheduler.queue_length(True):
+                self.wake()
+
+    def _cancel_tasks(self, items: list[WorkItem], tries: int) -> None:
+        running = [item for item in items if item.status is WorkItemStatus.RUNNING]
+        for item in running:
+            task = self._in_flight.get(item)
+            if task is not None:
+                task.cancel()
+        if running and tries > 1 and self._loop is not None:
+            # asgiref absorbs the first cancellation of a task that waits for a thread until that thread is done.
+            self._loop.call_later(0.1, self._cancel_tasks, running, tries - 1, context=self._context)
+
+    def _default_executor_ready(self) -> None:
+        assert self._default_executor is not None
+        self._default_executor.prestart(2)
+        spare = DaemonExecutor(1, "qbwi-item-executor", self._environment.thread_ended)
+        spare.prestart()
+        self._spare.append(spare)
+
+
+def _close(awaitable: Any) -> None:
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        with contextlib.suppress(Exception):
+            close()

@@ -1,0 +1,95 @@
+"""Locks and threads of the operating system, also where gevent has replaced those of the standard library.
+
+Items must run on real threads: with patched ones the running-loop mark of asyncio is shared by all greenlets of the
+process, and a CPU-bound item lets the hub tick once a second (observed with gevent under gunicorn).
+Nothing here imports gevent: where it is not loaded already, it has not patched anything.
+"""
+
+from __future__ import annotations
+
+import _thread
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Protocol
+
+
+class Lock(Protocol):
+    """What `threading.Lock` and `threading.RLock` have in common."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+def new_lock() -> Lock:
+    """Return a new unlocked lock that parks a real thread."""
+    lock: Lock = _original("_thread", "allocate_lock", _thread.allocate_lock)()
+    return lock
+
+
+def new_rlock() -> Lock:
+    """Return a new re-entrant lock of real threads.
+
+    Re-entrant because queueing, cancelling and reading are allowed in `__del__`, weakref callbacks and signal
+    handlers, which can run between any two statements of the thread that holds the lock.
+    """
+    lock: Lock = _original("_thread", "RLock", threading.RLock)()
+    return lock
+
+
+def new_mailbox() -> queue.SimpleQueue[Any]:
+    """Return a queue whose `put` is re-entrant and safe in signal handlers (documented for the C SimpleQueue)."""
+    mailbox: queue.SimpleQueue[Any] = _original("queue", "SimpleQueue", queue.SimpleQueue)()
+    return mailbox
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
+    """Start a daemon thread in an empty context.
+
+    Daemon, because only our own bounded wait may hold the exit of a process, never a join of the interpreter.
+    In an empty context, because Python 3.14 can let a thread inherit the one of its starter, which here is a
+    request (`sys.flags.thread_inherit_context`).
+
+    Raises:
+        RuntimeError: The operating system gave no thread. Nothing was started.
+    """
+
+    def run() -> None:
+        _unblock_stop_signal()
+        target()
+
+    monkey = _gevent_monkey()
+    if monkey is not None:
+        start = monkey.get_original("_thread", "start_new_thread")
+        Context().run(start, run, ())
+        return
+    Context().run(threading.Thread(target=run, name=name, daemon=True).start)
+
+
+def _unblock_stop_signal() -> None:
+    # Signal masks are inherited: a subprocess started by an item would ignore terminate() if the thread that started
+    # ours had SIGTERM blocked. There is no pthread_sigmask on Windows.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _gevent_monkey() -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return None
+    return monkey
+
+
+def _original(module: str, name: str, fallback: Any) -> Any:
+    monkey = _gevent_monkey()
+    return fallback if monkey is None else monkey.get_original(module, name)

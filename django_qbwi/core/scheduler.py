@@ -1,0 +1,480 @@
+"""The scheduler: accepts items within a bound, hands them to executors, counts them, and ends in order.
+
+States: OPEN -> DRAINING (at the first sign of the process's end) -> CLOSED.
+Lock: `lock`, one re-entrant lock for all of a scheduler, guards the containers, the statuses and `closed`. It is held
+to read or change state only: no user code, no record and no signal under it.
+
+Three ways in which this could fail, and what stands against each:
+- A signal handler raises between any two statements of the main thread (gunicorn's QUIT, Ctrl-C): every count is the
+  length of a container, and an item is inserted by the last step.
+- A finalizer or a signal handler queues or cancels while its own thread holds the lock: the lock is re-entrant, and
+  the state is consistent between any two statements.
+- An item is seen as done before its last act: it leaves the containers after its record, its signal and its waiters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hashlib
+import itertools
+import os
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from django_qbwi.core import items
+from django_qbwi.core.cancellation import CancelReason, StopFlag
+from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
+from django_qbwi.core.items import Executor, Observer, WorkItem, WorkItemError, WorkItemStatus
+from django_qbwi.core.primitives import Lock, new_lock
+from django_qbwi.core.service_thread import ServiceThread, Timer
+
+
+class SchedulerState(enum.StrEnum):
+    """Whether a scheduler accepts items."""
+
+    OPEN = "open"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+class WorkItemScheduler:
+    """Keeps the items of one process.
+
+    - An accepted item is in exactly one of `queued`, `running` and `ending` until its record and its signal are out.
+    - Its first terminal status stands; whoever decided it reports it.
+    - Items start first in, first out for each kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_queued: int = 1000,
+        overdue_after: float = 5.0,
+        accept_while_draining: bool = True,
+        history_size: int = 200,
+        observer: Observer | None = None,
+        keeper: ServiceThread | None = None,
+        stop: StopFlag | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.clock = clock
+        self.pid = os.getpid()
+        self.stop = StopFlag(clock) if stop is None else stop
+        self.lock = self.stop.lock
+        self.observer: Observer = items.NullObserver() if observer is None else observer
+        self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        self.final_hold = False
+        """True while the exit is held: only items queued by items of before are still accepted."""
+        self._max_queued = max_queued
+        self._overdue_after = overdue_after
+        self._accept_while_draining = accept_while_draining
+        self._start = start
+        self._started = False
+        self._closed = False
+        self._executors: tuple[Executor, ...] = ()
+        # An ordered dict of its own for each kind: the first one out and any one out are both one step.
+        self._queued: tuple[OrderedDict[WorkItem, None], ...] = (OrderedDict(), OrderedDict())
+        self._announcing: dict[WorkItem, None] = {}
+        self._running: dict[WorkItem, None] = {}
+        self._ending: dict[WorkItem, None] = {}
+        self._timers: dict[WorkItem, Timer] = {}
+        self._empty_waiters: list[Lock] = []
+        self._finished: deque[WorkItem] = deque(maxlen=history_size)
+        self._totals = dict.fromkeys((status for status in WorkItemStatus if status.is_terminal), 0)
+        self._numbers = itertools.count(1)
+        self._secret = secrets.token_bytes(16)
+
+    def __repr__(self) -> str:
+        return f"<WorkItemScheduler {self.state} queued={self.queued_count} running={self.running_count}>"
+
+    # Reading: any thread, never blocks for long, allowed everywhere.
+
+    @property
+    def state(self) -> SchedulerState:
+        """Whether it is open, draining or closed."""
+        if self._closed:
+            return SchedulerState.CLOSED
+        return SchedulerState.OPEN if self.stop.first_sign is None else SchedulerState.DRAINING
+
+    @property
+    def started(self) -> bool:
+        """True once a first item was accepted, and threads run."""
+        return self._started
+
+    @property
+    def queued_count(self) -> int:
+        """Items accepted and not started."""
+        return len(self._queued[0]) + len(self._queued[1]) + len(self._announcing)
+
+    @property
+    def running_count(self) -> int:
+        """Items started and not ended, overdue ones included."""
+        return len(self._running)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is queued, running, or about to be reported."""
+        return not (
+            self._running or self._queued[0] or self._queued[1] or self._announcing or self._ending
+        )
+
+    @property
+    def totals(self) -> dict[WorkItemStatus, int]:
+        """How many items have ended, by status."""
+        with self.lock:
+            return dict(self._totals)
+
+    def live_items(self, limit: int | None = None) -> list[WorkItem]:
+        """Return the items that run, then those that are queued, oldest first; `limit` at the most."""
+        with self.lock:
+            chain = itertools.chain(self._running, self._announcing, *self._queued)
+            return list(itertools.islice(chain, limit))
+
+    def finished_items(self) -> list[WorkItem]:
+        """Return the items that ended last, newest first."""
+        with self.lock:
+            return list(reversed(self._finished))
+
+    def running_items(self) -> list[WorkItem]:
+        """Return the items that run."""
+        with self.lock:
+            return list(self._running)
+
+    def queue_length(self, is_async: bool) -> int:
+        """Items of one kind that wait for an executor."""
+        return len(self._queued[is_async])
+
+    def make_id(self, number: int) -> str:
+        """Return the public id of an item: unguessable, and made only when somebody looks."""
+        return hashlib.blake2b(number.to_bytes(8, "big"), key=self._secret, digest_size=12).hexdigest()
+
+    def stack(self, item: WorkItem) -> str:
+        """Return where a running item is now, without locals."""
+        return self._executors[item.is_async].stack(item)
+
+    # Accepting, in the caller's thread.
+
+    def attach(self, sync: Executor, asynchronous: Executor) -> None:
+        """Set the executors; once, before the first item."""
+        self._executors = (sync, asynchronous)
+
+    def make_item(
+        self,
+        work_item: Callable[..., Any],
+        args: tuple[Any, ...],
+        *,
+        is_async: bool,
+        name: str | None = None,
+        timeout: float | None = None,
+    ) -> WorkItem:
+        """Return a new item of this scheduler that is not queued yet."""
+        return WorkItem(self, next(self._numbers), work_item, args, is_async, name, timeout)
+
+    def queue(self, item: WorkItem) -> None:
+        """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
+
+        Raises:
+            QueueFull, SchedulerDraining, SchedulerClosed: Refused; nothing was queued.
+            WorkItemRejected: No thread could be started; nothing was queued.
+        """
+        if not self._started:
+            self._start_threads(item)
+        is_async = item.is_async
+        executor = self._executors[is_async]
+        announces = self.observer.announces
+        woken = True
+        with self.lock:
+            refusal = self._refusal(item)
+            if refusal is None:
+                if announces:
+                    self._announcing[item] = None
+                else:
+                    # Wake first, insert last: an exception from a signal handler in between leaves a worker that
+                    # looks in vain, where the other order would leave an item that nobody looks for.
+                    woken = executor.wake()
+                    self._queued[is_async][item] = None
+        if refusal is not None:
+            self._reject(item, refusal)
+        if announces:
+            try:
+                self.observer.queued(item)
+            finally:
+                woken = self._publish(item)
+        if not woken:
+            executor.grow()
+
+    def run_at_once(self, item: WorkItem) -> None:
+        """Count `item` as running without an executor: its caller runs, concludes and settles it.
+
+        Raises:
+            SchedulerDraining, SchedulerClosed: Refused.
+        """
+        with self.lock:
+            refusal = self._refusal(item)
+        if refusal is not None:
+            self._reject(item, refusal)
+        self.observer.queued(item)
+        with self.lock:
+            item.status = item.status.then(WorkItemStatus.RUNNING)
+            item.started = self.clock()
+            self._running[item] = None
+
+    def discard(self, item: WorkItem) -> None:
+        """End `item`, which was never queued, as DISCARDED; for a process that runs nothing."""
+        item.finished = self.clock()
+        item.status = item.status.then(WorkItemStatus.DISCARDED)
+        self.settle(item)
+
+    def after_fork_in_child(self) -> None:
+        """Free the lock in a forked child, where the thread that may have held it does not exist."""
+        reinit = getattr(self.lock, "_at_fork_reinit", None)
+        if reinit is not None:
+            reinit()
+
+    def _publish(self, item: WorkItem) -> bool:
+        with self.lock:
+            if item not in self._announcing:
+                return True  # discarded meanwhile, at the limit of a drain
+            woken = self._executors[item.is_async].wake()
+            self._queued[item.is_async][item] = None
+            del self._announcing[item]
+        return woken
+
+    def _start_threads(self, item: WorkItem) -> None:
+        try:
+            for executor in self._executors:
+                executor.prepare()
+            self._start()
+        except RuntimeError as error:
+            refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
+            self.observer.rejected(item, refusal)
+            raise refusal from error
+        self._started = True
+
+    def _refusal(self, item: WorkItem) -> WorkItemRejected | None:
+        if self._closed:
+            return SchedulerClosed(
+                f"{item.name} was not queued: the background work of this process has ended (pid {self.pid})"
+            )
+        if self.stop.first_sign is not None:
+            if self.final_hold:
+                item.generation = 1
+                parent = items.current_item()
+                if parent is not None and parent.generation:
+                    return SchedulerDraining(
+                        f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
+                        "one which was itself queued during the final wait"
+                    )
+            if not self._accept_while_draining:
+                return SchedulerDraining(
+                    f'{item.name} was not queued: the process is ending, and QBWI["ACCEPT_WHILE_DRAINING"] is False'
+                )
+        if self.queued_count >= self._max_queued:
+            return QueueFull(
+                f"{item.name} was not queued: {self._max_queued} items are waiting already, which is "
+                'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
+            )
+        return None
+
+    def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
+        self.observer.rejected(item, refusal)
+        raise refusal
+
+    # Running, called by the executors.
+
+    def take(self, is_async: bool) -> WorkItem | None:
+        """Move the first queued item of a kind to the running ones; the caller holds the lock."""
+        queued = self._queued[is_async]
+        if not queued:
+            return None
+        item = next(iter(queued))
+        item.status = WorkItemStatus.RUNNING
+        item.started = self.clock()
+        # In both for a moment, rather than in none.
+        self._running[item] = None
+        del queued[item]
+        return item
+
+    def begin(self, item: WorkItem) -> None:
+        """Make `item` the current one of this context, and arm its timeout."""
+        items.enter_item(item)
+        timeout = item.timeout
+        if timeout is not None and item.started is not None:
+            deadline = item.started + timeout
+            item.token._deadline = deadline
+            self._timers[item] = self.keeper.call_at(deadline, lambda: self._expire(item))
+
+    def conclude(self, item: WorkItem, error: BaseException | None) -> bool:
+        """Decide the terminal status of a running item by how it ended; False if that was decided before."""
+        failure: WorkItemError | None = None
+        if error is None:
+            status = WorkItemStatus.SUCCEEDED
+        elif isinstance(error, asyncio.CancelledError) and item.token.is_cancellation_requested:
+            status = WorkItemStatus.CANCELLED
+        else:
+            status = WorkItemStatus.FAILED
+            failure = WorkItemError.of(error)
+        with self.lock:
+            if item.status.is_terminal:
+                return False
+            item.finished = self.clock()
+            item.failure = failure
+            item.exception = error if failure is not None else None
+            item.cancel_reason = None if item._token is None else item._token.reason
+            item.status = item.status.then(status)
+        return True
+
+    def settle(self, item: WorkItem) -> None:
+        """Take the last steps of an item that is concluded and reported: wake who waits, then leave the registry."""
+        timer = self._timers.pop(item, None)
+        if timer is not None:
+            timer.cancel()
+        if item.exception is not None:
+            items.without_frames(item.exception)
+        item.forget_call()
+        item.wake_waiters()
+        with self.lock:
+            self._totals[item.status] += 1
+            self._finished.append(item)
+            self._running.pop(item, None)
+            self._ending.pop(item, None)
+            self._wake_if_empty()
+
+    def late(self, item: WorkItem) -> None:
+        """Note that an abandoned item has ended after all; it changes nothing."""
+        item.forget_call()
+        self.observer.late(item)
+
+    # Cancelling.
+
+    def cancel(self, item: WorkItem, message: str | None = None) -> bool:
+        """Cancel one item, for `WorkItemHandle.cancel`; the callbacks of its token run in this thread."""
+        token = item.token
+        with self.lock:
+            if item.status.is_terminal:
+                return False
+            unstarted = item.status is WorkItemStatus.QUEUED
+            if unstarted:
+                self._leave_queue(item, WorkItemStatus.CANCELLED)
+        first = token._cancel(CancelReason.REQUESTED, message)
+        if unstarted:
+            item.cancel_reason = token.reason
+            self.report_unstarted(item)
+        return first
+
+    def report_unstarted(self, item: WorkItem) -> None:
+        """Report an item that ended before it began, and settle it."""
+        try:
+            self.observer.finished(item)
+        finally:
+            self.settle(item)
+
+    def _leave_queue(self, item: WorkItem, status: WorkItemStatus) -> None:
+        item.finished = self.clock()
+        item.status = item.status.then(status)
+        self._ending[item] = None
+        self._queued[item.is_async].pop(item, None)
+        self._announcing.pop(item, None)
+
+    def _expire(self, item: WorkItem) -> None:
+        if item.status is not WorkItemStatus.RUNNING:
+            return
+        item.token._cancel(CancelReason.TIMEOUT, f"timeout of {item.timeout} s")
+        with self.lock:
+            # Only while it runs: `settle` has taken the timer of an ended item away already.
+            if item.status is WorkItemStatus.RUNNING and item.started is not None:
+                due = item.started + (item.timeout or 0.0) + self._overdue_after
+                self._timers[item] = self.keeper.call_at(due, lambda: self._mark_overdue(item))
+
+    def _mark_overdue(self, item: WorkItem) -> None:
+        executor = self._executors[item.is_async]
+        with self.lock:
+            if item.status is not WorkItemStatus.RUNNING:
+                return
+            item.overdue = True
+        stack = executor.stack(item)
+        # A replacement would only start more work in a process that is about to end.
+        replaced = self.state is SchedulerState.OPEN and executor.give_up_slot(item)
+        self.observer.overdue(item, stack, replaced)
+        executor.cancel_natively([item])
+
+    # The end.
+
+    def wait_until_empty(self, timeout: float | None = None) -> bool:
+        """Block until nothing is queued or running, or for `timeout` seconds; return whether it is so."""
+        waiter = new_lock()
+        waiter.acquire()
+        with self.lock:
+            if self.is_empty:
+                return True
+            self._empty_waiters.append(waiter)
+        try:
+            waiter.acquire(True, -1 if timeout is None else max(0.0, timeout))
+        finally:
+            with self.lock:
+                if waiter in self._empty_waiters:
+                    self._empty_waiters.remove(waiter)
+        return self.is_empty
+
+    def close_if_empty(self) -> bool:
+        """Close, if nothing is queued or running, in the same step that sees it."""
+        with self.lock:
+            if self.is_empty:
+                self._closed = True
+            return self._closed
+
+    def close(self) -> None:
+        """Refuse everything from now on."""
+        with self.lock:
+            self._closed = True
+
+    def interrupt_async_items(self) -> None:
+        """Natively cancel the async items that run; returns at once."""
+        with self.lock:
+            running = [item for item in self._running if item.is_async]
+        self._executors[True].cancel_natively(running)
+
+    def give_up(self) -> list[WorkItem]:
+        """Close; declare running items ABANDONED and queued ones DISCARDED; return those, running ones first.
+
+        Each of them has still to be reported and settled by the caller.
+        """
+        with self.lock:
+            self._closed = True
+            abandoned = [item for item in self._running if not item.status.is_terminal]
+            for item in abandoned:
+                item.finished = self.clock()
+                item.cancel_reason = item.token.reason
+                item.status = item.status.then(WorkItemStatus.ABANDONED)
+                self._ending[item] = None
+                del self._running[item]
+            discarded = [*self._announcing, *self._queued[0], *self._queued[1]]
+            for item in discarded:
+                item.cancel_reason = item.token.reason
+                self._leave_queue(item, WorkItemStatus.DISCARDED)
+        return abandoned + discarded
+
+    def nudge(self) -> None:
+        """Have those in `wait_until_empty` return at once, to look at their limit again."""
+        with self.lock:
+            waiters = self._empty_waiters[:]
+            del self._empty_waiters[:]
+        for waiter in waiters:
+            waiter.release()
+
+    def retire(self) -> None:
+        """Let the threads of the executors end."""
+        for executor in self._executors:
+            executor.retire()
+
+    def _wake_if_empty(self) -> None:
+        if self._empty_waiters and self.is_empty:
+            waiters = self._empty_waiters[:]
+            del self._empty_waiters[:]
+            for waiter in waiters:
+                waiter.release()

@@ -1,0 +1,46 @@
+"""The stacks of threads and of asyncio tasks, as text and without locals."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+import types
+from typing import Any
+
+_MAX_FRAMES = 40
+
+
+def stack_of_thread(ident: int | None) -> str:
+    """Return where the thread `ident` is now, innermost call last; any thread, does not block."""
+    frame = None if ident is None else sys._current_frames().get(ident)
+    if frame is None:
+        return "  <no stack>\n"
+    return _format(traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False), reverse=True)
+
+
+def stack_of_task(task: asyncio.Task[Any]) -> str:
+    """Return the await chain of a suspended task, innermost await last; on any thread."""
+    frames: list[tuple[types.FrameType, int]] = []
+    waiting: Any = task.get_coro()
+    while waiting is not None and len(frames) < _MAX_FRAMES:
+        frame = _attribute(waiting, "cr_frame", "gi_frame", "ag_frame")
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        waiting = _attribute(waiting, "cr_await", "gi_yieldfrom", "ag_await")
+    if not frames:
+        return "  <no stack>\n"
+    return _format(traceback.StackSummary.extract(iter(frames), lookup_lines=False), reverse=False)
+
+
+def _attribute(value: Any, *names: str) -> Any:
+    for name in names:
+        if hasattr(value, name):
+            return getattr(value, name)
+    return None
+
+
+def _format(summary: traceback.StackSummary, *, reverse: bool) -> str:
+    if reverse:
+        summary.reverse()
+    return "".join(traceback.StackSummary.from_list(list(summary)[-_MAX_FRAMES:]).format())

@@ -1,0 +1,108 @@
+"""Run an item at the call, in the caller's thread: QBWI["IMMEDIATE"] and `testing.immediate_work_items`.
+
+The item sees the caller's database connections, and so a TestCase's transaction; it still gets a context of its own,
+a token, a status, a record and its signals, and a failure does not reach the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
+from typing import Any
+
+from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
+
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.scheduler import WorkItemScheduler
+
+Scope = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+def run_immediately(scheduler: WorkItemScheduler, item: WorkItem, scope: Scope) -> None:
+    """Run `item` to its end, and block for as long.
+
+    On a running event loop the item runs in the thread that this loop's thread-sensitive code uses, so that it sees
+    the same connections, while the loop stands still.
+
+    Raises:
+        SchedulerDraining, SchedulerClosed: Refused.
+        KeyboardInterrupt: Somebody pressed Ctrl-C in a test run; the item is FAILED, and the run shall end.
+    """
+    if item.timeout is not None:
+        scheduler.keeper.start()
+    scheduler.run_at_once(item)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        Context().run(_run, scheduler, item, _in_this_thread)
+        return
+    executor: Executor = getattr(AsyncToSync.executors, "current", None) or SyncToAsync.single_thread_executor
+    if item.is_async:
+        _in_a_thread(lambda: Context().run(_run, scheduler, item, lambda call: _on_own_loop(call, scope, executor)))
+    else:
+        executor.submit(Context().run, _run, scheduler, item, _in_this_thread).result()
+
+
+def _run(
+    scheduler: WorkItemScheduler, item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]
+) -> None:
+    item.thread = threading.current_thread().name
+    item.ident = threading.get_ident()
+    scheduler.begin(item)
+    error: BaseException | None = None
+    try:
+        scheduler.observer.started(item)
+        _call(item, wait_for)
+    except BaseException as caught:
+        # User code returns to us here.
+        error = caught
+    scheduler.conclude(item, error)
+    scheduler.report_unstarted(item)
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+
+
+def _call(item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]) -> None:
+    work_item, args = item.work_item, item.args
+    assert work_item is not None
+    if item.is_async:
+        wait_for(lambda: work_item(item.token, *args))
+        return
+    result = work_item(item.token, *args)
+    if result is not None and inspect.isawaitable(result):
+        wait_for(lambda: result)
+
+
+def _in_this_thread(call: Callable[[], Awaitable[Any]]) -> None:
+    async def run() -> None:
+        await call()
+
+    async_to_sync(run)()
+
+
+def _on_own_loop(call: Callable[[], Awaitable[Any]], scope: Scope, executor: Executor) -> None:
+    async def run() -> None:
+        async with scope(executor):
+            await call()
+
+    asyncio.run(run())
+
+
+def _in_a_thread(call: Callable[[], None]) -> None:
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, name="qbwi-immediate", daemon=True)
+    thread.start()
+    done.result()
+    thread.join()

@@ -1,0 +1,39 @@
+"""The interpreter's own ends: its exit, and a fork.
+
+`threading._register_atexit` runs before the interpreter joins threads and shuts executors. `atexit` is too late: every
+executor and asgiref call fails there with "cannot schedule new futures after (interpreter) shutdown".
+"""
+
+from __future__ import annotations
+
+import atexit
+
+# Imported for its side effect: it registers the hook that shuts all executors. Hooks run last in, first out, and ours
+# has to run before that one.
+import concurrent.futures.thread  # noqa: F401
+import os
+import threading
+from collections.abc import Callable
+
+
+def call_at_exit(hook: Callable[[], None]) -> None:
+    """Have `hook` run when the interpreter begins to exit, while threads and executors still work.
+
+    The hook also runs in forked children and in master processes: it has to return at once where nothing is its own.
+    """
+    register = getattr(threading, "_register_atexit", None)
+    if register is None:
+        # A private name of CPython since 3.9; without it the exit is held too late for executors, but it is held.
+        atexit.register(hook)
+        return
+    try:
+        register(hook)
+    except RuntimeError:
+        # "can't register atexit after shutdown": the interpreter is exiting already.
+        return
+
+
+def call_in_forked_child(hook: Callable[[], None]) -> None:
+    """Have `hook` run in the child after each fork; does nothing where there is no fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=hook)

@@ -1,0 +1,204 @@
+"""Stop signals: seen by a handler of ours that stands before the server's, which always runs.
+
+A handler stores plain attributes, posts to a mailbox and calls its previous handler; it never takes a lock that the
+main thread could hold, never starts a thread, never blocks.
+Each installation is a closure with a previous handler of its own. One shared table of previous handlers recursed for
+ever as soon as a user's handler chained to what it found and we installed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.lifecycle.drain import DUPLICATE_SECONDS, DrainCoordinator
+from django_qbwi.lifecycle.servers import ServerHost
+
+_MAX_LAYERS = 8
+_STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)
+)
+
+_Handler = Callable[[int, FrameType | None], Any]
+
+
+class SignalLayers:
+    """The handlers of this process; installed in the main thread only, never over SIG_IGN or Python's SIGINT."""
+
+    def __init__(self, coordinator: DrainCoordinator, host: ServerHost) -> None:
+        self.host = host
+        self.owed: int | None = None
+        """A stop signal that would have killed the process, to be sent again after the drain."""
+        self._coordinator = coordinator
+        self._pid = os.getpid()
+        self._layers = 0
+        self._blocked = False
+        self._raised = False
+
+    def __repr__(self) -> str:
+        return f"<SignalLayers layers={self._layers} owed={self.owed}>"
+
+    def install(self, *, over_default: bool = True) -> None:
+        """Stand before the handlers found now; does nothing where ours is on top already.
+
+        Args:
+            over_default: False leaves signals alone whose handler is the default action: a command that never queues
+                an item shall die at once, even inside a C call.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in _STOP_SIGNALS:
+            previous = signal.getsignal(signum)
+            if self._layers < _MAX_LAYERS * len(_STOP_SIGNALS) and self._wants(signum, previous, over_default):
+                self._install(signum, previous)
+
+    def finish(self) -> None:
+        """Pay what is owed: let a blocked or postponed stop signal end the process, as it would have without us.
+
+        Returns if none is owed.
+        """
+        if os.getpid() != self._pid:
+            return
+        if self.owed is not None:
+            self._default_action(self.owed)
+        if self._blocked:
+            self._blocked = False
+            self._unblock(signal.SIGTERM)
+
+    def after_fork_in_child(self) -> None:
+        """Let the child be stopped: it inherits the mask of the thread that forked."""
+        if self._blocked:
+            self._unblock(signal.SIGTERM)
+
+    def is_ours(self, handler: Any) -> bool:
+        """True if `handler` is one of our layers, of any process."""
+        return getattr(handler, "is_qbwi_layer", False) is True
+
+    def _wants(self, signum: int, previous: Any, over_default: bool) -> bool:
+        if previous is None or previous is signal.SIG_IGN or self.is_ours(previous):
+            return False
+        if previous is signal.default_int_handler:
+            # daphne takes SIGINT only if it is still Python's own.
+            return False
+        if previous is signal.SIG_DFL:
+            return over_default and signum == signal.SIGTERM
+        return callable(previous)
+
+    def _install(self, signum: int, previous: Any) -> None:
+        handler = self._make_layer(previous)
+        try:
+            signal.signal(signum, handler)
+        except (OSError, ValueError):
+            return
+        self._layers += 1
+        if hasattr(signal, "siginterrupt") and callable(previous):
+            # signal.signal() has just switched on the interruption of system calls, which gunicorn had switched off
+            # for SIGTERM to protect requests.
+            with contextlib.suppress(OSError, ValueError):
+                signal.siginterrupt(signum, False)
+
+    def _make_layer(self, previous: Any) -> _Handler:
+        seen_at: float | None = None
+        active = False
+
+        def layer(signum: int, frame: FrameType | None) -> Any:
+            nonlocal seen_at, active
+            if active:
+                # A user's handler that chains to us although we chain to it.
+                return None
+            active = True
+            try:
+                if os.getpid() == self._pid:
+                    now = time.monotonic()
+                    repeated = seen_at is not None and now - seen_at > DUPLICATE_SECONDS
+                    if seen_at is None:
+                        seen_at = now
+                    self._sign(signum, previous, repeated)
+                    if previous is signal.SIG_DFL:
+                        return self._instead_of_default(signum)
+                elif previous is signal.SIG_DFL:
+                    return self._default_action(signum)
+                return previous(signum, frame)
+            finally:
+                active = False
+
+        layer.is_qbwi_layer = True  # type: ignore[attr-defined]
+        return layer
+
+    def _sign(self, signum: int, previous: Any, repeated: bool) -> None:
+        self._coordinator.stop_signal(signal.Signals(signum).name, signum, repeated=repeated)
+        owner = getattr(previous, "__self__", None)
+        if (
+            signum == signal.SIGTERM
+            and owner is not None
+            and type(owner).__module__.startswith("uvicorn")
+            and hasattr(signal, "pthread_sigmask")
+        ):
+            # uvicorn raises it again under the default action when it has finished. Blocked, it stays pending: the
+            # process comes to its normal exit, and dies of it after the drain.
+            self._blocked = True
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _instead_of_default(self, signum: int) -> None:
+        scheduler = self._coordinator.scheduler
+        if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
+            self._default_action(signum)
+            return
+        if self.host.exits_by_exception and not self._raised:
+            self._raised = True
+            # A bare `except:` may eat it; then the keeper goes on as with the others.
+            self._coordinator.scheduler.keeper.post(lambda: self._if_nothing_happens(signum))
+            raise SystemExit(128 + signum)
+        if self.owed is None:
+            self.owed = signum
+            self._coordinator.drain_in_background(self._send_again)
+
+    def _if_nothing_happens(self, signum: int) -> None:
+        keeper = self._coordinator.scheduler.keeper
+
+        def drain() -> None:
+            self._coordinator.drain_in_background(lambda: self._kill(signum))
+
+        keeper.call_at(time.monotonic() + DUPLICATE_SECONDS, drain)
+
+    def _send_again(self) -> None:
+        # Not in the main thread, where alone Python lets us restore the default action: the layer does it there,
+        # since nothing is queued or running any more.
+        if self.owed is not None:
+            os.kill(self._pid, self.owed)
+
+    def _kill(self, signum: int) -> None:
+        os.kill(self._pid, signum)
+
+    def _default_action(self, signum: int) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        self._unblock(signum)
+        os.kill(os.getpid(), signum)
+
+    def _unblock(self, signum: int) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+
+
+def swallow_first_interrupt() -> None:
+    """Keep runserver's parent from killing its child 0.25 s after the first Ctrl-C; the second works as ever.
+
+    The child gets the same Ctrl-C from the terminal and drains; the parent leaves when the child is gone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.default_int_handler:
+        return
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, previous)
+
+    signal.signal(signal.SIGINT, first)

@@ -1,0 +1,217 @@
+"""Which server hosts this process: its own stop limit, its heartbeat, its stop flag, and how its process dies.
+
+All of it was observed on the real servers. A server is recognised by the handler that it set for SIGTERM, since that
+is bound to the object which knows the limits; a search through the garbage collector would take up to a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class ServerHost:
+    """A process that we know nothing special of: a server that was not recognised, or none at all."""
+
+    name = "unknown"
+    is_server = False
+    watched = False
+    """Whether `is_stopping` has to be asked now and then, since no signal tells."""
+    exits_by_exception = True
+    """Whether SystemExit in the main thread ends the process in good order, as it does where nobody serves."""
+    raises_signal_again = False
+    """Whether the server raises the stop signal again, under the default action, when it has finished."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def limit(self, signum: int | None) -> float | None:
+        """Seconds from the sign until the server kills this process, None if it does not; a plain read."""
+        return None
+
+    def beat(self) -> None:
+        """Tell the server that the process is alive."""
+
+    def is_stopping(self) -> bool:
+        """True once the server's own flag says that this process ends."""
+        return False
+
+    def on_exit(self, hold: Callable[[], None]) -> None:
+        """Have the server call `hold` when it has finished its requests, where it has a hook for that."""
+
+    def warnings(self, shutdown_timeout: float) -> list[str]:
+        """What an operator should know at the first item, in words that say what to change."""
+        return []
+
+
+class CommandHost(ServerHost):
+    """A management command, a script or a shell: nobody's server."""
+
+    name = "command"
+
+
+class RunserverHost(ServerHost):
+    """Django's development server."""
+
+    name = "runserver"
+    is_server = True
+    exits_by_exception = False
+
+
+class RunserverParentHost(ServerHost):
+    """The process of runserver that only watches over the one that serves; it runs no items."""
+
+    name = "runserver parent"
+    is_server = True
+    exits_by_exception = False
+
+
+class GunicornMasterHost(ServerHost):
+    """gunicorn's master with --preload: it loads the application, forks workers, and serves nothing itself."""
+
+    name = "gunicorn master"
+    is_server = True
+    exits_by_exception = False
+
+    def warnings(self, shutdown_timeout: float) -> list[str]:
+        """Say that items run in a process that serves no requests."""
+        return [
+            "a work item was queued in gunicorn's master process, while the application was preloaded; it runs there, "
+            "and its threads do not exist in the workers. Queue from a request instead"
+        ]
+
+
+class WaitressHost(ServerHost):
+    """waitress sets no handler; SystemExit in the main thread lets it finish its requests."""
+
+    name = "waitress"
+    is_server = True
+    exits_by_exception = True
+
+
+class UvicornHost(ServerHost):
+    """uvicorn restores the handlers that it found and raises the signal again, when it has finished."""
+
+    name = "uvicorn"
+    is_server = True
+    exits_by_exception = False
+    raises_signal_again = True
+
+
+class GunicornHost(ServerHost):
+    """A worker process of gunicorn, of any worker class."""
+
+    name = "gunicorn"
+    is_server = True
+    exits_by_exception = False
+    watched = True
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+        self._graceful_timeout = float(worker.cfg.graceful_timeout)
+        self._heartbeat = _duplicate(worker)
+        self.raises_signal_again = "uvicorn" in type(worker).__module__
+
+    def limit(self, signum: int | None) -> float | None:
+        """graceful_timeout, which the master counts from its signal; when recycled, only the heartbeat counts."""
+        return None if signum is None and self._heartbeat is not None else self._graceful_timeout
+
+    def beat(self) -> None:
+        """Touch the worker's file, as `WorkerTmp.notify` does, through a descriptor that outlives `worker.tmp`."""
+        if self._heartbeat is not None:
+            now = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self._heartbeat, (now, now))
+
+    def is_stopping(self) -> bool:
+        """True after SIGTERM, after max-requests, and when the reloader has seen a change."""
+        return not self._worker.alive
+
+    def on_exit(self, hold: Callable[[], None]) -> None:
+        """Chain gunicorn's worker_exit hook: it runs after the requests, and before the interpreter's exit begins."""
+        users_hook = self._worker.cfg.worker_exit
+
+        def worker_exit(server: Any, worker: Any) -> None:
+            try:
+                users_hook(server, worker)
+            finally:
+                hold()
+
+        self._worker.cfg.set("worker_exit", worker_exit)
+
+    def warnings(self, shutdown_timeout: float) -> list[str]:
+        """Say when gunicorn gives less time than the settings ask for."""
+        found = []
+        if self._graceful_timeout < shutdown_timeout:
+            found.append(
+                f"gunicorn kills its workers {self._graceful_timeout:g} s after a stop signal, before "
+                f'QBWI["SHUTDOWN_TIMEOUT"] ({shutdown_timeout:g} s) is over; start it with --graceful-timeout '
+                f"{shutdown_timeout:g} or lower the setting"
+            )
+        if self._heartbeat is None:
+            found.append(
+                "gunicorn's heartbeat file was not found: a worker that is recycled while items run is killed after "
+                "gunicorn's --timeout"
+            )
+        return found
+
+
+def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
+    """Tell what hosts this process, from what is visible now; cheap, may be asked again later."""
+    handler_owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if handler_owner is not None:
+        return from_handler_owner(handler_owner) or ServerHost()
+    if "runserver" in argv[1:2]:
+        reloads = "--noreload" not in argv
+        is_parent = reloads and environ.get("RUN_MAIN") != "true"
+        return RunserverParentHost() if is_parent else RunserverHost()
+    if "gunicorn.arbiter" in sys.modules:
+        return GunicornMasterHost()
+    if is_management_command(argv):
+        return CommandHost()
+    return ServerHost()
+
+
+def from_handler_owner(owner: Any) -> ServerHost | None:
+    """Tell the server by the object whose method handles SIGTERM."""
+    if _is_a(owner, "gunicorn.workers.base", "Worker"):
+        return GunicornHost(owner)
+    if _is_a(owner, "uvicorn.server", "Server"):
+        return UvicornHost()
+    return None
+
+
+def after_first_request() -> ServerHost:
+    """Tell the server of a process that serves requests and was not recognised by a handler."""
+    return WaitressHost() if "waitress.server" in sys.modules else _Served()
+
+
+def is_management_command(argv: list[str]) -> bool:
+    """True if the process was started by manage.py, django-admin or `python -m django`."""
+    program = argv[0] if argv else ""
+    name = os.path.basename(program)
+    return name in {"manage.py", "django-admin", "django-admin.exe"} or (
+        name == "__main__.py" and os.path.basename(os.path.dirname(program)) == "django"
+    )
+
+
+class _Served(ServerHost):
+    name = "server"
+    is_server = True
+    exits_by_exception = False
+
+
+def _is_a(value: Any, module: str, name: str) -> bool:
+    return any(base.__module__ == module and base.__name__ == name for base in type(value).__mro__)
+
+
+def _duplicate(worker: Any) -> int | None:
+    try:
+        return os.dup(worker.tmp.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None

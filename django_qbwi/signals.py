@@ -1,0 +1,218 @@
+"""The signals of django_qbwi and, beside them, the observer that sends them and writes the log records.
+
+- `work_item_queued`, `work_item_rejected`: in the caller's thread. On a running event loop their async receivers are
+  scheduled on that loop's background sibling, ours.
+- `work_item_started`, `work_item_finished`: in the worker's thread for sync items, by `asend_robust` in the item's
+  context for async ones.
+- All four have one argument, `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`.
+- `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`abandoned`, `discarded`, `elapsed`): in
+  the thread that reports the drain; the sender is `WorkItemScheduler`.
+
+A receiver that raises is logged by Django; it cannot change an outcome. Without receivers a signal costs next to
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from django.dispatch import Signal
+
+from django_qbwi.core.cancellation import CancelReason
+from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
+from django_qbwi.core.scheduler import WorkItemScheduler
+
+work_item_queued = Signal()
+work_item_started = Signal()
+work_item_finished = Signal()
+work_item_rejected = Signal()
+drain_started = Signal()
+drain_finished = Signal()
+
+scheduler_logger = logging.getLogger("django_qbwi.scheduler")
+lifecycle_logger = logging.getLogger("django_qbwi.lifecycle")
+
+_FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
+_OVERDUE_WARNING_EVERY = 60.0
+
+
+class SignalsAndRecords:
+    """Tells the world of items: one record and one signal for each event. No method raises an `Exception`."""
+
+    def __init__(self, schedule: Callable[[Coroutine[Any, Any, Any]], None] | None = None) -> None:
+        self._schedule = schedule
+        self._next_stall_warning = 0.0
+
+    def __repr__(self) -> str:
+        return "<SignalsAndRecords>"
+
+    @property
+    def announces(self) -> bool:
+        """Whether anybody listens to queued items."""
+        return bool(work_item_queued.receivers) or scheduler_logger.isEnabledFor(logging.DEBUG)
+
+    @property
+    def follows(self) -> bool:
+        """Whether anybody has to be told on the event loop of an async item."""
+        return bool(work_item_started.receivers or work_item_finished.receivers)
+
+    def queued(self, item: WorkItem) -> None:
+        """Record and send `work_item_queued`."""
+        self._record(logging.DEBUG, item)
+        self._send(work_item_queued, item)
+
+    def rejected(self, item: WorkItem, error: Exception) -> None:
+        """Record and send `work_item_rejected`."""
+        scheduler_logger.warning("Work item name=%s rejected: %s", item.name, error)
+        self._send(work_item_rejected, item)
+
+    def started(self, item: WorkItem) -> None:
+        """Record and send `work_item_started`."""
+        self._record(logging.DEBUG, item)
+        self._send(work_item_started, item)
+
+    def finished(self, item: WorkItem) -> None:
+        """Record and send `work_item_finished`."""
+        self._record_end(item)
+        self._send(work_item_finished, item)
+
+    async def astarted(self, item: WorkItem) -> None:
+        """Record and send `work_item_started` on the loop."""
+        self._record(logging.DEBUG, item)
+        if work_item_started.receivers:
+            await work_item_started.asend_robust(WorkItemInfo, info=item.info())
+
+    async def afinished(self, item: WorkItem) -> None:
+        """Record and send `work_item_finished` on the loop."""
+        self._record_end(item)
+        if work_item_finished.receivers:
+            await work_item_finished.asend_robust(WorkItemInfo, info=item.info())
+
+    def late(self, item: WorkItem) -> None:
+        """Record that an abandoned item has ended; its status stands."""
+        scheduler_logger.debug("Work item id=%s name=%s ended after it was %s", item.id, item.name, item.status)
+
+    def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
+        """Record an overdue item with its stack, once; and that too many of them stand in the way."""
+        scheduler_logger.warning(
+            "Work item id=%s name=%s is overdue: running for %.1fs, its timeout is %ss. It is at:\n%s",
+            item.id,
+            item.name,
+            item.elapsed,
+            item.timeout,
+            stack,
+            extra=_extra(item),
+        )
+        now = time.monotonic()
+        if not replaced and now >= self._next_stall_warning:
+            self._next_stall_warning = now + _OVERDUE_WARNING_EVERY
+            scheduler_logger.warning(
+                "Overdue work items hold all the workers they may, and get no further replacement: queued items wait"
+            )
+
+    def _record(self, level: int, item: WorkItem, **options: Any) -> None:
+        if scheduler_logger.isEnabledFor(level):
+            scheduler_logger.log(
+                level, _FORMAT, item.id, item.name, item.status, item.elapsed, extra=_extra(item), **options
+            )
+
+    def _record_end(self, item: WorkItem) -> None:
+        status = item.status
+        if status is WorkItemStatus.FAILED:
+            error = item.exception
+            exc_info = None if error is None else (type(error), error, error.__traceback__)
+            try:
+                self._record(logging.ERROR, item, exc_info=exc_info)
+            except Exception:
+                # A handler without logging's own safety net met an exception whose __str__ raises.
+                self._record(logging.ERROR, item)
+        elif status is WorkItemStatus.ABANDONED:
+            self._record_with_stack(item)
+        elif status is WorkItemStatus.DISCARDED:
+            self._record(logging.ERROR, item)
+        elif item.cancel_reason is CancelReason.TIMEOUT or (
+            item.cancel_reason is CancelReason.SHUTDOWN and item.started is None
+        ):
+            self._record(logging.WARNING, item)
+        else:
+            self._record(logging.INFO, item)
+
+    def _record_with_stack(self, item: WorkItem) -> None:
+        scheduler_logger.error(
+            _FORMAT + ". It is at:\n%s",
+            item.id,
+            item.name,
+            item.status,
+            item.elapsed,
+            item.owner.stack(item),
+            extra=_extra(item),
+        )
+
+    def _send(self, signal: Signal, item: WorkItem) -> None:
+        if not signal.receivers:
+            return
+        info = item.info()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            signal.send_robust(WorkItemInfo, info=info)
+            return
+        self._send_on_loop(signal, info)
+
+    def _send_on_loop(self, signal: Signal, info: WorkItemInfo) -> None:
+        # send_robust() refuses async receivers on a running loop, which could not wait for them either.
+        sync_receivers, async_receivers = signal._live_receivers(WorkItemInfo)  # type: ignore[attr-defined]
+        for receiver in sync_receivers:
+            try:
+                receiver(signal=signal, sender=WorkItemInfo, info=info)
+            except Exception:
+                scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
+        if self._schedule is not None:
+            for receiver in async_receivers:
+                self._schedule(_call_async(receiver, signal, info))
+
+
+class DrainRecords:
+    """Writes the records of a drain and sends its signals, in the reporter's thread."""
+
+    def __repr__(self) -> str:
+        return "<DrainRecords>"
+
+    def drain_started(self, scheduler: WorkItemScheduler, sign: str, limit: float) -> None:
+        """Record the first sign."""
+        queued, running = scheduler.queued_count, scheduler.running_count
+        lifecycle_logger.info(
+            "Draining after %s: %d running, %d queued, limit %.0fs", sign, running, queued, limit
+        )
+        drain_started.send_robust(WorkItemScheduler, sign=sign, queued=queued, running=running, limit=limit)
+
+    def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
+        """Name those that the exit waits for."""
+        names = ", ".join(f"{item.name} (id={item.id}, {item.status} {item.elapsed:.1f}s)" for item in waited_for)
+        lifecycle_logger.warning("Waiting up to %.0fs more for: %s", remaining, names)
+
+    def drain_finished(
+        self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float
+    ) -> None:
+        """Record the end of the drain."""
+        lifecycle_logger.info(
+            "Drained in %.1fs: %d item(s) abandoned, %d discarded", elapsed, abandoned, discarded
+        )
+        drain_finished.send_robust(
+            WorkItemScheduler, abandoned=abandoned, discarded=discarded, elapsed=elapsed
+        )
+
+
+async def _call_async(receiver: Any, signal: Signal, info: WorkItemInfo) -> None:
+    try:
+        await receiver(signal=signal, sender=WorkItemInfo, info=info)
+    except Exception:
+        scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
+
+
+def _extra(item: WorkItem) -> dict[str, Any]:
+    return {"qbwi": item.info().to_dict()}

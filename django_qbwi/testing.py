@@ -1,0 +1,129 @@
+"""Tools for the tests of those who use work items.
+
+The pytest plugin offers the same as fixtures, by the same names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django_qbwi import hosting
+from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.immediate import run_immediately
+
+
+class CapturedWorkItem:
+    """A call that was queued and not run; `run()` runs it here and now."""
+
+    def __init__(self, item: WorkItem) -> None:
+        self._item = item
+        self.handle = WorkItemHandle(item)
+        self.work_item: Callable[..., Any] | None = item.work_item
+        """The queued function."""
+        self.args = item.args
+        """Its arguments after the token."""
+        self.timeout = item.timeout
+        """Seconds, or None."""
+
+    def __repr__(self) -> str:
+        return f"<CapturedWorkItem {self.name} args={self.args!r} status={self.status}>"
+
+    @property
+    def name(self) -> str:
+        """The name of the item."""
+        return self._item.name
+
+    @property
+    def status(self) -> WorkItemStatus:
+        """QUEUED until it was run."""
+        return self._item.status
+
+    def run(self) -> WorkItemHandle:
+        """Run it in this thread, unless it was run or cancelled before; see how it ended in the handle."""
+        if self._item.status is WorkItemStatus.QUEUED:
+            assembly = hosting.process().current
+            run_immediately(self._item.owner, self._item, assembly.environment.scope)
+        return self.handle
+
+
+class CapturedWorkItems(list[CapturedWorkItem]):
+    """The list of what was captured, in the order of queueing."""
+
+    def run_all(self) -> list[WorkItemHandle]:
+        """Run all that were not run yet, also those that they queue meanwhile; return the handles of all."""
+        for item in self:
+            # A list may grow while it is iterated; what the items queue is run too.
+            item.run()
+        return [item.handle for item in self]
+
+
+@contextlib.contextmanager
+def immediate_work_items() -> Iterator[None]:
+    """Run items at the call, in the caller's thread, in this whole process for the time of a block.
+
+    An item sees the test's own transaction. A failure of an item does not reach the caller: look at the handle, or at
+    the log.
+    """
+
+    def run(*call: Any) -> WorkItemHandle:
+        assembly, item = _make(*call)
+        run_immediately(assembly.scheduler, item, assembly.environment.scope)
+        return WorkItemHandle(item)
+
+    with hosting.intercept(run):
+        yield
+
+
+@contextlib.contextmanager
+def captured_work_items() -> Iterator[CapturedWorkItems]:
+    """Collect what is queued, in this whole process for the time of a block, and run none of it.
+
+    `run_all()` runs them. What is never run is DISCARDED, in silence, when the block is left.
+    """
+    captured = CapturedWorkItems()
+
+    def capture(*call: Any) -> WorkItemHandle:
+        _, item = _make(*call)
+        captured.append(CapturedWorkItem(item))
+        return captured[-1].handle
+
+    with hosting.intercept(capture):
+        try:
+            yield captured
+        finally:
+            for left in captured:
+                if left.status is WorkItemStatus.QUEUED:
+                    left._item.owner.discard(left._item)
+
+
+def drain(timeout: float = 5.0) -> bool:
+    """Wait until nothing is queued or running in this process, undisturbed, for `timeout` seconds at the most.
+
+    What is left then is cancelled, and after a tenth of the time abandoned or discarded, with a record each. The
+    scheduler is open again afterwards.
+
+    Returns:
+        True if everything had ended by itself.
+    """
+    here = hosting.process()
+    assembly = here.assembly
+    if assembly is None or not assembly.scheduler.started or assembly.scheduler.wait_until_empty(timeout):
+        return True
+    here.renew(max(0.5, timeout / 10))
+    return False
+
+
+def _make(
+    work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, name: str | None, timeout: float | None
+) -> tuple[hosting.Assembly, WorkItem]:
+    assembly = hosting.process().current
+    item = assembly.scheduler.make_item(
+        work_item,
+        args,
+        is_async=is_async,
+        name=name,
+        timeout=assembly.settings.item_timeout if timeout is None else timeout,
+    )
+    return assembly, item
