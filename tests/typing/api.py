@@ -1,0 +1,140 @@
+"""The types that a user of the public names sees; checked by mypy and pyright, never run."""
+
+import functools
+from collections.abc import Awaitable
+from datetime import datetime
+from typing import Any, assert_type
+
+from django_qbwi import (
+    CancellationToken,
+    CancellationTokenSource,
+    CancelReason,
+    InvalidWorkItem,
+    NotHosted,
+    OperationCancelled,
+    QBWIError,
+    QueueFull,
+    SchedulerClosed,
+    SchedulerDraining,
+    WorkItemHandle,
+    WorkItemInfo,
+    WorkItemRejected,
+    WorkItemStatus,
+    background_work_item,
+    current_work_item,
+    queue_background_work_item,
+    queue_on_commit,
+)
+
+
+def sync_item(token: CancellationToken, address: str) -> None: ...
+
+
+async def async_item(token: CancellationToken, address: str) -> int:
+    return len(address)
+
+
+def awaitable_item(token: CancellationToken) -> Awaitable[None]:
+    return token.cancelled()
+
+
+class Mailer:
+    def send(self, token: CancellationToken, address: str) -> None: ...
+
+    def __call__(self, token: CancellationToken) -> None: ...
+
+
+def queueing() -> None:
+    assert_type(queue_background_work_item(sync_item, "a@example.org"), WorkItemHandle)
+    assert_type(queue_background_work_item(async_item, "a@example.org", name="mail", timeout=5), WorkItemHandle)
+    queue_background_work_item(awaitable_item)
+    queue_background_work_item(lambda token: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    queue_background_work_item(functools.partial(sync_item, address="a@example.org"))
+    queue_background_work_item(Mailer().send, "a@example.org")
+    queue_background_work_item(Mailer())
+    queue_on_commit(sync_item, "a@example.org", using="other", name="mail", timeout=5.0)
+
+
+@background_work_item
+def resize(token: CancellationToken, album_id: int, *, width: int = 100) -> bool:
+    return token.wait(0)
+
+
+@background_work_item()
+def tidy(token: CancellationToken) -> None: ...
+
+
+@background_work_item(name="report", timeout=120)
+async def report(token: CancellationToken, year: int) -> str:
+    await token.cancelled()
+    return f"{year}"
+
+
+def decorated() -> None:
+    assert_type(resize.queue(1), WorkItemHandle)
+    assert_type(resize.queue(1, width=20), WorkItemHandle)
+    assert_type(resize.using(name="again", timeout=5, using="other").queue(1, width=20), WorkItemHandle)
+    assert_type(resize(CancellationToken.none(), 1, width=20), bool)
+    assert_type(tidy.queue(), WorkItemHandle)
+    assert_type(report.queue(2026), WorkItemHandle)
+    resize.queue_on_commit(1)
+    resize.using(using="other").queue_on_commit(1)
+
+    # What must be an error: an ignore that is not needed is reported.
+    resize.queue("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    resize.queue()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    resize.queue(1, height=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    resize(1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+
+async def decorated_async() -> None:
+    assert_type(await report(CancellationToken.none(), 2026), str)
+
+
+async def handle_and_info(handle: WorkItemHandle) -> None:
+    assert_type(handle.id, str)
+    assert_type(handle.name, str)
+    assert_type(handle.status, WorkItemStatus)
+    assert_type(handle.info, WorkItemInfo)
+    assert_type(handle.cancel(), bool)
+    assert_type(handle.cancel("no longer wanted"), bool)
+    assert_type(handle.wait(timeout=1.0), bool)
+    assert_type(handle.exception(), BaseException | None)
+    info = await handle
+    assert_type(info, WorkItemInfo)
+    assert_type(info.status, WorkItemStatus)
+    assert_type(info.queued_at, datetime)
+    assert_type(info.started_at, datetime | None)
+    assert_type(info.finished_at, datetime | None)
+    assert_type(info.timeout, float | None)
+    assert_type(info.overdue, bool)
+    assert_type(info.cancel_reason, CancelReason | None)
+    assert_type(info.to_dict(), dict[str, Any])
+    assert_type(current_work_item(), WorkItemHandle | None)
+
+
+async def token_and_source(token: CancellationToken) -> None:
+    assert_type(token.is_cancellation_requested, bool)
+    assert_type(token.reason, CancelReason | None)
+    assert_type(token.deadline, float | None)
+    assert_type(token.remaining(), float | None)
+    assert_type(token.wait(), bool)
+    assert_type(token.wait(timeout=1.0), bool)
+    await token.cancelled()
+    token.raise_if_cancellation_requested()
+    with token.register(lambda: None) as registration:
+        registration.close()
+    source = CancellationTokenSource()
+    assert_type(source.token, CancellationToken)
+    source.cancel()
+    source.cancel(reason=CancelReason.SHUTDOWN)
+    source.cancel_after(0.5)
+    assert_type(CancellationToken.none(), CancellationToken)
+
+
+def exceptions(cancelled: OperationCancelled) -> None:
+    assert_type(cancelled.token, CancellationToken)
+    families: list[type[QBWIError]] = [InvalidWorkItem, WorkItemRejected]
+    refusals: list[type[WorkItemRejected]] = [QueueFull, SchedulerDraining, SchedulerClosed, NotHosted]
+    type_error: type[TypeError] = InvalidWorkItem
+    print(families, refusals, type_error)
