@@ -1,0 +1,243 @@
+"""Print what an item costs, as ratios against the standard library: `python -m benchmarks`.
+
+Each metric runs ours and the peer's in turn, many rounds, in one process; the median of the rounds' ratios is printed
+beside the target, since absolute figures of a shared machine drift by a factor of three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import os
+import statistics
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
+
+import django
+
+django.setup()
+
+from django_qbwi import CancellationToken, queue_background_work_item  # noqa: E402
+from django_qbwi.core.cancellation import StopFlag  # noqa: E402
+from django_qbwi.testing import drain  # noqa: E402
+
+WORKERS = 4
+ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "15"))
+
+
+def noop(token: object = None, value: object = None) -> None:
+    """Do nothing."""
+
+
+async def anoop(token: object = None, value: object = None) -> None:
+    """Do nothing, on a loop."""
+
+
+class Busy:
+    """Keeps all workers of both pools busy for the time of a block, so that only the caller's cost is measured."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
+        self.pool = pool
+        self.gate = threading.Event()
+        self.barrier = threading.Barrier(WORKERS + 1)
+
+    def hold(self, token: object = None) -> None:
+        """Occupy a worker."""
+        self.barrier.wait(30)
+        self.gate.wait(30)
+
+    def __enter__(self) -> Busy:
+        for _ in range(WORKERS):
+            if self.pool is None:
+                queue_background_work_item(self.hold)
+            else:
+                self.pool.submit(self.hold)
+        self.barrier.wait(30)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.gate.set()
+        if self.pool is None:
+            drain(60)
+        else:
+            list(self.pool.map(noop, range(WORKERS)))
+
+
+def per_call(call: Callable[[], object], count: int) -> float:
+    """Return the microseconds of one call."""
+    gc.collect()
+    started = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - started) / count * 1e6
+
+
+def submit_busy(count: int = 1000) -> tuple[float, float]:
+    """The caller's cost while all workers are busy."""
+    with Busy(None):
+        ours = per_call(lambda: queue_background_work_item(noop, 1), count)
+    with Busy(POOL):
+        theirs = per_call(lambda: POOL.submit(noop, 1), count)
+    return ours, theirs
+
+
+def submit_at_work(count: int = 1000) -> tuple[float, float]:
+    """The caller's cost while the workers take the items as they come."""
+    ours = per_call(lambda: queue_background_work_item(noop, 1), count)
+    drain(60)
+    futures = []
+    theirs = per_call(lambda: futures.append(POOL.submit(noop, 1)), count)
+    for future in futures:
+        future.result()
+    return ours, theirs
+
+
+def submit_partial(count: int = 1000) -> tuple[float, float]:
+    """The same with a partial that has a keyword."""
+
+    def item(token: object, *, album: int) -> None:
+        """Do nothing."""
+
+    call = functools.partial(item, album=1)
+    with Busy(None):
+        ours = per_call(lambda: queue_background_work_item(call), count)
+    with Busy(POOL):
+        theirs = per_call(lambda: POOL.submit(call, None), count)
+    return ours, theirs
+
+
+def end_to_end(count: int = 3000) -> tuple[float, float]:
+    """From the first queueing to the last end, no-op items with all hygiene."""
+
+    def ours() -> None:
+        for _ in range(count):
+            queue_background_work_item(noop)
+        drain(60)
+
+    def theirs() -> None:
+        for future in [POOL.submit(noop) for _ in range(count)]:
+            future.result()
+
+    return per_call(ours, 1) / count, per_call(theirs, 1) / count
+
+
+def idle_start(count: int = 200) -> tuple[float, float]:
+    """From queueing on an idle pool until the item runs, median."""
+
+    def measure(queue: Callable[[Callable[..., None]], object]) -> float:
+        delays = []
+        for _ in range(count):
+            done = threading.Event()
+            began: list[float] = []
+
+            def item(token: object = None, began: list[float] = began, done: threading.Event = done) -> None:
+                began.append(time.perf_counter())
+                done.set()
+
+            queued = time.perf_counter()
+            queue(item)
+            done.wait(30)
+            delays.append((began[0] - queued) * 1e6)
+        return statistics.median(delays)
+
+    return measure(queue_background_work_item), measure(POOL.submit)
+
+
+def async_submit(count: int = 1000) -> tuple[float, float]:
+    """The caller's cost of an async item."""
+    ours = per_call(lambda: queue_background_work_item(anoop), count)
+    drain(60)
+    futures = []
+    theirs = per_call(lambda: futures.append(asyncio.run_coroutine_threadsafe(anoop(), LOOP)), count)
+    for future in futures:
+        future.result()
+    return ours, theirs
+
+
+def async_end_to_end(count: int = 1000) -> tuple[float, float]:
+    """From the first queueing to the last end, async no-op items."""
+
+    def ours() -> None:
+        for _ in range(count):
+            queue_background_work_item(anoop)
+        drain(60)
+
+    def theirs() -> None:
+        for future in [asyncio.run_coroutine_threadsafe(anoop(), LOOP) for _ in range(count)]:
+            future.result()
+
+    return per_call(ours, 1) / count, per_call(theirs, 1) / count
+
+
+def memory_per_item(count: int = 10_000) -> tuple[float, float]:
+    """Bytes of one queued item."""
+
+    def grown(fill: Callable[[], None]) -> float:
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        fill()
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return (after - before) / count
+
+    with Busy(None):
+        ours = grown(lambda: [queue_background_work_item(noop, 1) for _ in range(count)] and None)
+    with Busy(POOL):
+        theirs = grown(lambda: [POOL.submit(noop, 1) for _ in range(count)] and None)
+    return ours, theirs
+
+
+def signal_tokens(count: int = 100_000) -> tuple[float, float]:
+    """Microseconds to cancel many tokens, against setting as many events."""
+    flag = StopFlag()
+    tokens = [CancellationToken(flag) for _ in range(count)]
+    ours = per_call(flag.request, 1)
+    assert all(token.is_cancellation_requested for token in tokens)
+    events = [threading.Event() for _ in range(count)]
+    theirs = per_call(lambda: [event.set() for event in events], 1)
+    return ours, theirs
+
+
+POOL = ThreadPoolExecutor(WORKERS)
+LOOP = asyncio.new_event_loop()
+
+METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = [
+    ("submit, workers busy", "ThreadPoolExecutor.submit", submit_busy, 0.30, ROUNDS),
+    ("submit, workers at work", "ThreadPoolExecutor.submit", submit_at_work, 0.50, ROUNDS),
+    ("submit a partial, workers busy", "ThreadPoolExecutor.submit", submit_partial, 0.30, ROUNDS),
+    ("end to end, sync no-op", "ThreadPoolExecutor", end_to_end, 0.45, ROUNDS),
+    ("start latency, idle pool", "ThreadPoolExecutor", idle_start, 1.0, ROUNDS),
+    ("async submit", "run_coroutine_threadsafe", async_submit, 0.15, ROUNDS),
+    ("async end to end", "run_coroutine_threadsafe", async_end_to_end, 0.20, ROUNDS),
+    ("memory per queued item (bytes)", "ThreadPoolExecutor", memory_per_item, 0.20, 2),
+    ("signal 100,000 tokens", "Event.set loop", signal_tokens, 0.01, 3),
+]
+
+
+def main() -> None:
+    """Measure and print."""
+    threading.Thread(target=LOOP.run_forever, daemon=True).start()
+    queue_background_work_item(noop).wait(30)
+    POOL.submit(noop).result()
+    print(f"Python {sys.version.split()[0]}, Django {django.__version__}, {ROUNDS} rounds; ratios are ours / theirs")
+    print(f"{'metric':32} {'against':26} {'ours':>10} {'theirs':>10} {'ratio':>8} {'target':>7}")
+    for name, against, measure, target, rounds in METRICS:
+        pairs = [measure() for _ in range(rounds)]
+        ours = statistics.median(pair[0] for pair in pairs)
+        theirs = statistics.median(pair[1] for pair in pairs)
+        ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
+        print(f"{name:32} {against:26} {ours:10.2f} {theirs:10.2f} {ratio:8.4f} {target:7.2f}")
+    LOOP.call_soon_threadsafe(LOOP.stop)
+
+
+if __name__ == "__main__":
+    main()
