@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -90,8 +91,8 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # Neither bool nor NaN nor infinity.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value - value == 0
+    # Neither bool nor NaN nor infinity, nor an int beyond what a float can hold.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_span(value: Any) -> bool:

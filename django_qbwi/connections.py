@@ -6,7 +6,6 @@ at. On a thread that never opened one, that is 0.1 instead of 15 microseconds, w
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +18,17 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-logger = logging.getLogger("django_qbwi.scheduler")
+from django_qbwi.core.loggers import SafeLogger
 
-_thread = threading.local()
+logger = SafeLogger("django_qbwi.scheduler")
+
+
+class _Thread(threading.local):
+    opened = False
+    """Whether a connection was ever opened in this thread."""
+
+
+_thread = _Thread()
 
 _TAKES_EXECUTOR = tuple(int(part) for part in asgiref.__version__.split(".")[:2]) >= (3, 13)
 
@@ -37,17 +44,17 @@ class ConnectionEnvironment:
 
     def before(self) -> None:
         """Close connections of this thread that are too old or unusable, as at the start of a request."""
-        if getattr(_thread, "opened", False):
+        if _thread.opened:
             _close_old()
 
     def after(self) -> None:
         """The same, as at the end of a request; a transaction that an item left open is rolled back."""
-        if getattr(_thread, "opened", False):
+        if _thread.opened:
             _close_old()
 
     def thread_ended(self) -> None:
         """Close all connections of this thread."""
-        if getattr(_thread, "opened", False):
+        if _thread.opened:
             for connection in connections.all(initialized_only=True):
                 _discard(connection)
 
@@ -69,7 +76,7 @@ class _OldThreadSensitiveContext(ThreadSensitiveContext):
         self._qbwi_executor = executor
 
     async def __aenter__(self) -> Any:
-        await super().__aenter__()
+        await super().__aenter__()  # type: ignore[no-untyped-call]
         SyncToAsync.context_to_thread_executor[self] = self._qbwi_executor
         return self
 

@@ -6,7 +6,7 @@ fork hooks, everything of the parent is simply not found.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import asyncio
 import contextlib
 import logging
@@ -28,6 +28,7 @@ from django_qbwi.connections import ConnectionEnvironment, in_test_transaction, 
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.loop_executor import LoopExecutor
+from django_qbwi.core.primitives import new_rlock
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.thread_executor import ThreadExecutor
@@ -42,10 +43,18 @@ _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
 _LAST_RESORT_AFTER = 1.0
 _RELOAD_EXIT_CODE = 3
+_SIGTERM = int(signal.SIGTERM)
 
 _processes: dict[int, Process] = {}
+_current: Process | None = None
+"""That of this pid, where a fork hook is sure to take it away in a child; it saves a system call for each item."""
 _inherited: list[Process] = []
 _hooked: list[bool] = []
+
+# On the path of every item; a name of this module is found faster than an attribute of another.
+_get_ident = threading.get_ident
+_getsignal = _signal.getsignal
+_modules = sys.modules
 
 Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], bool, "str | None", "float | None"], WorkItemHandle]
 
@@ -60,6 +69,9 @@ class Assembly:
     def __init__(self, settings: conf.Settings, host: servers.ServerHost) -> None:
         self.settings = settings
         self.host = host
+        self.item_timeout = settings.item_timeout
+        self.unusual = settings.immediate or isinstance(host, servers.RunserverParentHost)
+        """Whether items are not simply queued here."""
         self.environment = ConnectionEnvironment()
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
@@ -105,6 +117,9 @@ class Assembly:
     def _start_services(self) -> None:
         self.keeper.start()
         self.reporter.start()
+        self.reporter.post(self._warn_of_host)
+
+    def _warn_of_host(self) -> None:
         for text in self.host.warnings(self.settings.shutdown_timeout):
             lifecycle_logger.warning("%s", text)
 
@@ -123,11 +138,13 @@ class Process:
         self.pid = os.getpid()
         self.host = servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
+        # Of this process only, so no forked child finds it taken: two threads that queue at once make one scheduler.
+        self._assembling = new_rlock()
         self.layers: SignalLayers | None = None
         self.interceptors: list[Interceptor] = []
         self._overridden: list[Assembly | None] = []
-        self._main_ident = threading.main_thread().ident
-        self._top_handler: Any = None
+        self.main_ident = threading.main_thread().ident
+        self.top_handler: Any = None
         self._watching = False
         self._exit_hooked = False
         self._file_changed_at: float | None = None
@@ -145,7 +162,10 @@ class Process:
         """
         assembly = self.assembly
         if assembly is None:
-            assembly = self.assembly = Assembly(conf.load(), self.host)
+            with self._assembling:
+                assembly = self.assembly
+                if assembly is None:
+                    assembly = self.assembly = Assembly(conf.load(), self.host)
         return assembly
 
     # The beginning.
@@ -176,7 +196,7 @@ class Process:
         self._stand_before_handlers()
 
     def _recognise(self) -> None:
-        owner = getattr(_signal.getsignal(signal.SIGTERM), "__self__", None)
+        owner = getattr(_getsignal(_SIGTERM), "__self__", None)
         host = None if owner is None else servers.from_handler_owner(owner)
         if host is not None and type(host) is not type(self.host):
             self._set_host(host)
@@ -198,22 +218,21 @@ class Process:
         layers, assembly = self.layers, self.assembly
         if layers is None or assembly is None or not assembly.settings.handle_signals:
             return
-        if threading.get_ident() == self._main_ident:
+        if threading.get_ident() == self.main_ident:
             layers.install(over_default=over_default)
-            self._top_handler = _signal.getsignal(signal.SIGTERM)
+            self.top_handler = _getsignal(_SIGTERM)
 
     # Queueing.
 
-    def before_queue(self) -> None:
-        """Do what each queueing has to: notice handlers that a server set meanwhile, and its stop flag."""
-        if (
-            threading.get_ident() == self._main_ident
-            and _signal.getsignal(signal.SIGTERM) is not self._top_handler
-        ):
-            self._recognise()
-            self._hook_server_exit()
-            self._stand_before_handlers()
-        if self.host.watched and not self._watching:
+    def stand_before_new_handlers(self) -> None:
+        """Stand before a handler that was set after ours; in the main thread."""
+        self._recognise()
+        self._hook_server_exit()
+        self._stand_before_handlers()
+
+    def watch(self) -> None:
+        """Look at the server's stop flag, now and until nothing is queued or running any more."""
+        if not self._watching:
             self._watching = True
             self._watch()
 
@@ -232,8 +251,8 @@ class Process:
         scheduler = self.current.scheduler
         if scheduler.is_empty:
             self._watching = False
-            # Looked at again, since an item may have come in between, whose queueing saw us watching.
-            if scheduler.is_empty or self._watching:
+            # Looked at again: an item may have come in between, whose queueing saw us watching.
+            if not scheduler.queued_count + scheduler.running_count or self._watching:
                 return
             self._watching = True
         self._watch()
@@ -271,7 +290,7 @@ class Process:
             left.end(timeout)
             if self.layers is not None:
                 self.layers = None
-                self._top_handler = None
+                self.top_handler = None
             self.open()
 
     # The end.
@@ -341,8 +360,7 @@ def process() -> Process:
     Raises:
         NotHosted: The app is not installed, its `ready()` has not run, or nothing can run here.
     """
-    found = _processes.get(os.getpid())
-    return _this_process() if found is None else found
+    return _current or _this_process()
 
 
 def scheduler() -> WorkItemScheduler:
@@ -351,36 +369,28 @@ def scheduler() -> WorkItemScheduler:
 
 
 def queue(
-    work_item: Callable[..., Any],
-    args: tuple[Any, ...],
-    *,
-    is_async: bool,
-    name: str | None,
-    timeout: float | None,
+    work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, name: str | None, timeout: float | None
 ) -> WorkItemHandle:
-    """Queue a call that was validated; the heart of the public functions.
+    """Queue a call that was validated; the heart of the public functions, and the path of every item.
 
     Raises:
         WorkItemRejected, and its subclasses: Refused; nothing was queued.
         ImproperlyConfigured: settings.QBWI is wrong.
     """
-    here = _processes.get(os.getpid()) or _this_process()
+    here = _current or _this_process()
     assembly = here.assembly or here.current
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
-    item = assembly.scheduler.make_item(
-        work_item,
-        args,
-        is_async=is_async,
-        name=name,
-        timeout=assembly.settings.item_timeout if timeout is None else timeout,
+    item = WorkItem(
+        assembly.scheduler, work_item, args, is_async, name, assembly.item_timeout if timeout is None else timeout
     )
-    if assembly.settings.immediate:
-        run_immediately(assembly.scheduler, item, assembly.environment.scope)
+    if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
-    if _unusual(here, item):
-        return WorkItemHandle(item)
-    here.before_queue()
+    # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
+    if _get_ident() == here.main_ident and _getsignal(_SIGTERM) is not here.top_handler:
+        here.stand_before_new_handlers()
+    if here.host.watched:
+        here.watch()
     assembly.scheduler.queue(item)
     return WorkItemHandle(item)
 
@@ -412,8 +422,11 @@ def intercept(interceptor: Interceptor) -> Iterator[None]:
         here.interceptors.remove(interceptor)
 
 
-def _unusual(here: Process, item: WorkItem) -> bool:
-    """Handle the processes in which queueing is not what it is elsewhere; True if the item was dealt with."""
+def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
+    """Handle the cases in which queueing is not what it is elsewhere; True if the item was dealt with."""
+    if assembly.settings.immediate:
+        run_immediately(assembly.scheduler, item, assembly.environment.scope)
+        return True
     if isinstance(here.host, servers.RunserverParentHost):
         # A user's ready() queues in both processes of runserver; this one only watches the other.
         if scheduler_logger.isEnabledFor(logging.DEBUG):
@@ -426,6 +439,7 @@ def _unusual(here: Process, item: WorkItem) -> bool:
 
 
 def _this_process() -> Process:
+    global _current
     if not _hooked:
         raise NotHosted(
             'There is no scheduler in this process: add "django_qbwi" to INSTALLED_APPS, and queue after '
@@ -438,6 +452,9 @@ def _this_process() -> Process:
         # Without a lock, which a forked child could find taken for ever: two threads may both make one, one stays.
         found = _processes.setdefault(pid, Process())
         found.open()
+    if hasattr(os, "register_at_fork") and "uwsgi" not in sys.modules:
+        # uWSGI forks without running the hooks: there, as on Windows, the pid is asked for each time.
+        _current = found
     return found
 
 
@@ -471,6 +488,8 @@ def _at_exit() -> None:
 
 
 def _in_forked_child() -> None:
+    global _current
+    _current = None
     for parent in _processes.values():
         for assembly in (parent.assembly, *parent._overridden):
             if assembly is not None:

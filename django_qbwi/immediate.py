@@ -98,7 +98,8 @@ def _in_a_thread(call: Callable[[], None]) -> None:
 
     def run() -> None:
         try:
-            done.set_result(call())
+            call()
+            done.set_result(None)
         except BaseException as error:
             done.set_exception(error)
 

@@ -27,9 +27,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
     if not drain(_DRAIN_SECONDS):
         item.warn(
-            pytest.PytestWarning(
-                f"work items of this test did not end within {_DRAIN_SECONDS:g} s and were abandoned"
-            )
+            pytest.PytestWarning(f"work items of this test did not end within {_DRAIN_SECONDS:g} s and were abandoned")
         )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -24,6 +25,7 @@ from django.dispatch import Signal
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
+from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.scheduler import WorkItemScheduler
 
 work_item_queued = Signal()
@@ -33,10 +35,11 @@ work_item_rejected = Signal()
 drain_started = Signal()
 drain_finished = Signal()
 
-scheduler_logger = logging.getLogger("django_qbwi.scheduler")
-lifecycle_logger = logging.getLogger("django_qbwi.lifecycle")
+scheduler_logger = SafeLogger("django_qbwi.scheduler")
+lifecycle_logger = SafeLogger("django_qbwi.lifecycle")
 
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
+_FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
 _OVERDUE_WARNING_EVERY = 60.0
 
 
@@ -53,7 +56,7 @@ class SignalsAndRecords:
     @property
     def announces(self) -> bool:
         """Whether anybody listens to queued items."""
-        return bool(work_item_queued.receivers) or scheduler_logger.isEnabledFor(logging.DEBUG)
+        return bool(work_item_queued.receivers) or scheduler_logger.logger.isEnabledFor(logging.DEBUG)
 
     @property
     def follows(self) -> bool:
@@ -67,34 +70,41 @@ class SignalsAndRecords:
 
     def rejected(self, item: WorkItem, error: Exception) -> None:
         """Record and send `work_item_rejected`."""
-        scheduler_logger.warning("Work item name=%s rejected: %s", item.name, error)
+        scheduler_logger.warning("Work item name=%s rejected: %s", item.name, error, extra=_extra(item))
         self._send(work_item_rejected, item)
 
     def started(self, item: WorkItem) -> None:
         """Record and send `work_item_started`."""
-        self._record(logging.DEBUG, item)
-        self._send(work_item_started, item)
+        if scheduler_logger.logger.isEnabledFor(logging.DEBUG):
+            self._record(logging.DEBUG, item)
+        if work_item_started.receivers:
+            self._send_from_item(work_item_started, item)
 
     def finished(self, item: WorkItem) -> None:
         """Record and send `work_item_finished`."""
-        self._record_end(item)
-        self._send(work_item_finished, item)
+        succeeded = item.status is WorkItemStatus.SUCCEEDED and item.cancel_reason is None
+        if not succeeded or scheduler_logger.logger.isEnabledFor(logging.INFO):
+            self._record_end(item)
+        if work_item_finished.receivers:
+            self._send_from_item(work_item_finished, item)
 
     async def astarted(self, item: WorkItem) -> None:
         """Record and send `work_item_started` on the loop."""
         self._record(logging.DEBUG, item)
         if work_item_started.receivers:
-            await work_item_started.asend_robust(WorkItemInfo, info=item.info())
+            await self._asend(work_item_started, item)
 
     async def afinished(self, item: WorkItem) -> None:
         """Record and send `work_item_finished` on the loop."""
         self._record_end(item)
         if work_item_finished.receivers:
-            await work_item_finished.asend_robust(WorkItemInfo, info=item.info())
+            await self._asend(work_item_finished, item)
 
     def late(self, item: WorkItem) -> None:
         """Record that an abandoned item has ended; its status stands."""
-        scheduler_logger.debug("Work item id=%s name=%s ended after it was %s", item.id, item.name, item.status)
+        scheduler_logger.debug(
+            "Work item id=%s name=%s ended after it was %s", item.id, item.name, item.status, extra=_extra(item)
+        )
 
     def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
         """Record an overdue item with its stack, once; and that too many of them stand in the way."""
@@ -114,20 +124,19 @@ class SignalsAndRecords:
                 "Overdue work items hold all the workers they may, and get no further replacement: queued items wait"
             )
 
-    def _record(self, level: int, item: WorkItem, **options: Any) -> None:
-        if scheduler_logger.isEnabledFor(level):
-            scheduler_logger.log(
-                level, _FORMAT, item.id, item.name, item.status, item.elapsed, extra=_extra(item), **options
-            )
+    def _record(self, level: int, item: WorkItem, **options: Any) -> bool:
+        if not scheduler_logger.logger.isEnabledFor(level):
+            return True
+        return scheduler_logger.try_log(
+            level, _FORMAT, item.id, item.name, item.status, item.elapsed, extra=_extra(item), **options
+        )
 
     def _record_end(self, item: WorkItem) -> None:
         status = item.status
         if status is WorkItemStatus.FAILED:
             error = item.exception
             exc_info = None if error is None else (type(error), error, error.__traceback__)
-            try:
-                self._record(logging.ERROR, item, exc_info=exc_info)
-            except Exception:
+            if not self._record(logging.ERROR, item, exc_info=exc_info):
                 # A handler without logging's own safety net met an exception whose __str__ raises.
                 self._record(logging.ERROR, item)
         elif status is WorkItemStatus.ABANDONED:
@@ -142,14 +151,9 @@ class SignalsAndRecords:
             self._record(logging.INFO, item)
 
     def _record_with_stack(self, item: WorkItem) -> None:
+        stack = item.owner.stack(item)
         scheduler_logger.error(
-            _FORMAT + ". It is at:\n%s",
-            item.id,
-            item.name,
-            item.status,
-            item.elapsed,
-            item.owner.stack(item),
-            extra=_extra(item),
+            _FORMAT_WITH_STACK, item.id, item.name, item.status, item.elapsed, stack, extra=_extra(item)
         )
 
     def _send(self, signal: Signal, item: WorkItem) -> None:
@@ -159,13 +163,40 @@ class SignalsAndRecords:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            signal.send_robust(WorkItemInfo, info=info)
-            return
-        self._send_on_loop(signal, info)
+            on_loop = False
+        else:
+            on_loop = True
+        try:
+            if on_loop:
+                self._send_on_loop(signal, info)
+            else:
+                signal.send_robust(WorkItemInfo, info=info)
+        except Exception:
+            # Django logs a receiver that raises, and a logging handler may raise at that.
+            scheduler_logger.exception("Sending a signal of work items failed")
+
+    def _send_from_item(self, signal: Signal, item: WorkItem) -> None:
+        try:
+            self._send(signal, item)
+        except BaseException:
+            # A receiver that exits would end the item, or our thread. In the main thread it is Ctrl-C or the server.
+            if threading.current_thread() is threading.main_thread():
+                raise
+            scheduler_logger.exception("A receiver of a signal of work items raised")
+
+    async def _asend(self, signal: Signal, item: WorkItem) -> None:
+        try:
+            await signal.asend_robust(WorkItemInfo, info=item.info())
+        except BaseException as error:
+            # As above. A native cancel is meant for the item, and goes on to it.
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            scheduler_logger.exception("A receiver of a signal of work items raised")
 
     def _send_on_loop(self, signal: Signal, info: WorkItemInfo) -> None:
         # send_robust() refuses async receivers on a running loop, which could not wait for them either.
-        sync_receivers, async_receivers = signal._live_receivers(WorkItemInfo)  # type: ignore[attr-defined]
+        sync_receivers, async_receivers = signal._live_receivers(WorkItemInfo)
         for receiver in sync_receivers:
             try:
                 receiver(signal=signal, sender=WorkItemInfo, info=info)
@@ -185,9 +216,7 @@ class DrainRecords:
     def drain_started(self, scheduler: WorkItemScheduler, sign: str, limit: float) -> None:
         """Record the first sign."""
         queued, running = scheduler.queued_count, scheduler.running_count
-        lifecycle_logger.info(
-            "Draining after %s: %d running, %d queued, limit %.0fs", sign, running, queued, limit
-        )
+        lifecycle_logger.info("Draining after %s: %d running, %d queued, limit %.0fs", sign, running, queued, limit)
         drain_started.send_robust(WorkItemScheduler, sign=sign, queued=queued, running=running, limit=limit)
 
     def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
@@ -195,16 +224,10 @@ class DrainRecords:
         names = ", ".join(f"{item.name} (id={item.id}, {item.status} {item.elapsed:.1f}s)" for item in waited_for)
         lifecycle_logger.warning("Waiting up to %.0fs more for: %s", remaining, names)
 
-    def drain_finished(
-        self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float
-    ) -> None:
+    def drain_finished(self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float) -> None:
         """Record the end of the drain."""
-        lifecycle_logger.info(
-            "Drained in %.1fs: %d item(s) abandoned, %d discarded", elapsed, abandoned, discarded
-        )
-        drain_finished.send_robust(
-            WorkItemScheduler, abandoned=abandoned, discarded=discarded, elapsed=elapsed
-        )
+        lifecycle_logger.info("Drained in %.1fs: %d item(s) abandoned, %d discarded", elapsed, abandoned, discarded)
+        drain_finished.send_robust(WorkItemScheduler, abandoned=abandoned, discarded=discarded, elapsed=elapsed)
 
 
 async def _call_async(receiver: Any, signal: Signal, info: WorkItemInfo) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.db import transaction
 
 from django_qbwi import hosting
@@ -58,10 +60,12 @@ def queue_background_work_item(
     """
     if unknown:
         raise _unknown_keyword(unknown)
+    if type(work_item) is BackgroundWorkItem:
+        return work_item.using(name=name, timeout=timeout).queue(*args)
     is_async = examine(work_item, args)
     if name is not None or timeout is not None:
         name, timeout = _options(name, timeout)
-    return hosting.queue(work_item, args, is_async=is_async, name=name, timeout=timeout)
+    return hosting.queue(work_item, args, is_async, name, timeout)
 
 
 def queue_on_commit(
@@ -88,12 +92,18 @@ def queue_on_commit(
     Raises:
         InvalidWorkItem: It cannot be called so, an option is wrong, or an event loop is running in this thread, where
             no transaction can be open.
+        NotHosted: The app is not installed, or Django is not set up.
     """
     if unknown:
         raise _unknown_keyword(unknown)
+    if type(work_item) is BackgroundWorkItem:
+        work_item.using(name=name, timeout=timeout, using=using).queue_on_commit(*args)
+        return
     is_async = examine(work_item, args)
     name, timeout = _options(name, timeout)
     _refuse_on_running_loop(work_item)
+    # Raises here what a hook after the commit could only log: wrong settings, no app.
+    hosting.scheduler()
     transaction.on_commit(
         functools.partial(_queue_after_commit, work_item, args, is_async, name, timeout), using=using, robust=True
     )
@@ -119,6 +129,8 @@ class BackgroundWorkItem(Generic[P, R]):
         self._timeout = timeout
         self._using = using
         functools.update_wrapper(self, function)
+        if iscoroutinefunction(function):
+            markcoroutinefunction(self)
 
     def __repr__(self) -> str:
         return f"<BackgroundWorkItem {self._name or name_of(self._function)}>"
@@ -138,7 +150,7 @@ class BackgroundWorkItem(Generic[P, R]):
         """Queue the function with its own arguments; see `queue_background_work_item`."""
         call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
         is_async = examine(call, args)
-        return hosting.queue(call, args, is_async=is_async, name=self._name, timeout=self._timeout)
+        return hosting.queue(call, args, is_async, self._name, self._timeout)
 
     def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue the function when the current transaction commits; see `queue_on_commit`."""
@@ -158,9 +170,7 @@ class BackgroundWorkItem(Generic[P, R]):
 
 
 @overload
-def background_work_item(
-    function: Callable[Concatenate[CancellationToken, P], R], /
-) -> BackgroundWorkItem[P, R]: ...
+def background_work_item(function: Callable[Concatenate[CancellationToken, P], R], /) -> BackgroundWorkItem[P, R]: ...
 
 
 @overload
@@ -208,19 +218,19 @@ def _queue_after_commit(
     timeout: float | None,
 ) -> None:
     try:
-        hosting.queue(work_item, args, is_async=is_async, name=name, timeout=timeout)
+        hosting.queue(work_item, args, is_async, name, timeout)
     except WorkItemRejected as error:
         # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
         scheduler_logger.error("After the commit: %s", error)
 
 
-def _options(name: str | None, timeout: float | None) -> tuple[str | None, float | None]:
+def _options(name: Any, timeout: Any) -> tuple[str | None, float | None]:
     if name is not None:
         if not isinstance(name, str) or not name:
             raise InvalidWorkItem(f"name is {name!r}: give a non-empty str, or leave it out")
         name = printable(str(name))
     if timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= sys.float_info.max:
             raise InvalidWorkItem(f"timeout is {timeout!r}: give a number of seconds above 0, or None for no limit")
         timeout = float(timeout)
     return name, timeout
@@ -244,5 +254,3 @@ def _refuse_on_running_loop(work_item: Callable[..., Any]) -> None:
         "call queue_background_work_item(), or queue inside the function that opens the transaction and is run by "
         "sync_to_async()"
     )
-
-

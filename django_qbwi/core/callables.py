@@ -16,6 +16,7 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 MAX_NAME_LENGTH = 200
 
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_UNCOMMON = _GENERATORS | inspect.CO_COROUTINE
 _COROUTINE_MARK = "_is_coroutine_mark" if hasattr(inspect, "markcoroutinefunction") else "_is_coroutine"
 
 
@@ -25,10 +26,16 @@ def examine(work_item: Any, args: tuple[Any, ...]) -> bool:
     Raises:
         InvalidWorkItem: It is not callable so; the message says what to pass instead.
     """
+    if type(work_item) is types.FunctionType:
+        # By far the most common kind: a plain function that takes just these arguments.
+        code = work_item.__code__
+        flags = code.co_flags
+        if code.co_argcount == len(args) + 1 and not flags & _UNCOMMON and not code.co_kwonlyargcount:
+            return hasattr(work_item, _COROUTINE_MARK)
     function, positional, keywords = _unwrap(work_item, 1 + len(args))
-    code = getattr(function, "__code__", None)
-    if type(function) is not types.FunctionType or not isinstance(code, types.CodeType):
+    if function is None:
         return _examine_slowly(work_item, args)
+    code = function.__code__
     flags = code.co_flags
     if flags & _GENERATORS:
         raise InvalidWorkItem(
@@ -77,6 +84,7 @@ def printable(text: str) -> str:
 
 
 def _unwrap(work_item: Any, positional: int) -> tuple[Any, int, dict[str, Any]]:
+    """Return the plain function below partials and methods, None if there is none, and what it would be given."""
     keywords: dict[str, Any] = {}
     function = work_item
     while True:
@@ -87,7 +95,7 @@ def _unwrap(work_item: Any, positional: int) -> tuple[Any, int, dict[str, Any]]:
             if _has_placeholders(function):
                 return None, positional, keywords
             positional += len(function.args)
-            keywords = {**function.keywords, **keywords}
+            keywords = {**function.keywords, **keywords} if keywords else function.keywords
             function = function.func
         elif kind is types.MethodType:
             positional += 1

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.primitives import new_rlock
 
-logger = logging.getLogger("django_qbwi.scheduler")
+logger = SafeLogger("django_qbwi.scheduler")
 
 _MAX_MESSAGE_LENGTH = 500
 

@@ -27,8 +27,8 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._name = name
         self._thread_ended = thread_ended
         self._mailbox = new_mailbox()
-        self._guard = new_lock()  # guards `_threads` and `_idle`
-        self._threads = 0
+        self._guard = new_lock()  # guards `_thread_count` and `_idle`
+        self._thread_count = 0
         self._idle = 0
         self._pid = os.getpid()
         self.ident: int | None = None
@@ -36,7 +36,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         """Whether anything was submitted since whoever owns the executor last set this to False."""
 
     def __repr__(self) -> str:
-        return f"<DaemonExecutor {self._name} threads={self._threads}>"
+        return f"<DaemonExecutor {self._name} threads={self._thread_count}>"
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """Run `fn(*args, **kwargs)` on one of the threads; see `concurrent.futures.Executor.submit`."""
@@ -44,9 +44,9 @@ class DaemonExecutor(ThreadPoolExecutor):
         self.touched = True
         with self._guard:
             # Negative while calls wait for a thread at the limit.
-            needs_thread = self._idle <= 0 and self._threads < self._limit
+            needs_thread = self._idle <= 0 and self._thread_count < self._limit
             if needs_thread:
-                self._threads += 1
+                self._thread_count += 1
             else:
                 self._idle -= 1
         if needs_thread:
@@ -60,7 +60,7 @@ class DaemonExecutor(ThreadPoolExecutor):
     def retire(self) -> None:
         """End the threads after the work that is submitted already; does not wait."""
         with self._guard:
-            threads = self._threads
+            threads = self._thread_count
         for _ in range(threads):
             self._mailbox.put(None)
 
@@ -68,9 +68,9 @@ class DaemonExecutor(ThreadPoolExecutor):
         """Start threads now, up to the limit."""
         for _ in range(threads):
             with self._guard:
-                if self._threads >= self._limit:
+                if self._thread_count >= self._limit:
                     return
-                self._threads += 1
+                self._thread_count += 1
                 self._idle += 1
             self._start()
 
@@ -79,7 +79,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             start_thread(self._run, self._name)
         except RuntimeError:
             with self._guard:
-                self._threads -= 1
+                self._thread_count -= 1
             raise
 
     def _run(self) -> None:
@@ -101,9 +101,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             self._thread_ended()
 
 
-def _run_one(
-    future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
+def _run_one(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:

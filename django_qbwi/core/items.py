@@ -12,8 +12,8 @@ import dataclasses
 import datetime
 import enum
 import threading
-import time
 import traceback
+import types
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -62,13 +62,22 @@ class WorkItemStatus(enum.StrEnum):
         return status
 
 
+_UNSET = {
+    "_id": None,
+    "cancel_reason": None,
+    "exception": None,
+    "failure": None,
+    "finished": None,
+    "generation": 0,
+    "ident": None,
+    "in_queue": False,
+    "overdue": False,
+    "started": None,
+    "thread": None,
+}
 _LIVE = frozenset({WorkItemStatus.QUEUED, WorkItemStatus.RUNNING})
-_TRANSITIONS: dict[WorkItemStatus, frozenset[WorkItemStatus]] = {
-    status: frozenset() for status in WorkItemStatus
-} | {
-    WorkItemStatus.QUEUED: frozenset(
-        {WorkItemStatus.RUNNING, WorkItemStatus.CANCELLED, WorkItemStatus.DISCARDED}
-    ),
+_TRANSITIONS: dict[WorkItemStatus, frozenset[WorkItemStatus]] = {status: frozenset() for status in WorkItemStatus} | {
+    WorkItemStatus.QUEUED: frozenset({WorkItemStatus.RUNNING, WorkItemStatus.CANCELLED, WorkItemStatus.DISCARDED}),
     WorkItemStatus.RUNNING: frozenset(
         {
             WorkItemStatus.SUCCEEDED,
@@ -154,6 +163,7 @@ class WorkItem:
 
     __slots__ = (
         "__weakref__",
+        "_id",
         "_name",
         "_token",
         "args",
@@ -164,12 +174,11 @@ class WorkItem:
         "finished",
         "generation",
         "ident",
+        "in_queue",
         "is_async",
-        "number",
         "overdue",
         "owner",
         "queued",
-        "queued_at",
         "started",
         "status",
         "thread",
@@ -181,7 +190,6 @@ class WorkItem:
     def __init__(
         self,
         owner: WorkItemScheduler,
-        number: int,
         work_item: Callable[..., Any],
         args: tuple[Any, ...],
         is_async: bool,
@@ -189,27 +197,37 @@ class WorkItem:
         timeout: float | None,
     ) -> None:
         self.owner = owner
-        self.number = number
         self.work_item: Callable[..., Any] | None = work_item
         self.args = args
         self.is_async = is_async
-        self._name = name
+        self._name: str | types.FunctionType | None = name
         self.timeout = timeout
         self.status = WorkItemStatus.QUEUED
         self.queued = owner.clock()
-        self.queued_at = time.time()
-        self.started: float | None = None
-        self.finished: float | None = None
-        self._token: CancellationToken | None = None
-        self.cancel_reason: CancelReason | None = None
-        self.exception: BaseException | None = None
-        self.failure: WorkItemError | None = None
-        self.overdue = False
-        self.thread: str | None = None
-        self.ident: int | None = None
-        self.generation = 0
         self.ended = False
+        self._token: CancellationToken | None = None
         self.waiters: list[Callable[[], object]] | None = None
+
+    if TYPE_CHECKING:
+        _id: str | None
+        started: float | None
+        finished: float | None
+        cancel_reason: CancelReason | None
+        exception: BaseException | None
+        failure: WorkItemError | None
+        overdue: bool
+        thread: str | None
+        ident: int | None
+        in_queue: bool
+        generation: int
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            # Eleven slots stay empty until there is something to put in; filling them cost a third of queueing.
+            try:
+                return _UNSET[name]
+            except KeyError:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
 
     def __repr__(self) -> str:
         return f"<WorkItem {self.name} {self.status}>"
@@ -217,14 +235,19 @@ class WorkItem:
     @property
     def id(self) -> str:
         """The unguessable id, made when somebody asks."""
-        return self.owner.make_id(self.number)
+        if self._id is None:
+            with self.owner.lock:
+                if self._id is None:
+                    self._id = self.owner.make_id()
+        return self._id
 
     @property
     def name(self) -> str:
         """The given name, or that of the function."""
+        work_item = self.work_item  # read first: `forget_call` sets the name before it drops the function
         name = self._name
-        if name is None:
-            name = self._name = name_of(self.work_item)
+        if not isinstance(name, str):
+            name = self._name = name_of(work_item if name is None else name)
         return name
 
     @property
@@ -247,7 +270,13 @@ class WorkItem:
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
         if self._name is None:
-            self._name = name_of(self.work_item)
+            work_item = self.work_item
+            # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
+            # anyway; anything else can hold large objects, and must go now.
+            if type(work_item) is types.FunctionType and work_item.__closure__ is None:
+                self._name = work_item
+            else:
+                self._name = name_of(work_item)
         self.work_item = None
         self.args = ()
 
@@ -262,7 +291,7 @@ class WorkItem:
             name=self.name,
             kind="async" if self.is_async else "sync",
             status=self.status,
-            queued_at=_utc(self.queued_at),
+            queued_at=_utc(self.owner.wall_clock(self.queued)),
             started_at=self._moment(self.started),
             finished_at=self._moment(self.finished),
             timeout=self.timeout,
@@ -276,12 +305,14 @@ class WorkItem:
     def add_waiter(self, wake: Callable[[], object]) -> bool:
         """Have `wake` called at the end; False, and it is not, if the item has ended already."""
         with self.owner.lock:
-            if self.ended:
-                return False
             if self.waiters is None:
                 self.waiters = []
+            # Published first: `wake_waiters` sets the flag and then looks for waiters, without the lock.
             self.waiters.append(wake)
-            return True
+            if not self.ended:
+                return True
+            self.remove_waiter(wake)
+            return False
 
     def remove_waiter(self, wake: Callable[[], object]) -> None:
         """Take `wake` back."""
@@ -290,16 +321,18 @@ class WorkItem:
                 self.waiters.remove(wake)
 
     def wake_waiters(self) -> None:
-        """The last step of an item: mark it as ended and wake those who wait for it."""
+        """Mark the item as ended, and wake those who wait for it."""
+        # Set first, then take: `add_waiter` looks at it under the lock.
+        self.ended = True
+        if self.waiters is None:
+            return
         with self.owner.lock:
-            self.ended = True
             waiters, self.waiters = self.waiters, None
         for wake in waiters or ():
             wake()
 
     def _moment(self, monotonic: float | None) -> datetime.datetime | None:
-        # Derived from the one wall-clock reading, so that a jump of the wall clock cannot turn the order round.
-        return None if monotonic is None else _utc(self.queued_at + (monotonic - self.queued))
+        return None if monotonic is None else _utc(self.owner.wall_clock(monotonic))
 
 
 class WorkItemHandle:
@@ -597,4 +630,4 @@ def _safe_text(make: Callable[[], str]) -> str:
 
 
 def _utc(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, tz=datetime.timezone.utc)
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)

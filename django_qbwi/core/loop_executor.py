@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import sys
 import threading
@@ -21,11 +20,12 @@ from typing import Any
 
 from django_qbwi.core.daemon_executor import DaemonExecutor
 from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
+from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.primitives import new_lock, start_thread
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_task, stack_of_thread
 
-logger = logging.getLogger("django_qbwi.scheduler")
+logger = SafeLogger("django_qbwi.scheduler")
 
 _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
@@ -276,9 +276,7 @@ class LoopExecutor:
         result: Awaitable[Any] = awaitable
         return result
 
-    async def _run_user_code(
-        self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool
-    ) -> None:
+    async def _run_user_code(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> None:
         scheduler = self._scheduler
         # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
         self._in_flight[item] = asyncio.current_task()

@@ -21,7 +21,7 @@ import itertools
 import os
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -29,8 +29,11 @@ from django_qbwi.core import items
 from django_qbwi.core.cancellation import CancelReason, StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import Executor, Observer, WorkItem, WorkItemError, WorkItemStatus
-from django_qbwi.core.primitives import Lock, new_lock
+from django_qbwi.core.primitives import Lock, new_lock, new_rlock
 from django_qbwi.core.service_thread import ServiceThread, Timer
+
+_Queue = deque[WorkItem]
+_COMPACT_ABOVE = 32
 
 
 class SchedulerState(enum.StrEnum):
@@ -75,19 +78,25 @@ class WorkItemScheduler:
         self._accept_while_draining = accept_while_draining
         self._start = start
         self._started = False
+        # Held while the first threads are started, which happens once, also when many threads queue at once.
+        self._starting = new_rlock()
         self._closed = False
         self._executors: tuple[Executor, ...] = ()
-        # An ordered dict of its own for each kind: the first one out and any one out are both one step.
-        self._queued: tuple[OrderedDict[WorkItem, None], ...] = (OrderedDict(), OrderedDict())
+        self._lanes: tuple[tuple[_Queue, _Queue, Executor], ...] = ()
+        # A queue for each kind. One that is cancelled stays in it as a tombstone, which `_gone` counts.
+        self._queued: tuple[_Queue, _Queue] = (deque(), deque())
+        self._gone: tuple[dict[WorkItem, None], dict[WorkItem, None]] = ({}, {})
         self._announcing: dict[WorkItem, None] = {}
         self._running: dict[WorkItem, None] = {}
         self._ending: dict[WorkItem, None] = {}
         self._timers: dict[WorkItem, Timer] = {}
         self._empty_waiters: list[Lock] = []
         self._finished: deque[WorkItem] = deque(maxlen=history_size)
-        self._totals = dict.fromkeys((status for status in WorkItemStatus if status.is_terminal), 0)
+        # By the plain string: hashing a member of an enum is a call of Python code.
+        self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
         self._numbers = itertools.count(1)
         self._secret = secrets.token_bytes(16)
+        self._wall_clock_offset = time.time() - clock()
 
     def __repr__(self) -> str:
         return f"<WorkItemScheduler {self.state} queued={self.queued_count} running={self.running_count}>"
@@ -109,7 +118,7 @@ class WorkItemScheduler:
     @property
     def queued_count(self) -> int:
         """Items accepted and not started."""
-        return len(self._queued[0]) + len(self._queued[1]) + len(self._announcing)
+        return self.queue_length(False) + self.queue_length(True) + len(self._announcing)
 
     @property
     def running_count(self) -> int:
@@ -119,20 +128,19 @@ class WorkItemScheduler:
     @property
     def is_empty(self) -> bool:
         """True if nothing is queued, running, or about to be reported."""
-        return not (
-            self._running or self._queued[0] or self._queued[1] or self._announcing or self._ending
-        )
+        return not (self._running or self._ending or self.queued_count)
 
     @property
     def totals(self) -> dict[WorkItemStatus, int]:
         """How many items have ended, by status."""
         with self.lock:
-            return dict(self._totals)
+            return {WorkItemStatus(value): total for value, total in self._totals.items()}
 
     def live_items(self, limit: int | None = None) -> list[WorkItem]:
         """Return the items that run, then those that are queued, oldest first; `limit` at the most."""
         with self.lock:
-            chain = itertools.chain(self._running, self._announcing, *self._queued)
+            waiting = (item for queue in self._queued for item in queue if item.status is WorkItemStatus.QUEUED)
+            chain = itertools.chain(self._running, self._announcing, waiting)
             return list(itertools.islice(chain, limit))
 
     def finished_items(self) -> list[WorkItem]:
@@ -147,11 +155,23 @@ class WorkItemScheduler:
 
     def queue_length(self, is_async: bool) -> int:
         """Items of one kind that wait for an executor."""
-        return len(self._queued[is_async])
+        return len(self._queued[is_async]) - len(self._gone[is_async])
 
-    def make_id(self, number: int) -> str:
-        """Return the public id of an item: unguessable, and made only when somebody looks."""
-        return hashlib.blake2b(number.to_bytes(8, "big"), key=self._secret, digest_size=12).hexdigest()
+    def make_id(self) -> str:
+        """Return a new public id for an item: unguessable, and made only when somebody looks."""
+        number = next(self._numbers).to_bytes(8, "big")
+        return hashlib.blake2b(number, key=self._secret, digest_size=12).hexdigest()
+
+    def wall_clock(self, monotonic: float) -> float:
+        """Return a moment of the monotonic clock as seconds since the epoch.
+
+        Items keep monotonic times only, so that durations do not move with the wall clock, and that queueing reads
+        one clock. The difference of the two is read again when the wall clock has jumped by more than a second.
+        """
+        offset = time.time() - self.clock()
+        if abs(offset - self._wall_clock_offset) > 1.0:
+            self._wall_clock_offset = offset
+        return monotonic + self._wall_clock_offset
 
     def stack(self, item: WorkItem) -> str:
         """Return where a running item is now, without locals."""
@@ -162,6 +182,9 @@ class WorkItemScheduler:
     def attach(self, sync: Executor, asynchronous: Executor) -> None:
         """Set the executors; once, before the first item."""
         self._executors = (sync, asynchronous)
+        # All that the path of an item needs, found by one look-up: its queue, the other one, its executor.
+        sync_queue, async_queue = self._queued
+        self._lanes = ((sync_queue, async_queue, sync), (async_queue, sync_queue, asynchronous))
 
     def make_item(
         self,
@@ -173,7 +196,7 @@ class WorkItemScheduler:
         timeout: float | None = None,
     ) -> WorkItem:
         """Return a new item of this scheduler that is not queued yet."""
-        return WorkItem(self, next(self._numbers), work_item, args, is_async, name, timeout)
+        return WorkItem(self, work_item, args, is_async, name, timeout)
 
     def queue(self, item: WorkItem) -> None:
         """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
@@ -184,29 +207,45 @@ class WorkItemScheduler:
         """
         if not self._started:
             self._start_threads(item)
-        is_async = item.is_async
-        executor = self._executors[is_async]
-        announces = self.observer.announces
-        woken = True
+        if self.observer.announces:
+            self._announce(item)
+            return
+        queued, others, executor = self._lanes[item.is_async]
+        refusal = None
+        with self.lock:
+            if (
+                self._closed
+                or self.stop.first_sign is not None
+                # Tombstones included here: the exact count is taken only where it decides.
+                or len(queued) + len(others) + len(self._announcing) >= self._max_queued
+            ):
+                refusal = self._refusal(item)
+            if refusal is None:
+                # Wake first, insert last: an exception from a signal handler in between leaves a worker that looks in
+                # vain, where the other order would leave an item that nobody looks for.
+                woken = executor.wake()
+                item.in_queue = True
+                queued.append(item)
+        if refusal is not None:
+            self._reject(item, refusal)
+        if not woken:
+            executor.grow()
+
+    def _announce(self, item: WorkItem) -> None:
+        """Queue an item in two steps, so that it is told of before a worker can see it."""
         with self.lock:
             refusal = self._refusal(item)
             if refusal is None:
-                if announces:
-                    self._announcing[item] = None
-                else:
-                    # Wake first, insert last: an exception from a signal handler in between leaves a worker that
-                    # looks in vain, where the other order would leave an item that nobody looks for.
-                    woken = executor.wake()
-                    self._queued[is_async][item] = None
+                self._announcing[item] = None
         if refusal is not None:
             self._reject(item, refusal)
-        if announces:
-            try:
-                self.observer.queued(item)
-            finally:
-                woken = self._publish(item)
+        woken = True
+        try:
+            self.observer.queued(item)
+        finally:
+            woken = self._publish(item)
         if not woken:
-            executor.grow()
+            self._executors[item.is_async].grow()
 
     def run_at_once(self, item: WorkItem) -> None:
         """Count `item` as running without an executor: its caller runs, concludes and settles it.
@@ -241,20 +280,23 @@ class WorkItemScheduler:
             if item not in self._announcing:
                 return True  # discarded meanwhile, at the limit of a drain
             woken = self._executors[item.is_async].wake()
-            self._queued[item.is_async][item] = None
+            item.in_queue = True
+            self._queued[item.is_async].append(item)
             del self._announcing[item]
         return woken
 
     def _start_threads(self, item: WorkItem) -> None:
         try:
-            for executor in self._executors:
-                executor.prepare()
-            self._start()
+            with self._starting:
+                if not self._started:
+                    for executor in self._executors:
+                        executor.prepare()
+                    self._start()
+                    self._started = True
         except RuntimeError as error:
             refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
             self.observer.rejected(item, refusal)
             raise refusal from error
-        self._started = True
 
     def _refusal(self, item: WorkItem) -> WorkItemRejected | None:
         if self._closed:
@@ -290,15 +332,18 @@ class WorkItemScheduler:
     def take(self, is_async: bool) -> WorkItem | None:
         """Move the first queued item of a kind to the running ones; the caller holds the lock."""
         queued = self._queued[is_async]
-        if not queued:
-            return None
-        item = next(iter(queued))
-        item.status = WorkItemStatus.RUNNING
-        item.started = self.clock()
-        # In both for a moment, rather than in none.
-        self._running[item] = None
-        del queued[item]
-        return item
+        while queued:
+            item = queued[0]
+            if item.status is WorkItemStatus.QUEUED:
+                item.status = WorkItemStatus.RUNNING
+                item.started = self.clock()
+                # In both for a moment, rather than in none.
+                self._running[item] = None
+                queued.popleft()
+                return item
+            self._gone[is_async].pop(item, None)
+            queued.popleft()
+        return None
 
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
@@ -320,30 +365,33 @@ class WorkItemScheduler:
             status = WorkItemStatus.FAILED
             failure = WorkItemError.of(error)
         with self.lock:
-            if item.status.is_terminal:
+            if item.status is not WorkItemStatus.RUNNING:
                 return False
             item.finished = self.clock()
-            item.failure = failure
-            item.exception = error if failure is not None else None
+            if failure is not None:
+                item.failure = failure
+                item.exception = error
             item.cancel_reason = None if item._token is None else item._token.reason
-            item.status = item.status.then(status)
+            item.status = status
         return True
 
     def settle(self, item: WorkItem) -> None:
         """Take the last steps of an item that is concluded and reported: wake who waits, then leave the registry."""
-        timer = self._timers.pop(item, None)
-        if timer is not None:
-            timer.cancel()
-        if item.exception is not None:
+        if item.timeout is not None:
+            timer = self._timers.pop(item, None)
+            if timer is not None:
+                timer.cancel()
+        if item.status is WorkItemStatus.FAILED and item.exception is not None:
             items.without_frames(item.exception)
         item.forget_call()
         item.wake_waiters()
         with self.lock:
-            self._totals[item.status] += 1
+            self._totals[item.status._value_] += 1
             self._finished.append(item)
             self._running.pop(item, None)
             self._ending.pop(item, None)
-            self._wake_if_empty()
+            if self._empty_waiters:
+                self._wake_if_empty()
 
     def late(self, item: WorkItem) -> None:
         """Note that an abandoned item has ended after all; it changes nothing."""
@@ -378,16 +426,34 @@ class WorkItemScheduler:
         item.finished = self.clock()
         item.status = item.status.then(status)
         self._ending[item] = None
-        self._queued[item.is_async].pop(item, None)
         self._announcing.pop(item, None)
+        if item.in_queue:
+            gone = self._gone[item.is_async]
+            gone[item] = None
+            if len(gone) > _COMPACT_ABOVE and 2 * len(gone) > len(self._queued[item.is_async]):
+                self._compact(item.is_async)
+
+    def _compact(self, is_async: bool) -> None:
+        """Take the tombstones out of a queue; the caller holds the lock.
+
+        By turning it round once: whatever a signal handler's exception interrupts, no item is ever out of the queue.
+        """
+        queued, gone = self._queued[is_async], self._gone[is_async]
+        for _ in range(len(queued)):
+            item = queued[0]
+            if item.status is WorkItemStatus.QUEUED:
+                queued.rotate(-1)
+            else:
+                gone.pop(item, None)
+                queued.popleft()
 
     def _expire(self, item: WorkItem) -> None:
-        if item.status is not WorkItemStatus.RUNNING:
+        if not _runs(item):
             return
         item.token._cancel(CancelReason.TIMEOUT, f"timeout of {item.timeout} s")
         with self.lock:
             # Only while it runs: `settle` has taken the timer of an ended item away already.
-            if item.status is WorkItemStatus.RUNNING and item.started is not None:
+            if _runs(item) and item.started is not None:
                 due = item.started + (item.timeout or 0.0) + self._overdue_after
                 self._timers[item] = self.keeper.call_at(due, lambda: self._mark_overdue(item))
 
@@ -453,7 +519,11 @@ class WorkItemScheduler:
                 item.status = item.status.then(WorkItemStatus.ABANDONED)
                 self._ending[item] = None
                 del self._running[item]
-            discarded = [*self._announcing, *self._queued[0], *self._queued[1]]
+            discarded = [
+                item
+                for item in (*self._announcing, *self._queued[0], *self._queued[1])
+                if item.status is WorkItemStatus.QUEUED
+            ]
             for item in discarded:
                 item.cancel_reason = item.token.reason
                 self._leave_queue(item, WorkItemStatus.DISCARDED)
@@ -473,8 +543,12 @@ class WorkItemScheduler:
             executor.retire()
 
     def _wake_if_empty(self) -> None:
-        if self._empty_waiters and self.is_empty:
+        if self.is_empty:
             waiters = self._empty_waiters[:]
             del self._empty_waiters[:]
             for waiter in waiters:
                 waiter.release()
+
+
+def _runs(item: WorkItem) -> bool:
+    return item.status is WorkItemStatus.RUNNING

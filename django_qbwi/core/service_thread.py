@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import os
 import queue
 import time
 from collections.abc import Callable
 
+from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.primitives import new_lock, new_mailbox, new_rlock, start_thread
 
-logger = logging.getLogger("django_qbwi.scheduler")
+logger = SafeLogger("django_qbwi.scheduler")
+
+# A longer wait is cut into such: the operating system's clock takes no timeout of, say, sys.maxsize seconds.
+_LONGEST_WAIT = 86_400.0
 
 
 class Timer:
@@ -64,9 +67,10 @@ class ServiceThread:
         Raises:
             RuntimeError: The operating system gave no thread.
         """
-        if not self._started:
-            start_thread(self._run, self._name)
-            self._started = True
+        with self._lock:
+            if not self._started:
+                start_thread(self._run, self._name)
+                self._started = True
 
     def post(self, call: Callable[[], object]) -> None:
         """Have `call()` run soon; safe in signal handlers and everywhere else."""
@@ -96,7 +100,7 @@ class ServiceThread:
         self._mailbox.put(_STOP)
 
     def run_due(self) -> float | None:
-        """Run the timers that are due; return the seconds until the next one, None if there is none."""
+        """Run the timers that are due; return the seconds until the next look at them, None if there are none."""
         while True:
             with self._lock:
                 while self._heap and self._heap[0][2].call is None:
@@ -105,7 +109,7 @@ class ServiceThread:
                     return None
                 wait = self._heap[0][0] - self._clock()
                 if wait > 0:
-                    return wait
+                    return min(wait, _LONGEST_WAIT)
                 timer = heapq.heappop(self._heap)[2]
                 call, timer.call = timer.call, None
             if call is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import logging
 import os
 import threading
 import time
@@ -20,13 +19,17 @@ from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.items import Environment, NullEnvironment, WorkItem
+from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.primitives import new_lock, start_thread
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_thread
 
-logger = logging.getLogger("django_qbwi.scheduler")
+logger = SafeLogger("django_qbwi.scheduler")
 
 _MAX_RESTARTS_PER_MINUTE = 10
+
+FORKED = object()
+"""What `run_item` returns in a child that the item forked and let return."""
 
 
 class ThreadExecutor:
@@ -65,7 +68,7 @@ class ThreadExecutor:
         """Wake the worker that was parked last; see `Executor.wake`."""
         idle = self._idle
         if not idle:
-            return False
+            return len(self._workers) >= self._max_workers
         # No call and no allocation between these: an exception from a signal handler cannot come in between, and
         # leave a worker that is off the stack and sleeps for ever.
         park = idle[-1]
@@ -111,8 +114,8 @@ class ThreadExecutor:
         """End the workers when the queue is empty; does not wait."""
         with self._lock:
             self._retired = True
-            while self.wake():
-                pass
+            while self._idle:
+                self.wake()
 
     # Called by the workers, in their threads.
 
@@ -159,10 +162,10 @@ class ThreadExecutor:
             self.grow()
 
     def run_item(self, worker: _Worker, item: WorkItem) -> Any:
-        """Run an item in its own context; return an awaitable that it made, else None."""
+        """Run an item in its own context; return an awaitable that it made, FORKED in a child that it made, or None."""
         scheduler = self._scheduler
-        item.thread = threading.current_thread().name
-        item.ident = threading.get_ident()
+        item.thread = worker.name
+        item.ident = worker.ident
         self._environment.before()
         scheduler.begin(item)
         result: Any = None
@@ -175,7 +178,7 @@ class ThreadExecutor:
             # User code returns to us here: SystemExit, KeyboardInterrupt and the like end the item, not the worker.
             error = caught
         if os.getpid() != scheduler.pid:
-            return None
+            return FORKED
         if error is None and result is not None and self._adopt is not None and inspect.isawaitable(result):
             self._environment.after()
             return result
@@ -222,17 +225,20 @@ class ThreadExecutor:
 class _Worker:
     """One thread: take an item, run it in a context of its own, park when there is none."""
 
-    __slots__ = ("_executor", "item", "park")
+    __slots__ = ("_executor", "ident", "item", "name", "park")
 
     def __init__(self, executor: ThreadExecutor) -> None:
         self._executor = executor
         self.item: WorkItem | None = None
+        self.name: str | None = None
+        self.ident: int | None = None
         self.park = new_lock()
         self.park.acquire()
 
     def run(self) -> None:
         executor = self._executor
         error: BaseException | None = None
+        self.name, self.ident = threading.current_thread().name, threading.get_ident()
         if not executor.enlist(self):
             return
         try:
@@ -246,7 +252,6 @@ class _Worker:
 
     def _serve(self) -> None:
         executor = self._executor
-        pid = executor.pid
         while executor.next_item(self):
             item = self.item
             if item is None:
@@ -254,9 +259,9 @@ class _Worker:
                 continue
             context = Context()
             awaitable = context.run(executor.run_item, self, item)
-            if os.getpid() != pid:
-                return
             if awaitable is not None:
+                if awaitable is FORKED:
+                    return
                 executor.adopt(item, awaitable, context)
             # A parked worker must not keep the last item's objects alive.
             self.item = None

@@ -31,9 +31,7 @@ DUPLICATE_SECONDS = 1.0
 _TURN = 1.0
 _REPORT_EVERY = 5.0
 _STEP = 0.1
-_FORCING = frozenset(
-    getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
-)
+_FORCING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name))
 
 
 class Host(Protocol):
@@ -101,9 +99,7 @@ class DrainCoordinator:
         """True from the first sign on."""
         return self._stop.first_sign is not None
 
-    def sign(
-        self, name: str, signum: int | None = None, *, at_most: float | None = None, cancel: bool = True
-    ) -> None:
+    def sign(self, name: str, signum: int | None = None, *, at_most: float | None = None, cancel: bool = True) -> None:
         """Take notice of a sign of the end; allowed in a signal handler.
 
         Args:
@@ -207,9 +203,7 @@ class DrainCoordinator:
         if not self.scheduler.close_if_empty():
             abandoned, discarded = self._let_go()
         elapsed = self._clock() - (self._stop.first_sign or self._clock())
-        self._reporter.post(
-            lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed)
-        )
+        self._reporter.post(lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed))
         self._flush()
         self.scheduler.retire()
 

@@ -22,9 +22,7 @@ from django_qbwi.lifecycle.drain import DUPLICATE_SECONDS, DrainCoordinator
 from django_qbwi.lifecycle.servers import ServerHost
 
 _MAX_LAYERS = 8
-_STOP_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name)
-)
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name))
 
 _Handler = Callable[[int, FrameType | None], Any]
 

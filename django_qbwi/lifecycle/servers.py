@@ -81,8 +81,10 @@ class GunicornMasterHost(ServerHost):
     def warnings(self, shutdown_timeout: float) -> list[str]:
         """Say that items run in a process that serves no requests."""
         return [
-            "a work item was queued in gunicorn's master process, while the application was preloaded; it runs there, "
-            "and its threads do not exist in the workers. Queue from a request instead"
+            (
+                "a work item was queued in gunicorn's master process, while the application was preloaded; it runs "
+                "there, and its threads do not exist in the workers. Queue from a request instead"
+            )
         ]
 
 
