@@ -32,7 +32,7 @@ from django_qbwi.core.primitives import new_rlock
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.thread_executor import ThreadExecutor
-from django_qbwi.immediate import run_immediately
+from django_qbwi.immediate import run_immediately, run_in_a_thread
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
@@ -125,8 +125,9 @@ class Assembly:
 
     def _schedule(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         loop = self.loop_executor.loop
-        if loop is None:
-            coroutine.close()
+        if loop is None or loop.is_closed():
+            # Items run at the call, or none runs any more.
+            run_in_a_thread(lambda: asyncio.run(coroutine))
             return
         asyncio.run_coroutine_threadsafe(coroutine, loop)
 

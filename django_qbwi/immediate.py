@@ -43,9 +43,26 @@ def run_immediately(scheduler: WorkItemScheduler, item: WorkItem, scope: Scope) 
         return
     executor: Executor = getattr(AsyncToSync.executors, "current", None) or SyncToAsync.single_thread_executor
     if item.is_async:
-        _in_a_thread(lambda: Context().run(_run, scheduler, item, lambda call: _on_own_loop(call, scope, executor)))
+        run_in_a_thread(lambda: Context().run(_run, scheduler, item, lambda call: _on_own_loop(call, scope, executor)))
     else:
         executor.submit(Context().run, _run, scheduler, item, _in_this_thread).result()
+
+
+def run_in_a_thread(call: Callable[[], None]) -> None:
+    """Run `call()` in a thread of its own, and block until it has returned or raised."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, name="qbwi-immediate", daemon=True)
+    thread.start()
+    done.result()
+    thread.join()
 
 
 def _run(
@@ -91,19 +108,3 @@ def _on_own_loop(call: Callable[[], Awaitable[Any]], scope: Scope, executor: Exe
             await call()
 
     asyncio.run(run())
-
-
-def _in_a_thread(call: Callable[[], None]) -> None:
-    done: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            call()
-            done.set_result(None)
-        except BaseException as error:
-            done.set_exception(error)
-
-    thread = threading.Thread(target=run, name="qbwi-immediate", daemon=True)
-    thread.start()
-    done.result()
-    thread.join()

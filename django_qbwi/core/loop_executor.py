@@ -21,6 +21,7 @@ from typing import Any
 from django_qbwi.core.daemon_executor import DaemonExecutor
 from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
 from django_qbwi.core.loggers import SafeLogger
+from django_qbwi.core.loop_monitor import LoopMonitor
 from django_qbwi.core.primitives import new_lock, start_thread
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_task, stack_of_thread
@@ -61,7 +62,15 @@ class LoopExecutor:
         self._loop: asyncio.SelectorEventLoop | None = None
         self._default_executor: DaemonExecutor | None = None
         self._ident: int | None = None
+        self._started = False
         self._retired = False
+        self._monitor = LoopMonitor(
+            scheduler.keeper,
+            scheduler.clock,
+            ask=self._ask_loop,
+            is_busy=lambda: bool(self._in_flight) and not self._retired,
+            describe=self._what_blocks,
+        )
         self._ended = new_lock()
         self._ended.acquire()
 
@@ -75,7 +84,7 @@ class LoopExecutor:
 
     def prepare(self) -> None:
         """Make the loop and start its thread; see `Executor.prepare`."""
-        if self._ident is not None or self._retired:
+        if self._started or self._retired:
             return
         if self._loop is None:
             # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
@@ -86,7 +95,7 @@ class LoopExecutor:
             )
             self._loop.set_default_executor(self._default_executor)
         start_thread(self._run, "qbwi-loop")
-        self._ident = 0
+        self._started = True
         if STARTS_NO_THREADS_LATE:
             self._default_executor_ready()
 
@@ -159,7 +168,7 @@ class LoopExecutor:
 
     def join(self, timeout: float) -> bool:
         """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
-        return self._ident is None or self._ended.acquire(True, timeout)
+        return not self._started or self._ended.acquire(True, timeout)
 
     def stop_in_child(self) -> None:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
@@ -172,6 +181,18 @@ class LoopExecutor:
                 if pending is not None:
                     pending.clear()
             loop.stop()
+
+    def _ask_loop(self, answer: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(answer, context=self._context)
+
+    def _what_blocks(self) -> str:
+        task = None if self._loop is None else asyncio.current_task(self._loop)
+        items = (item for item, running in list(self._in_flight.items()) if task is not None and running is task)
+        item = next(items, None)
+        who = "none of the items' own tasks" if item is None else f"item id={item.id} name={item.name}"
+        return f"it is in {who}, at:\n{stack_of_thread(self._ident)}"
 
     # On the loop's thread from here on.
 
@@ -281,6 +302,7 @@ class LoopExecutor:
         # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
         self._in_flight[item] = asyncio.current_task()
         item.thread, item.ident = "qbwi-loop", self._ident
+        self._monitor.watch()
         executor = self._borrow_executor(item)
         error: BaseException | None = None
         async with self._environment.scope(executor):
