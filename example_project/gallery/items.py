@@ -1,0 +1,126 @@
+"""The work that the gallery does in the background.
+
+Each function gets a cancellation token first, then primary keys: the request that asked for it is over when
+it runs. The reason why a token is cancelled decides what to do:
+
+- REQUESTED or TIMEOUT: nobody wants the rest any more, so stop.
+- SHUTDOWN: the server ends, and waits for the item. Finish or save within `token.remaining()` seconds.
+"""
+
+import asyncio
+import logging
+import time
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.mail import EmailMessage
+from django.utils import timezone
+
+from django_qbwi import CancellationToken, CancelReason, background_work_item, current_work_item
+from example_project.gallery import handles
+from example_project.gallery.drawing import draw_postcard, print_album, shrink
+from example_project.gallery.models import Album, Count, Postcard, Thumbnail, Upload
+
+WIDTHS = (320, 160, 80)  # pixels
+MOST_PAGES = 12
+
+logger = logging.getLogger(__name__)
+
+
+@background_work_item(name="make thumbnails", timeout=60)
+def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
+    """Make three sizes of an uploaded picture; the sizes that are ready stay if the rest is cancelled."""
+    handles.remember(current_work_item())  # it was queued on commit, so the view never saw a handle
+    upload = Upload.objects.get(pk=upload_id)
+    for width in WIDTHS:
+        stop_unless_time_for(token, seconds=5)
+        time.sleep(settings.GALLERY_PAUSE)  # a really large picture
+        with upload.picture.open() as original:
+            small = shrink(original, width)
+        Thumbnail.objects.create(upload=upload, picture=ContentFile(small, f"{upload_id}-{width}.jpg"))
+
+
+@background_work_item(name="send postcard", timeout=30)
+def send_postcard(token: CancellationToken, postcard_id: int) -> None:
+    """Draw a postcard and e-mail it; a cancellation counts until the e-mail is handed over."""
+    postcard = Postcard.objects.get(pk=postcard_id)
+    email = EmailMessage("A postcard for you", postcard.greeting, "gallery@example.com", [postcard.address])
+    email.attach("postcard.jpg", draw_postcard(postcard.greeting), "image/jpeg")
+    time.sleep(2 * settings.GALLERY_PAUSE)  # a slow mail server
+    stop_unless_time_for(token, seconds=5)
+    email.send()
+    postcard.sent_at = timezone.now()
+    postcard.save(update_fields=["sent_at"])
+
+
+def make_album(token: CancellationToken, album_id: int) -> None:
+    """Print the newest pictures as a PDF."""
+    pages = []
+    for upload in Upload.objects.order_by("-pk")[:MOST_PAGES]:
+        stop_unless_time_for(token, seconds=10)
+        time.sleep(settings.GALLERY_PAUSE)  # a slow printer
+        with upload.picture.open() as original:
+            pages.append(shrink(original, 1200))
+    album = Album.objects.get(pk=album_id)
+    album.pages = len(pages)
+    album.pdf = ContentFile(print_album(pages), f"album-{album_id}.pdf")
+    album.save()
+
+
+@background_work_item
+def count(token: CancellationToken, count_id: int) -> None:
+    """Count one a second until the token is cancelled, then save how far it got."""
+    row = Count.objects.get(pk=count_id)
+    row.reached = 0
+    while row.reached < row.goal and not token.wait(settings.GALLERY_PAUSE):
+        row.reached += 1
+    row.ending = ending(token, row)
+    row.save()
+    log_count(token, row)
+    if row.reached < row.goal:
+        token.raise_if_cancellation_requested()  # saved; now the list shows it as cancelled
+
+
+@background_work_item(name="count to the end")
+async def count_to_the_end(token: CancellationToken, count_id: int) -> None:
+    """Count one a second, and finish even at a shutdown if the time that is left is enough; else save."""
+    pause = settings.GALLERY_PAUSE
+    row = await Count.objects.aget(pk=count_id)
+    row.reached = 0
+    try:
+        while row.reached < row.goal and not out_of_time(token, (row.goal - row.reached + 1) * pause):
+            await asyncio.sleep(pause)
+            row.reached += 1
+    finally:  # also when the end is forced, which cancels an async item where it awaits
+        row.ending = ending(token, row)
+        await row.asave()
+        log_count(token, row)
+    if row.reached < row.goal:
+        token.raise_if_cancellation_requested()
+
+
+def out_of_time(token: CancellationToken, seconds: float) -> bool:
+    """Say whether to stop: a shutdown leaves less than `seconds`, or nobody wants the rest any more."""
+    if token.reason is not CancelReason.SHUTDOWN:
+        return token.is_cancellation_requested
+    remaining = token.remaining()
+    return remaining is not None and remaining < seconds
+
+
+def stop_unless_time_for(token: CancellationToken, seconds: float) -> None:
+    """End the item here, as cancelled, if it is `out_of_time`."""
+    if out_of_time(token, seconds):
+        token.raise_if_cancellation_requested()
+
+
+def ending(token: CancellationToken, row: Count) -> str:
+    """Say why a count ended before its goal; an empty text if it did not."""
+    return str(token.reason) if token.reason and row.reached < row.goal else ""
+
+
+def log_count(token: CancellationToken, row: Count) -> None:
+    """Report how far a count got, and how much time was left."""
+    why = f", saved because of: {row.ending}" if row.ending else ""
+    remaining = token.remaining()
+    left = f", with {remaining:.1f} s left" if remaining is not None else ""
+    logger.info("Counted to %s of %s%s%s", row.reached, row.goal, why, left)

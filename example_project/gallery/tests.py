@@ -1,0 +1,172 @@
+"""How a site tests its background work: no thread, no waiting, an ordinary TestCase.
+
+Three ways, from the closest look to the widest:
+
+- call the function with a token: `CancellationToken.none()`, or that of a `CancellationTokenSource`;
+- `captured_work_items()`: what a view has queued, run when the test says so;
+- `immediate_work_items()`, or the setting IMMEDIATE: items run at the call.
+"""
+
+# ruff: noqa: PT009, PT027 (assertions in the style of Django's own TestCase)
+
+from unittest import mock
+
+from django.core import mail
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import TestCase, override_settings
+
+from django_qbwi import (
+    CancellationToken,
+    CancellationTokenSource,
+    CancelReason,
+    OperationCancelled,
+    QueueFull,
+)
+from django_qbwi.testing import captured_work_items, immediate_work_items
+from example_project.gallery import items
+from example_project.gallery.drawing import draw_landscape
+from example_project.gallery.models import Album, Count, Postcard, Upload
+
+IN_MEMORY = {"default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}
+
+
+@override_settings(STORAGES=IN_MEMORY, GALLERY_PAUSE=0)
+class GalleryTestCase(TestCase):
+    """Pictures in memory, and no pauses."""
+
+
+class TheFunctionItselfTests(GalleryTestCase):
+    def test_count_reaches_its_goal(self):
+        """A token that is never cancelled lets the item run to its end."""
+        row = Count.objects.create(goal=3)
+        items.count(CancellationToken.none(), row.pk)
+        row.refresh_from_db()
+        self.assertEqual((row.reached, row.ending), (3, ""))
+
+    def test_count_saves_how_far_it_got(self):
+        """A cancelled token stops the count, which saves before it ends as cancelled."""
+        row = Count.objects.create(goal=3)
+        source = CancellationTokenSource()
+        source.cancel(CancelReason.SHUTDOWN)
+        with self.assertRaises(OperationCancelled):
+            items.count(source.token, row.pk)
+        row.refresh_from_db()
+        self.assertEqual((row.reached, row.ending), (0, "shutdown"))
+
+    async def test_count_to_the_end_finishes_at_a_shutdown(self):
+        """An async item is awaited; a shutdown that leaves enough time changes nothing."""
+        row = await Count.objects.acreate(goal=3)
+        source = CancellationTokenSource()
+        source.cancel(CancelReason.SHUTDOWN)
+        await items.count_to_the_end(source.token, row.pk)
+        await row.arefresh_from_db()
+        self.assertEqual(row.reached, 3)
+
+    async def test_count_to_the_end_stops_when_it_is_asked_to(self):
+        """A cancellation by hand means that nobody wants the rest."""
+        row = await Count.objects.acreate(goal=3)
+        source = CancellationTokenSource()
+        source.cancel()
+        with self.assertRaises(OperationCancelled):
+            await items.count_to_the_end(source.token, row.pk)
+        await row.arefresh_from_db()
+        self.assertEqual((row.reached, row.ending), (0, "requested"))
+
+    def test_a_cancelled_postcard_is_not_sent(self):
+        """The token is asked right before the e-mail leaves."""
+        postcard = Postcard.objects.create(address="you@example.com", greeting="Hello")
+        source = CancellationTokenSource()
+        source.cancel()
+        with self.assertRaises(OperationCancelled):
+            items.send_postcard(source.token, postcard.pk)
+        self.assertEqual(mail.outbox, [])
+
+
+class WhatAViewQueuesTests(GalleryTestCase):
+    def test_postcard_is_queued_then_sent(self):
+        """The view only queues; the e-mail goes out when the item runs."""
+        with captured_work_items() as captured:
+            response = self.client.post("/postcards/", {"address": "you@example.com", "greeting": "Hello"})
+            self.assertRedirects(response, "/")
+            self.assertEqual([item.name for item in captured], ["send postcard"])
+            self.assertEqual(mail.outbox, [])
+            captured.run_all()
+        [email] = mail.outbox
+        self.assertEqual(email.to, ["you@example.com"])
+        self.assertEqual(email.attachments[0].filename, "postcard.jpg")
+
+    def test_thumbnails_wait_for_the_commit(self):
+        """A TestCase never commits, so what waits for the commit is not queued ..."""
+        with captured_work_items() as captured:
+            self.client.post("/pictures/sample/")
+        self.assertEqual(list(captured), [])
+
+    def test_thumbnails_are_queued_by_the_commit(self):
+        """... unless the test says so with `captureOnCommitCallbacks`."""
+        with captured_work_items() as captured, self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/sample/")
+        self.assertEqual(len(captured), 1)
+
+    def test_a_text_file_is_no_picture(self):
+        """What the form refuses is not queued."""
+        with captured_work_items() as captured, self.captureOnCommitCallbacks(execute=True):
+            response = self.client.post("/pictures/", {"picture": SimpleUploadedFile("a.jpg", b"text")})
+        self.assertContains(response, "Upload a valid image", status_code=422)
+        self.assertEqual(list(captured), [])
+
+    def test_an_async_view_shows_a_wrong_form_again(self):
+        """What the form refuses is not queued, in an async view either."""
+        for address in ("/postcards/", "/counts/to-the-end/"):
+            with self.subTest(address), captured_work_items() as captured:
+                self.assertEqual(self.client.post(address, {"goal": "many"}).status_code, 422)
+                self.assertEqual(list(captured), [])
+
+    def test_a_refusal_has_a_page_of_its_own(self):
+        """A visitor whose item is refused is told so, by a sync and by an async view."""
+        for address, item in (("/counts/", items.count), ("/counts/to-the-end/", items.count_to_the_end)):
+            refuse = mock.Mock(side_effect=QueueFull("too many items wait"))
+            with self.subTest(address), mock.patch.object(type(item), "queue", refuse):
+                response = self.client.post(address, {"goal": 5})
+                self.assertContains(response, "too many items wait", status_code=503)
+                self.assertEqual(response["Retry-After"], "10")
+
+
+class FromTheButtonToTheResultTests(GalleryTestCase):
+    def test_upload_to_thumbnails(self):
+        """An uploaded picture has three thumbnails at once, if items run at the call."""
+        picture = SimpleUploadedFile("hills.jpg", draw_landscape())
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/", {"picture": picture})
+        thumbnails = Upload.objects.get().thumbnails.order_by("width")
+        self.assertEqual([thumbnail.width for thumbnail in thumbnails], [80, 160, 320])
+
+    @override_settings(QBWI={"IMMEDIATE": True})
+    def test_album(self):
+        """The setting does the same, for a single test or for a whole test suite."""
+        with self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/sample/")
+        self.client.post("/albums/")
+        album = Album.objects.get()
+        self.assertEqual(album.pages, 1)
+        self.assertTrue(album.pdf.open().read().startswith(b"%PDF"))
+
+    @override_settings(QBWI={"IMMEDIATE": True})
+    def test_both_counts(self):
+        """An item is one line in a test, on a thread or on the event loop."""
+        for address in ("/counts/", "/counts/to-the-end/"):
+            with self.subTest(address):
+                self.client.post(address, {"goal": 5})
+                self.assertEqual(Count.objects.latest("pk").reached, 5)
+
+    def test_the_page_lists_what_ended(self):
+        """The page and its parts show, and name, an item that ran."""
+        with immediate_work_items():
+            self.client.post("/counts/", {"goal": 5})
+            for address in ("/", "/work/", "/work.json"):
+                with self.subTest(address):
+                    self.assertContains(self.client.get(address), "count to 5")
+
+    def test_an_unknown_item_cannot_be_cancelled(self):
+        """The page says so instead of failing."""
+        response = self.client.post("/work/unknown/cancel/", follow=True)
+        self.assertContains(response, "That item has ended")

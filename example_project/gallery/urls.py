@@ -1,0 +1,17 @@
+from django.urls import path
+
+from example_project.gallery import views
+
+app_name = "gallery"
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("work/", views.work, name="work"),
+    path("work.json", views.work_as_json, name="work-json"),
+    path("work/<str:item_id>/cancel/", views.cancel, name="cancel"),
+    path("pictures/", views.upload_picture, name="upload"),
+    path("pictures/sample/", views.add_sample, name="sample"),
+    path("postcards/", views.order_postcard, name="postcard"),
+    path("albums/", views.order_album, name="album"),
+    path("counts/", views.start_count, name="count"),
+    path("counts/to-the-end/", views.start_count_to_the_end, name="count-to-the-end"),
+]

@@ -1,0 +1,144 @@
+"""The pages of the gallery: each view that answers a POST queues one item and answers at once."""
+
+import os
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib import messages
+from django.core.files.base import ContentFile
+from django.db import transaction
+from django.forms import BaseForm
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from django_qbwi import queue_background_work_item
+from django_qbwi.hosting import live_items, recent_items
+from example_project.gallery import handles, items
+from example_project.gallery.drawing import draw_landscape
+from example_project.gallery.forms import CountForm, PostcardForm, UploadForm
+from example_project.gallery.models import Album, Count, Postcard, Upload
+
+SHOWN = 8  # rows of each list on the page
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """Show the forms, the work of this process and the results."""
+    return render(request, "gallery/home.html", what_to_show())
+
+
+@require_safe
+def work(request: HttpRequest) -> HttpResponse:
+    """Show the changing part of the page alone: the script on the page asks for it every second."""
+    return render(request, "gallery/work.html", what_to_show())
+
+
+@require_safe
+def work_as_json(request: HttpRequest) -> JsonResponse:
+    """Tell a program what is queued, running and recent in this process."""
+    live = [info.to_dict() for info in live_items()]
+    recent = [info.to_dict() for info in recent_items()]
+    return JsonResponse({"pid": os.getpid(), "live": live, "recent": recent})
+
+
+@require_POST
+def upload_picture(request: HttpRequest) -> HttpResponse:
+    """Save an uploaded picture; its thumbnails are made once the row is committed."""
+    form = UploadForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return correct(request, upload_form=form)
+    with transaction.atomic():
+        upload = form.save()
+        items.make_thumbnails.queue_on_commit(upload.pk)
+    return done(request, "Your picture is saved. Its thumbnails are on their way.")
+
+
+@require_POST
+def add_sample(request: HttpRequest) -> HttpResponse:
+    """Save a generated picture, for visitors who have none at hand."""
+    with transaction.atomic():
+        upload = Upload.objects.create(picture=ContentFile(draw_landscape(), "sample.jpg"))
+        items.make_thumbnails.queue_on_commit(upload.pk)
+    return done(request, "A sample picture is saved. Its thumbnails are on their way.")
+
+
+@require_POST
+async def order_postcard(request: HttpRequest) -> HttpResponse:
+    """Queue an e-mail: an async view, an ordinary function in the background."""
+    form = PostcardForm(request.POST)
+    if not form.is_valid():
+        return await sync_to_async(correct)(request, postcard_form=form)
+    postcard = await Postcard.objects.acreate(**form.cleaned_data)
+    handles.remember(items.send_postcard.queue(postcard.pk))
+    return done(request, f"The postcard to {postcard.address} is on its way.")
+
+
+@require_POST
+def order_album(request: HttpRequest) -> HttpResponse:
+    """Queue a PDF: the function needs no decorator, the options stand at the call."""
+    album = Album.objects.create()
+    handle = queue_background_work_item(items.make_album, album.pk, name=f"album {album.pk}", timeout=120)
+    handles.remember(handle)
+    return done(request, "The album is being printed.")
+
+
+@require_POST
+def start_count(request: HttpRequest) -> HttpResponse:
+    """Count on a thread."""
+    form = CountForm(request.POST)
+    if not form.is_valid():
+        return correct(request, count_form=form)
+    row = form.save()
+    handles.remember(items.count.using(name=f"count to {row.goal}").queue(row.pk))
+    return done(request, f"Counting to {row.goal}, until it is cancelled.")
+
+
+@require_POST
+async def start_count_to_the_end(request: HttpRequest) -> HttpResponse:
+    """Count on the event loop: an async view, an async function in the background."""
+    form = CountForm(request.POST)
+    if not form.is_valid():
+        return await sync_to_async(correct)(request, count_form=form)
+    row = await Count.objects.acreate(**form.cleaned_data)
+    handles.remember(items.count_to_the_end.using(name=f"count to {row.goal}, to the end").queue(row.pk))
+    return done(request, f"Counting to {row.goal}, to the end if there is time.")
+
+
+@require_POST
+def cancel(request: HttpRequest, item_id: str) -> HttpResponse:
+    """Cancel one item: this sets its token, the item itself decides how to end."""
+    handle = handles.find(item_id)
+    if handle is not None and handle.cancel("cancelled on the page"):
+        return done(request, f"“{handle.name}” is asked to stop.")
+    return done(request, "That item has ended, is cancelled already, or belongs to another process.")
+
+
+def what_to_show(**forms: BaseForm) -> dict[str, Any]:
+    """Collect what the page lists."""
+    live = live_items()
+    return {
+        "upload_form": UploadForm(),
+        "postcard_form": PostcardForm(initial={"address": "you@example.com", "greeting": "Greetings!"}),
+        "count_form": CountForm(),
+        **forms,
+        "pid": os.getpid(),
+        "live": live,
+        "can_cancel": {info.id for info in live if handles.find(info.id) and not info.cancel_reason},
+        "recent": recent_items()[:SHOWN],
+        "uploads": Upload.objects.order_by("-pk").prefetch_related("thumbnails")[:SHOWN],
+        "postcards": Postcard.objects.order_by("-pk")[:SHOWN],
+        "albums": Album.objects.order_by("-pk")[:SHOWN],
+        "counts": Count.objects.order_by("-pk")[:SHOWN],
+    }
+
+
+def done(request: HttpRequest, message: str) -> HttpResponse:
+    """Say what happened, on the page that the browser loads next."""
+    messages.success(request, message)
+    return redirect("gallery:home")
+
+
+def correct(request: HttpRequest, **forms: BaseForm) -> HttpResponse:
+    """Show the page again with a form that needs a correction."""
+    return render(request, "gallery/home.html", what_to_show(**forms), status=422)

@@ -1,0 +1,60 @@
+"""Settings of the example site: SQLite, e-mails and pictures in var/, nothing to install beside it."""
+
+import os
+from pathlib import Path
+
+import django
+
+VAR = Path(os.environ.get("EXAMPLE_VAR") or Path(__file__).resolve().parent / "var")
+VAR.mkdir(parents=True, exist_ok=True)
+
+DEBUG = True  # an example on your own machine; never on a public one
+SECRET_KEY = "only-for-the-example-site"
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+CONTRIB = ["django.contrib.humanize", "django.contrib.messages"]
+INSTALLED_APPS = ["django_qbwi", *CONTRIB, "example_project.gallery"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "example_project.gallery.middleware.RefusalMiddleware",
+]
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+CONTEXT = ["django.contrib.messages.context_processors.messages"]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": CONTEXT},
+    }
+]
+SQLITE = {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
+DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR / "db.sqlite3", "OPTIONS": SQLITE}
+DATABASES = {"default": DATABASE}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TIME_ZONE = "UTC"
+MEDIA_ROOT, MEDIA_URL = VAR / "media", "/media/"
+
+MAIL = "django.core.mail.backends.filebased.EmailBackend"
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": MAIL, "OPTIONS": {"file_path": VAR / "mail"}}}
+else:
+    EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL, VAR / "mail"
+
+QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0}  # both are the defaults: the whole dict may be left out
+
+GALLERY_PAUSE = 1.0  # seconds: one count, and what a slow mail server or a large picture would take
+
+LINE = {"format": "%(asctime)s [%(process)d] %(levelname)-7s %(message)s", "datefmt": "%H:%M:%S"}
+CONSOLE = {"handlers": ["console"], "level": "INFO"}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": LINE},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"django_qbwi": CONSOLE, "example_project": CONSOLE},
+}

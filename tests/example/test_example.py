@@ -1,0 +1,159 @@
+"""The example site keeps its promises: its own tests pass, and the tour ends with everything finished or saved."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60  # seconds until a test gives up
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The environment of a fresh site with its own folder."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    inherited = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    return {**inherited, "EXAMPLE_VAR": str(tmp_path), "PYTHONPATH": path, "PYTHONDEVMODE": ""}
+
+
+def test_the_tests_of_the_example_pass(environ: dict[str, str]) -> None:
+    """A user's test suite of Django's kind works, and leaves nothing on stderr but the runner's report."""
+    command = [sys.executable, "-m", "django", "test", "example_project"]
+    result = subprocess.run(
+        [*command, "--settings=example_project.settings"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "OK" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Warning" not in result.stderr
+
+
+def test_no_migration_is_missing(environ: dict[str, str]) -> None:
+    """The models and the migrations agree, and the checks find nothing, from any folder."""
+    manage = [sys.executable, str(ROOT / "example_project" / "manage.py")]
+    for arguments in (["makemigrations", "--check"], ["check", "--fail-level", "WARNING"]):
+        result = subprocess.run(
+            [*manage, *arguments],
+            cwd="/",
+            env={**environ, "PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+class RunningTour:
+    """The tour in a process group of its own, as in a terminal, and what it has printed so far."""
+
+    def __init__(self, environ: dict[str, str], *options: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "example_project.tour", "--port", "0", *options],
+            cwd=ROOT,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        # A tour that hangs ends the test, with all that it started.
+        self.guard = threading.Timer(2 * PATIENCE, self.kill)
+        self.guard.start()
+
+    def kill(self) -> None:
+        """End everything, at once."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def read_until(self, pattern: str) -> str:
+        """Read lines up to one that matches, and return it."""
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if re.search(pattern, line):
+                return line
+        pytest.fail(f"{pattern!r} was never printed:\n{self.output}")
+
+    def read_to_the_end(self) -> int:
+        """Read the rest and return the exit code."""
+        self.lines += self.process.stdout
+        return self.process.wait(PATIENCE)
+
+    @property
+    def output(self) -> str:
+        """All lines so far."""
+        return "".join(self.lines)
+
+
+@pytest.fixture
+def tour(environ: dict[str, str], request: pytest.FixtureRequest) -> Iterator[RunningTour]:
+    """Start the tour with the options of the parameter."""
+    running = RunningTour(environ, *getattr(request, "param", ()))
+    yield running
+    running.guard.cancel()
+    running.guard.join()
+    running.kill()
+    running.process.wait()
+    running.process.stdout.close()
+
+
+def assert_that_everything_ended_well(tour: RunningTour) -> None:
+    """Each of the six items has finished or saved, and says so."""
+    assert "Traceback" not in tour.output
+    assert "ERROR" not in tour.output
+    assert re.search(r"Counted to \d+ of 25, saved because of: shutdown, with 8\d\.\d s left", tour.output)
+    assert re.search(r"Counted to 10 of 10, with \d\d\.\d s left", tour.output)
+    assert len(re.findall(r"name=make thumbnails status=succeeded", tour.output)) == 2
+    for name in ("send postcard", "album 1", "count to 10, to the end"):
+        assert f"name={name} status=succeeded" in tour.output
+    assert "name=count to 25 status=cancelled" in tour.output
+
+
+@pytest.mark.parametrize("tour", [("--seconds", "0.5")], indirect=True)
+def test_the_tour_ends_by_itself(tour: RunningTour) -> None:
+    """With `--seconds` the tour stops gunicorn by SIGTERM and returns its exit code."""
+    assert tour.read_to_the_end() == 0, tour.output
+    assert_that_everything_ended_well(tour)
+
+
+def test_ctrl_c_shows_the_drain(tour: RunningTour) -> None:
+    """Ctrl-C reaches the whole group, as in a terminal; the tour stays until the last item has ended."""
+    tour.read_until("Then press Ctrl-C")
+    os.killpg(tour.process.pid, signal.SIGINT)
+    assert tour.read_to_the_end() == 0, tour.output
+    assert_that_everything_ended_well(tour)
+    assert tour.output.index("status=succeeded") < tour.output.index("gunicorn has ended with exit code 0")
+
+
+def test_sigterm_is_passed_on(tour: RunningTour) -> None:
+    """A SIGTERM to the tour alone, as a supervisor sends it, ends gunicorn in the same way."""
+    tour.read_until("Then press Ctrl-C")
+    tour.process.terminate()
+    assert tour.read_to_the_end() == 0, tour.output
+    assert_that_everything_ended_well(tour)
+
+
+def test_a_second_ctrl_c_forces_the_end(tour: RunningTour) -> None:
+    """An item that wants to go on is cancelled where it awaits, and still saves how far it got."""
+    tour.read_until("Then press Ctrl-C")
+    os.killpg(tour.process.pid, signal.SIGINT)
+    tour.read_until("WARNING Waiting up to .* for: count to 10, to the end")
+    os.killpg(tour.process.pid, signal.SIGINT)
+    assert tour.read_to_the_end() == 0, tour.output
+    assert re.search(r"Counted to \d of 10, saved because of: shutdown", tour.output)
