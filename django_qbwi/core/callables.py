@@ -17,7 +17,8 @@ MAX_NAME_LENGTH = 200
 
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _UNCOMMON = _GENERATORS | inspect.CO_COROUTINE
-_COROUTINE_MARK = "_is_coroutine_mark" if hasattr(inspect, "markcoroutinefunction") else "_is_coroutine"
+# Set by inspect.markcoroutinefunction, and before Python 3.12 by the function of that name in asgiref.
+_COROUTINE_MARK = "_is_coroutine_marker" if hasattr(inspect, "markcoroutinefunction") else "_is_coroutine"
 
 
 def examine(work_item: Any, args: tuple[Any, ...]) -> bool:
@@ -133,10 +134,10 @@ def _keyword_problem(function: types.FunctionType, positional: int, keywords: di
     first_default = code.co_argcount - len(defaults)
     by_keyword = names[max(positional, code.co_posonlyargcount) : code.co_argcount + code.co_kwonlyargcount]
     for name in keywords:
-        if name not in by_keyword and not code.co_flags & inspect.CO_VARKEYWORDS:
-            return f"it takes no keyword argument {name!r} here"
         if name in names[code.co_posonlyargcount : min(positional, code.co_argcount)]:
             return f"it would get two values for {name!r}"
+        if name not in by_keyword and not code.co_flags & inspect.CO_VARKEYWORDS:
+            return f"it takes no keyword argument {name!r} here"
     for index in range(positional, code.co_argcount):
         if index < first_default and (names[index] not in keywords or index < code.co_posonlyargcount):
             return f"it would get no value for {names[index]!r}"
@@ -176,7 +177,8 @@ def _examine_slowly(work_item: Any, args: tuple[Any, ...]) -> bool:
     return (
         inspect.iscoroutinefunction(call)
         or inspect.iscoroutinefunction(function)
-        or getattr(call, _COROUTINE_MARK, None) is not None
+        # In the object's own namespace: a Mock has any attribute that it is asked for.
+        or _COROUTINE_MARK in getattr(call, "__dict__", ())
     )
 
 

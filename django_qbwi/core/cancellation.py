@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import new_rlock
+from django_qbwi.core.primitives import Lock, new_rlock
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -80,16 +80,8 @@ class StopFlag:
 
     def deliver(self) -> None:
         """Call the registered callbacks, if the flag is set; each one once, in this thread."""
-        if not self.requested:
-            return
-        while True:
-            with self.lock:
-                if not self.registrations:
-                    return
-                registration = next(iter(self.registrations))
-                claimed = registration.claim()
-            if claimed:
-                registration.call()
+        if self.requested:
+            _call_all(self.registrations, self.lock)
 
 
 class CancellationRegistration:
@@ -286,14 +278,8 @@ class CancellationToken:
         return True
 
     def _deliver(self) -> None:
-        while True:
-            with self._stop.lock:
-                if not self._registrations:
-                    return
-                registration = next(iter(self._registrations))
-                claimed = registration.claim()
-            if claimed:
-                registration.call()
+        if self._registrations is not None:
+            _call_all(self._registrations, self._stop.lock)
 
 
 class CancellationTokenSource:
@@ -328,7 +314,7 @@ class CancellationTokenSource:
 
         The token's deadline says the moment.
         """
-        if seconds < 0:
+        if not seconds >= 0:  # not a number included
             raise ValueError(f"cancel_after() takes seconds >= 0, not {seconds!r}")
         if self._timer is not None:
             self._timer.cancel()
@@ -337,6 +323,18 @@ class CancellationTokenSource:
         timer.daemon = True
         self._timer = timer
         timer.start()
+
+
+def _call_all(registrations: dict[CancellationRegistration, None], lock: Lock) -> None:
+    # From a copy: the first key of a dict is found by passing over all those that were deleted before it.
+    while registrations:
+        with lock:
+            pending = list(registrations)
+        for registration in pending:
+            with lock:
+                claimed = registration.claim()
+            if claimed:
+                registration.call()
 
 
 def refuse_on_running_loop(call: str, cure: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -21,11 +22,30 @@ class DaemonExecutor(ThreadPoolExecutor):
     3.12.0 to 3.12.2, which start no thread late (CPython gh-113964).
     """
 
-    def __init__(self, max_workers: int, name: str, thread_ended: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        max_workers: int,
+        name: str,
+        thread_ended: Callable[[], None] | None = None,
+        *,
+        before: Callable[[], None] | None = None,
+        after: Callable[[], None] | None = None,
+    ) -> None:
+        """Start no thread yet.
+
+        Args:
+            max_workers: The limit of threads.
+            name: Their name.
+            thread_ended: Called in each thread as its last act.
+            before: Called in the thread ahead of the first call of each owner, and with `after` ahead of every call.
+            after: Called in the thread behind every call, before its future is done.
+        """
         # The original's __init__ is not called: nothing of its threads, queues and registries is used.
         self._limit = max_workers
         self._name = name
         self._thread_ended = thread_ended
+        self._before = before
+        self._after = after
         self._mailbox = new_mailbox()
         self._guard = new_lock()  # guards `_thread_count` and `_idle`
         self._thread_count = 0
@@ -41,7 +61,9 @@ class DaemonExecutor(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """Run `fn(*args, **kwargs)` on one of the threads; see `concurrent.futures.Executor.submit`."""
         future: Future[_T] = Future()
-        self.touched = True
+        first, self.touched = not self.touched, True
+        if self._before is not None and (first or self._after is not None):
+            fn = functools.partial(self._surround, self._before, fn)
         with self._guard:
             # Negative while calls wait for a thread at the limit.
             needs_thread = self._idle <= 0 and self._thread_count < self._limit
@@ -81,6 +103,15 @@ class DaemonExecutor(ThreadPoolExecutor):
             with self._guard:
                 self._thread_count -= 1
             raise
+
+    def _surround(self, before: Callable[[], None], fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
+        before()
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            # In the child of a call that forks there is nothing to do.
+            if self._after is not None and os.getpid() == self._pid:
+                self._after()
 
     def _run(self) -> None:
         self.ident = threading.get_ident()

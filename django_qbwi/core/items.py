@@ -70,7 +70,6 @@ _UNSET = {
     "finished": None,
     "generation": 0,
     "ident": None,
-    "in_queue": False,
     "overdue": False,
     "started": None,
     "thread": None,
@@ -174,7 +173,6 @@ class WorkItem:
         "finished",
         "generation",
         "ident",
-        "in_queue",
         "is_async",
         "overdue",
         "owner",
@@ -218,12 +216,11 @@ class WorkItem:
         overdue: bool
         thread: str | None
         ident: int | None
-        in_queue: bool
         generation: int
     else:
 
         def __getattr__(self, name: str) -> Any:
-            # Eleven slots stay empty until there is something to put in; filling them cost a third of queueing.
+            # Ten slots stay empty until there is something to put in; filling them cost a third of queueing.
             try:
                 return _UNSET[name]
             except KeyError:
@@ -625,7 +622,8 @@ def _format_traceback(error: BaseException) -> str:
 def _safe_text(make: Callable[[], str]) -> str:
     try:
         return make()
-    except Exception as error:
+    except BaseException as error:
+        # User code returns to us here as well: the `__str__` of an exception.
         return f"<unprintable: {type(error).__name__}>"
 
 

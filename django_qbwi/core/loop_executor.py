@@ -23,7 +23,7 @@ from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkI
 from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.loop_monitor import LoopMonitor
 from django_qbwi.core.primitives import new_lock, start_thread
-from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_task, stack_of_thread
 
 logger = SafeLogger("django_qbwi.scheduler")
@@ -32,6 +32,7 @@ _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
 _MAX_SPARE_EXECUTORS = 8
 _CLEANUP_SECONDS = 0.5
+_CLEANUP_TURN = 0.1
 _NATIVE_CANCELS = 10
 
 # CPython gh-113964: these cannot start a thread any more once the interpreter has begun to exit.
@@ -90,8 +91,13 @@ class LoopExecutor:
             # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
             # loop keeps the one it is made in.
             self._loop = self._context.run(asyncio.SelectorEventLoop)
+            # Its threads serve calls of all items, so each call is surrounded like an item.
             self._default_executor = DaemonExecutor(
-                min(32, (os.cpu_count() or 1) + 4), "qbwi-executor", self._environment.thread_ended
+                min(32, (os.cpu_count() or 1) + 4),
+                "qbwi-executor",
+                self._environment.thread_ended,
+                before=self._environment.before,
+                after=self._environment.after,
             )
             self._loop.set_default_executor(self._default_executor)
         start_thread(self._run, "qbwi-loop")
@@ -199,7 +205,12 @@ class LoopExecutor:
     def _run(self) -> None:
         loop = self._loop
         assert loop is not None
-        self._ident = threading.get_ident()
+        with self._lock:
+            # Counted here and not where it is started: a signal handler that queues, in the middle of a start, starts
+            # the thread as well, and two would not let go of one loop.
+            if self._ident is not None:
+                return
+            self._ident = threading.get_ident()
         while not self._retired:
             try:
                 loop.run_forever()
@@ -231,14 +242,24 @@ class LoopExecutor:
                 loop.close()
 
     def _cancel_leftovers(self, loop: asyncio.SelectorEventLoop, left: set[asyncio.Task[Any]]) -> None:
-        logger.warning(
-            "%d asyncio task(s) that items left behind are cancelled: %s",
-            len(left),
-            ", ".join(sorted(task.get_name() for task in left))[:500],
-        )
+        # Those of the items themselves have a record of their own.
+        strays = left.difference(self._in_flight.values())
+        if strays:
+            logger.warning(
+                "%d asyncio task(s) that items left behind are cancelled: %s",
+                len(strays),
+                ", ".join(sorted(task.get_name() for task in strays))[:500],
+            )
         for task in left:
             task.cancel()
-        loop.run_until_complete(asyncio.wait(left, timeout=_CLEANUP_SECONDS))
+        while left and os.getpid() == self._scheduler.pid:
+            # Without limit, as a worker thread stays with its item: nobody waits for this thread any more, and a loop
+            # that is dropped with tasks in it ("Task was destroyed but it is pending!") is never closed.
+            try:
+                loop.run_until_complete(asyncio.wait(left))
+            except BaseException as error:
+                logger.error("A task that was left behind raised %r", error, exc_info=error)
+            left = asyncio.all_tasks(loop)
 
     def _pump(self) -> None:
         limit = time.monotonic() + _BATCH_SECONDS
@@ -322,6 +343,9 @@ class LoopExecutor:
             clean = not executor.touched or await self._clean_up(executor)
             if decided:
                 await self._tell_finished(item)
+                if clean and executor.touched and scheduler.observer.follows:
+                    # A receiver may have opened a connection.
+                    clean = await self._clean_up(executor)
         self._return_executor(item, executor, clean)
         if decided:
             scheduler.settle(item)
@@ -353,7 +377,10 @@ class LoopExecutor:
         limit = time.monotonic() + _CLEANUP_SECONDS
         while not cleanup.done() and (left := limit - time.monotonic()) > 0:
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({cleanup}, timeout=left)
+                await asyncio.wait({cleanup}, timeout=min(left, _CLEANUP_TURN))
+            if self._scheduler.state is SchedulerState.CLOSED:
+                # The process ends now, and with it the connection; the item's record shall still come out.
+                break
         if cleanup.done() and not cleanup.cancelled():
             cleanup.exception()
             return True
@@ -364,7 +391,7 @@ class LoopExecutor:
             executor = self._spare.pop()
             executor.touched = False
         else:
-            executor = DaemonExecutor(1, "qbwi-item-executor", self._environment.thread_ended)
+            executor = self._new_item_executor()
             if STARTS_NO_THREADS_LATE:
                 with contextlib.suppress(RuntimeError):
                     executor.prestart()
@@ -398,9 +425,15 @@ class LoopExecutor:
     def _default_executor_ready(self) -> None:
         assert self._default_executor is not None
         self._default_executor.prestart(2)
-        spare = DaemonExecutor(1, "qbwi-item-executor", self._environment.thread_ended)
+        spare = self._new_item_executor()
         spare.prestart()
         self._spare.append(spare)
+
+    def _new_item_executor(self) -> DaemonExecutor:
+        # A thread that was parked for a while may hold a connection that has grown too old; `before` sees to it when
+        # an item uses the thread, at no cost for an item that does not.
+        environment = self._environment
+        return DaemonExecutor(1, "qbwi-item-executor", environment.thread_ended, before=environment.before)
 
 
 def _close(awaitable: Any) -> None:

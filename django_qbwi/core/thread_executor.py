@@ -189,6 +189,9 @@ class ThreadExecutor:
             self._environment.after()
             if decided:
                 scheduler.observer.finished(item)
+                if scheduler.observer.follows:
+                    # A receiver may have opened a connection.
+                    self._environment.after()
         finally:
             if decided:
                 scheduler.settle(item)

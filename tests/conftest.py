@@ -1,0 +1,81 @@
+"""What holds for all tests: nothing of one is left for the next."""
+
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+PATIENCE = 30
+_FDS = Path("/proc/self/fd")
+
+# How long an example takes depends on the machine, and no unit test measures time.
+settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("unit")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread, a signal handler, a socket or another open file behind."""
+    threads, handlers, files = _threads(), _handlers(), _open_files()
+    yield
+    _end_process_wide_scheduler()
+    if _threads() - threads:
+        # The standard library's executors end their threads when they are collected themselves.
+        gc.collect()
+    for thread in _threads() - threads:
+        # An end that was asked for takes a moment.
+        if thread.daemon or thread.name.startswith("qbwi-"):
+            thread.join(PATIENCE)
+    assert not _threads() - threads, f"threads left behind: {_threads() - threads}"
+    changed = {signum: handler for signum, handler in _handlers().items() if handler != handlers[signum]}
+    assert not changed, f"signal handlers left behind: {changed}"
+    if _open_files() - files:
+        gc.collect()
+    assert not _open_files() - files, f"files left open: {_open_files() - files}"
+
+
+def _end_process_wide_scheduler() -> None:
+    """Let the threads end that the scheduler of this process has started, if it has; it opens a new one."""
+    hosting = sys.modules.get("django_qbwi.hosting")
+    here = None if hosting is None else hosting._processes.get(os.getpid())
+    if here is not None and here.assembly is not None and here.assembly.scheduler.started:
+        here.renew(5.0)
+
+
+def _threads() -> set[threading.Thread]:
+    sync = sys.modules.get("asgiref.sync")
+    # asgiref keeps one thread for all thread-sensitive code outside of a context, for as long as the process lives.
+    shared = set() if sync is None else sync.SyncToAsync.single_thread_executor._threads
+    return set(threading.enumerate()) - shared
+
+
+def _handlers() -> dict[int, Any]:
+    handlers = {signum: signal.getsignal(signum) for signum in signal.valid_signals()}
+    # That of the process-wide scheduler stays, as it does in a server.
+    return {
+        signum: signal.SIG_DFL if getattr(handler, "is_qbwi_layer", False) else handler
+        for signum, handler in handlers.items()
+    }
+
+
+def _open_files() -> set[tuple[str, str]]:
+    """Return number and target of each open file, where the system tells."""
+    if not _FDS.exists():
+        return set()
+    files = set()
+    for number in os.listdir(_FDS):
+        try:
+            target = os.readlink(_FDS / number)
+        except OSError:
+            continue  # the one of listing the folder
+        # Random numbers and the null device are opened by the interpreter and by libraries, once for all.
+        if not target.startswith("/dev/"):
+            files.add((number, target))
+    return files

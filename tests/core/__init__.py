@@ -1,0 +1,1 @@
+"""Tests of `django_qbwi.core`; none of them needs Django."""

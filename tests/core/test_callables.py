@@ -1,0 +1,427 @@
+"""What can be queued, what is refused with which cure, and what it is called."""
+
+import asyncio
+import builtins
+import functools
+import inspect
+import sys
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_qbwi.core.callables import MAX_NAME_LENGTH, examine, name_of, printable
+from django_qbwi.core.exceptions import InvalidWorkItem
+
+markcoroutinefunction = getattr(inspect, "markcoroutinefunction", None)
+
+
+def plain(token: Any, album: Any = None) -> None:
+    """Stand for any sync item."""
+
+
+async def coroutine(token: Any, album: Any = None) -> None:
+    """Stand for any async item."""
+
+
+def generator(token: Any) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(token: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+class Items:
+    """Each kind of method, and a callable object."""
+
+    def method(self, token: Any) -> None: ...
+
+    async def async_method(self, token: Any) -> None: ...
+
+    def generator_method(self, token: Any) -> Iterator[int]:
+        yield 1
+
+    @classmethod
+    def class_method(cls, token: Any) -> None: ...
+
+    @staticmethod
+    def static_method(token: Any) -> None: ...
+
+    def __call__(self, token: Any) -> None: ...
+
+
+class AsyncItem:
+    async def __call__(self, token: Any) -> None: ...
+
+
+class GeneratorItem:
+    def __call__(self, token: Any) -> Iterator[int]:
+        yield 1
+
+
+class AsyncGeneratorItem:
+    async def __call__(self, token: Any) -> AsyncIterator[int]:
+        yield 1
+
+
+def two_arguments(token: Any, first: Any, second: Any) -> None: ...
+
+
+def keyword_only(token: Any, *, album: Any) -> None: ...
+
+
+def keyword_default(token: Any, *, album: Any = 1) -> None: ...
+
+
+def positional_only(token: Any, album: Any, /, **rest: Any) -> None: ...
+
+
+def any_keywords(token: Any, **rest: Any) -> None: ...
+
+
+def anything(*args: Any, **kwargs: Any) -> None: ...
+
+
+@functools.wraps(plain)
+def wrapper(*args: Any, **kwargs: Any) -> None:
+    """Pretend to be `plain`."""
+
+
+SYNC: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+    (plain, ()),
+    (plain, (1,)),
+    (lambda token: None, ()),
+    (lambda token, *rest: None, (1, 2, 3)),
+    (anything, (1, 2)),
+    (wrapper, (1,)),
+    (keyword_default, ()),
+    (two_arguments, (1, 2)),
+    (positional_only, (1,)),
+    (functools.partial(plain), ()),
+    (functools.partial(plain, album=1), ()),
+    (functools.partial(keyword_only, album=1), ()),
+    (functools.partial(two_arguments, second=2), (1,)),
+    (functools.partial(functools.partial(two_arguments, second=2), first=1), ()),
+    (functools.partial(positional_only, album=1), (1,)),
+    (functools.partial(anything, 1, key=2), (3,)),
+    (functools.partial(lambda first, token: None, "first"), ()),
+    (Items().method, ()),
+    (Items.class_method, ()),
+    (Items.static_method, ()),
+    (Items(), ()),
+    (functools.partial(Items().method), ()),
+    (functools.partial(Items()), ()),
+    (types.MethodType(functools.partial(plain), "token in the place of self"), ()),
+    (print, (1, 2)),
+    ([].append, ()),
+    (dict, ()),
+    (types.SimpleNamespace, ()),
+    (Mock(), (1,)),
+    (MagicMock(), (1,)),
+]
+ASYNC: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+    (coroutine, ()),
+    (coroutine, (1,)),
+    (functools.partial(coroutine, album=1), ()),
+    (functools.partial(functools.partial(coroutine)), (1,)),
+    (Items().async_method, ()),
+    (AsyncItem(), ()),
+    (functools.partial(AsyncItem()), ()),
+    (AsyncMock(), (1,)),
+]
+
+
+@pytest.mark.parametrize(("work_item", "args"), SYNC)
+def test_sync_kinds_are_accepted(work_item: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Every kind of callable that takes a token and the arguments is a sync item."""
+    assert examine(work_item, args) is False
+
+
+@pytest.mark.parametrize(("work_item", "args"), ASYNC)
+def test_async_kinds_are_recognised(work_item: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Every kind of coroutine function, also inside a partial or an object, is an async item."""
+    assert examine(work_item, args) is True
+
+
+@pytest.mark.parametrize("wrap", [lambda function: function, functools.partial])
+def test_marked_function_is_async(wrap: Callable[[Any], Any]) -> None:
+    """A sync function that is marked as a coroutine function, as Django's decorators do, is async."""
+
+    def marked(token: Any) -> None: ...
+
+    if markcoroutinefunction is not None:
+        markcoroutinefunction(marked)
+    else:
+        marked._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    assert examine(wrap(marked), ()) is True
+    assert examine(wrap(marked), ()) is True
+
+
+@pytest.mark.parametrize("make", [lambda: functools.partial(plain), Items])
+def test_marked_object_is_async(make: Callable[[], Any]) -> None:
+    """The mark may stand on a partial or on a callable object as well."""
+    work_item = make()
+    if markcoroutinefunction is not None:
+        markcoroutinefunction(work_item)
+    else:
+        work_item._is_coroutine = asyncio.coroutines._is_coroutine
+    assert examine(work_item, ()) is True
+
+
+@pytest.mark.parametrize(
+    "work_item",
+    [
+        generator,
+        async_generator,
+        functools.partial(generator),
+        Items().generator_method,
+        GeneratorItem(),
+        AsyncGeneratorItem(),
+        functools.partial(GeneratorItem()),
+    ],
+)
+def test_generator_function_is_refused(work_item: Callable[..., Any]) -> None:
+    """Calling a generator function runs nothing: refused, with the reason."""
+    with pytest.raises(InvalidWorkItem, match="is a generator function: calling it runs none of its body"):
+        examine(work_item, ())
+
+
+@pytest.mark.parametrize(
+    ("work_item", "args", "problem"),
+    [
+        (lambda: None, (), "at most 0 positional"),
+        (plain, (1, 2), "at most 2 positional argument.* would get 3"),
+        (two_arguments, (), "no value for first, second"),
+        (two_arguments, (1,), "no value for second"),
+        (keyword_only, (), "no value for the keyword-only 'album'"),
+        (keyword_only, (1,), "at most 1"),
+        (functools.partial(plain, token=1), (), "two values for 'token'"),
+        (functools.partial(any_keywords, token=1), (), "two values for 'token'"),
+        (functools.partial(plain, colour=1), (), "no keyword argument 'colour'"),
+        (functools.partial(two_arguments, second=1), (), "no value for 'first'"),
+        (functools.partial(positional_only, album=1), (), "no value for 'album'"),
+        (functools.partial(plain, 1, 2), (), "at most 2"),
+        (Items.method, (), "no value for token"),
+        (Items().method, (1,), "at most 2"),
+        (Items(), (1,), "too many positional arguments"),
+        (AsyncItem(), (1,), "too many positional arguments"),
+        (functools.partial(Items(), 1), (), "too many positional arguments"),
+        (Items, (), "too many positional arguments|takes no arguments"),
+    ],
+)
+def test_wrong_arity_is_refused(work_item: Callable[..., Any], args: tuple[Any, ...], problem: str) -> None:
+    """What cannot be called with a token and the arguments is refused, with the parameter and the cure."""
+    with pytest.raises(InvalidWorkItem, match=problem) as caught:
+        examine(work_item, args)
+    assert "first parameter must be the cancellation token" in str(caught.value)
+
+
+def test_coroutine_object_is_refused_and_closed() -> None:
+    """A coroutine object is refused with the cure, and Python does not warn that it was never awaited."""
+    with pytest.raises(InvalidWorkItem, match=r"coroutine\(\.\.\.\) is a coroutine object: pass the function, do not"):
+        examine(coroutine(None), ())
+
+
+def test_future_is_refused() -> None:
+    """Another awaitable is refused too: it belongs to whoever made it."""
+    loop = asyncio.new_event_loop()
+    with pytest.raises(InvalidWorkItem, match="Future is awaited already somewhere"):
+        examine(loop.create_future(), ())
+    loop.close()
+
+
+@pytest.mark.parametrize("value", [None, 7, "send_mail", object(), [plain]])
+def test_what_is_not_callable_is_refused(value: object) -> None:
+    """Anything else is refused with the name of its type."""
+    with pytest.raises(InvalidWorkItem, match=f"which a .*{type(value).__name__} is not: pass the function itself"):
+        examine(value, ())
+
+
+def test_invalid_work_item_is_a_type_error() -> None:
+    """Code that expects Python's own error for a wrong call catches ours."""
+    with pytest.raises(TypeError):
+        examine(7, ())
+
+
+def test_builtin_without_signature_is_accepted() -> None:
+    """A built-in that does not tell its signature is let through: the call will tell."""
+    without = [
+        function for function in vars(builtins).values() if callable(function) and not _has_signature(function)
+    ]
+    assert without
+    assert examine(without[0], (1, 2, 3)) is False
+
+
+def test_callable_without_usable_signature_is_accepted() -> None:
+    """An object whose signature is broken is let through as well."""
+
+    class Odd:
+        __signature__ = "no signature"
+
+        def __call__(self, token: Any) -> None: ...
+
+    assert examine(Odd(), ()) is False
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="functools.Placeholder is new in Python 3.14")
+def test_placeholder_takes_the_token() -> None:
+    """A partial with a hole is asked by its signature: the token fills the hole."""
+    hole = functools.Placeholder  # type: ignore[attr-defined]
+    assert examine(functools.partial(two_arguments, hole, 1, 2), ()) is False
+    with pytest.raises(InvalidWorkItem, match="missing"):
+        examine(functools.partial(two_arguments, hole, 1), ())
+
+
+def test_placeholder_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partial with a hole takes the slow way, which knows them."""
+    hole = object()
+    monkeypatch.setattr(functools, "Placeholder", hole, raising=False)
+    assert examine(functools.partial(anything, hole), ()) is False
+    assert examine(functools.partial(anything, 1), ()) is False
+
+
+def _has_signature(function: Any) -> bool:
+    try:
+        inspect.signature(function)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+# Compared with the standard library.
+
+_NAMES = ["a", "b", "c", "d"]
+
+
+@st.composite
+def _functions(draw: st.DrawFn) -> Callable[..., Any]:
+    """A function with up to four parameters of any kinds, defaults and stars."""
+    names = iter(_NAMES)
+    positional_only = [next(names) for _ in range(draw(st.integers(0, 2)))]
+    positional = [next(names) for _ in range(draw(st.integers(0, 2)))]
+    keyword_names = draw(st.lists(st.sampled_from(["k", "m"]), unique=True))
+    defaults = draw(st.integers(0, len(positional_only) + len(positional)))
+    first_default = len(positional_only) + len(positional) - defaults
+    parts = []
+    for index, name in enumerate([*positional_only, *positional]):
+        parts.append(f"{name}=0" if index >= first_default else name)
+        if index + 1 == len(positional_only):
+            parts.append("/")
+    stars = draw(st.booleans())
+    if stars or keyword_names:
+        parts.append("*args" if stars else "*")
+    parts += [name + ("=0" if draw(st.booleans()) else "") for name in keyword_names]
+    if draw(st.booleans()):
+        parts.append("**kwargs")
+    namespace: dict[str, Any] = {}
+    exec(f"def function({', '.join(parts)}): pass", namespace)
+    function: Callable[..., Any] = namespace["function"]
+    return function
+
+
+@st.composite
+def _callables(draw: st.DrawFn) -> Callable[..., Any]:
+    """Such a function, or a method or partials of it."""
+    work_item: Any = draw(_functions())
+    for _ in range(draw(st.integers(0, 2))):
+        if draw(st.booleans()):
+            work_item = functools.partial(
+                work_item,
+                *draw(st.lists(st.integers(), max_size=2)),
+                **draw(st.dictionaries(st.sampled_from([*_NAMES, "k", "m", "x"]), st.integers(), max_size=2)),
+            )
+        else:
+            work_item = types.MethodType(work_item, "self")
+    return work_item  # type: ignore[no-any-return]
+
+
+@given(work_item=_callables(), args=st.lists(st.integers(), max_size=4))
+def test_verdict_is_that_of_the_call(work_item: Callable[..., Any], args: list[int]) -> None:
+    """`examine` accepts exactly what can be called so: the functions do nothing, so they are called."""
+    try:
+        work_item(None, *args)
+    except TypeError:
+        with pytest.raises(InvalidWorkItem):
+            examine(work_item, tuple(args))
+    else:
+        assert examine(work_item, tuple(args)) is False
+
+
+@given(work_item=_functions(), args=st.lists(st.integers(), max_size=4))
+def test_verdict_is_that_of_inspect(work_item: Callable[..., Any], args: list[int]) -> None:
+    """For functions `examine` and `inspect.signature().bind` agree."""
+    try:
+        inspect.signature(work_item).bind(None, *args)
+    except TypeError:
+        with pytest.raises(InvalidWorkItem):
+            examine(work_item, tuple(args))
+    else:
+        assert examine(work_item, tuple(args)) is False
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("work_item", "name"),
+    [
+        (plain, f"{__name__}.plain"),
+        (functools.partial(functools.partial(plain), 1), f"{__name__}.plain"),
+        (Items().method, f"{__name__}.Items.method"),
+        (Items(), f"{__name__}.Items"),
+        (Items, f"{__name__}.Items"),
+        (print, "builtins.print"),
+        ([].append, "list.append"),
+    ],
+)
+def test_name_is_module_and_qualified_name(work_item: Any, name: str) -> None:
+    """An item is called as its function, whatever stands around it."""
+    assert name_of(work_item) == name
+
+
+def test_f8_name_that_raises_is_replaced() -> None:
+    """F8: an object whose attributes raise gets a name all the same."""
+
+    class Hostile:
+        def __getattribute__(self, name: str) -> Any:
+            raise ValueError(name)
+
+    assert name_of(Hostile()) == "<unnamed>"
+
+
+def test_f8_odd_qualified_name_falls_back_to_the_class() -> None:
+    """F8: a `__qualname__` that is no string is passed over."""
+    work_item = Items()
+    work_item.__qualname__ = 7  # type: ignore[attr-defined]
+    assert name_of(work_item) == f"{__name__}.Items"
+
+
+def test_f8_huge_name_is_bounded() -> None:
+    """F8: a name of a megabyte is cut, and shows that it is."""
+
+    def item(token: Any) -> None: ...
+
+    item.__qualname__ = "x" * 1_000_000
+    assert len(name_of(item)) == MAX_NAME_LENGTH
+    assert name_of(item).endswith("…")
+
+
+def test_s14_control_characters_are_replaced() -> None:
+    """S14: neither a terminal nor a log file can be steered by a name."""
+    assert printable("one\x1b[31m\ntwo\u202e") == "one?[31m?two?"
+    assert printable("Größe ✓") == "Größe ✓"
+
+
+@given(st.text())
+def test_printable_text_is_bounded_and_printable(text: str) -> None:
+    """Whatever the text, the result is short and printable; what was so already is not changed."""
+    result = printable(text)
+    assert result.isprintable()
+    assert len(result) <= MAX_NAME_LENGTH
+    if text.isprintable() and len(text) <= MAX_NAME_LENGTH:
+        assert result == text

@@ -1,0 +1,24 @@
+"""Programs in a fresh interpreter, for what may kill or stop its process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PATIENCE = 120
+
+
+def run_script(source: str, *arguments: str, status: int = 0) -> list[str]:
+    """Run `source` in a new interpreter, expect its exit status and an empty stderr, and return its lines."""
+    path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source, *arguments],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDEVMODE": "1", "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert result.stderr == ""
+    assert result.returncode == status, result.stdout
+    return result.stdout.splitlines()
