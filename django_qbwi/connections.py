@@ -69,7 +69,7 @@ class ConnectionEnvironment:
 
 
 class _OldThreadSensitiveContext(ThreadSensitiveContext):
-    """For asgiref before 3.13, which takes no executor; `DaemonExecutor.shutdown` does nothing."""
+    """For asgiref before 3.13, which takes no executor, and shuts down the one it has."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         super().__init__()
@@ -79,6 +79,11 @@ class _OldThreadSensitiveContext(ThreadSensitiveContext):
         await super().__aenter__()  # type: ignore[no-untyped-call]
         SyncToAsync.context_to_thread_executor[self] = self._qbwi_executor
         return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        # It is not asgiref's to shut down: an item that runs at the call may use the one of the whole process.
+        SyncToAsync.context_to_thread_executor.pop(self, None)
+        await super().__aexit__(*exc_info)  # type: ignore[no-untyped-call]
 
 
 def under_test() -> bool:

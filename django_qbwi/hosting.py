@@ -111,8 +111,10 @@ class Assembly:
         self.coordinator.sign("the end of its settings", at_most=timeout)
         self.coordinator.hold(last=True)
         self.loop_executor.join(_LAST_RESORT_AFTER)
-        self.keeper.stop()
-        self.reporter.stop()
+        for service in (self.keeper, self.reporter):
+            # Callbacks and receivers that run there may have opened connections.
+            service.post(self.environment.thread_ended)
+            service.stop()
 
     def _start_services(self) -> None:
         self.keeper.start()
@@ -197,10 +199,9 @@ class Process:
         self._stand_before_handlers()
 
     def _recognise(self) -> None:
-        owner = getattr(_getsignal(_SIGTERM), "__self__", None)
-        host = None if owner is None else servers.from_handler_owner(owner)
-        if host is not None and type(host) is not type(self.host):
-            self._set_host(host)
+        for host in (servers.recognise(), servers.recognise_on_loop()):
+            if host is not None and servers.knows_more(host, self.host):
+                self._set_host(host)
 
     def _set_host(self, host: servers.ServerHost) -> None:
         self.host = host
@@ -221,7 +222,9 @@ class Process:
             return
         if threading.get_ident() == self.main_ident:
             layers.install(over_default=over_default)
-            self.top_handler = _getsignal(_SIGTERM)
+            if over_default:
+                # Else the first queueing looks again.
+                self.top_handler = _getsignal(_SIGTERM)
 
     # Queueing.
 
@@ -314,12 +317,17 @@ class Process:
                 cancel=cancel,
                 at_most=_RELOAD_SECONDS if reloads else None,
             )
+        if last and not assembly.scheduler.is_empty:
+            # A server has restored the handlers that it found, and its master, or a control group, may signal again.
+            self._stand_before_handlers()
         coordinator.hold(last=last)
         if not last or not assembly.scheduler.started:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
         assembly.loop_executor.join(0.5)
+        if _ended_by_interrupt():
+            _keep_interrupt_status()
 
     def _reloads(self) -> bool:
         changed_at = self._file_changed_at
@@ -473,6 +481,13 @@ def _ended_by_interrupt() -> bool:
     last = getattr(sys, "last_exc", None)
     kind = type(last) if last is not None else getattr(sys, "last_type", None)
     return kind is not None and issubclass(kind, KeyboardInterrupt)
+
+
+def _keep_interrupt_status() -> None:
+    # CPython dies of SIGINT after an unhandled KeyboardInterrupt if a flag still says so, which every compilation of a
+    # string in any thread resets: a named tuple, a dataclass that an item imports. This sets it again.
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
 
 
 def _at_exit() -> None:

@@ -203,8 +203,11 @@ class DrainCoordinator:
         if not self.scheduler.close_if_empty():
             abandoned, discarded = self._let_go()
         elapsed = self._clock() - (self._stop.first_sign or self._clock())
+        records_until = self._clock() + max(0.25, margin(self._limit) / 2)
+        # Also for the items that have ended in the last moment, and write their records themselves.
+        self._quietly(lambda: self.scheduler.wait_until_empty(records_until - self._clock()))
         self._reporter.post(lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed))
-        self._flush()
+        self._quietly(lambda: self._reporter.flush(max(0.05, records_until - self._clock())))
         self.scheduler.retire()
 
     def _let_go(self) -> tuple[int, int]:
@@ -218,9 +221,6 @@ class DrainCoordinator:
             self._reporter.post(lambda item=item: scheduler.report_unstarted(item))  # type: ignore[misc]
         self.gave_up = self.gave_up or bool(left)
         return abandoned, len(left) - abandoned
-
-    def _flush(self) -> None:
-        self._quietly(lambda: self._reporter.flush(max(0.25, margin(self._limit) / 2)))
 
     def _quietly(self, wait: Callable[[], object]) -> None:
         try:

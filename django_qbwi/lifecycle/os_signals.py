@@ -134,13 +134,14 @@ class SignalLayers:
         self._coordinator.stop_signal(signal.Signals(signum).name, signum, repeated=repeated)
         owner = getattr(previous, "__self__", None)
         if (
-            signum == signal.SIGTERM
+            signum in (signal.SIGTERM, signal.SIGINT)
             and owner is not None
             and type(owner).__module__.startswith("uvicorn")
             and hasattr(signal, "pthread_sigmask")
         ):
             # uvicorn raises it again under the default action when it has finished. Blocked, it stays pending: the
-            # process comes to its normal exit, and dies of it after the drain.
+            # process comes to its normal exit, and dies of it after the drain. After Ctrl-C it is the master of several
+            # processes that sends it, maybe when the default action is back already.
             self._blocked = True
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 

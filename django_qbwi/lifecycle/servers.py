@@ -6,6 +6,7 @@ is bound to the object which knows the limits; a search through the garbage coll
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -105,23 +106,42 @@ class UvicornHost(ServerHost):
     raises_signal_again = True
 
 
+class GranianHost(ServerHost):
+    """A worker process of granian, which waits for its workers without a limit unless it is given one."""
+
+    name = "granian"
+    is_server = True
+    exits_by_exception = False
+
+    def __init__(self, kill_timeout: float | None) -> None:
+        self._kill_timeout = kill_timeout
+
+    def limit(self, signum: int | None) -> float | None:
+        """--workers-kill-timeout, None without it."""
+        return self._kill_timeout
+
+
 class GunicornHost(ServerHost):
-    """A worker process of gunicorn, of any worker class."""
+    """A worker process of gunicorn, of any worker class; some classes show the configuration only."""
 
     name = "gunicorn"
     is_server = True
     exits_by_exception = False
-    watched = True
 
-    def __init__(self, worker: Any) -> None:
-        self._worker = worker
-        self._graceful_timeout = float(worker.cfg.graceful_timeout)
+    def __init__(self, cfg: Any, worker: Any = None) -> None:
+        self._cfg = cfg
+        self.worker = worker
+        self._graceful_timeout = float(cfg.graceful_timeout)
+        self._timeout = float(cfg.timeout)
         self._heartbeat = _duplicate(worker)
+        self.watched = worker is not None
         self.raises_signal_again = "uvicorn" in type(worker).__module__
 
     def limit(self, signum: int | None) -> float | None:
         """graceful_timeout, which the master counts from its signal; when recycled, only the heartbeat counts."""
-        return None if signum is None and self._heartbeat is not None else self._graceful_timeout
+        if signum is not None or not self._is_recycled():
+            return self._graceful_timeout
+        return self._timeout or None if self._heartbeat is None else None
 
     def beat(self) -> None:
         """Touch the worker's file, as `WorkerTmp.notify` does, through a descriptor that outlives `worker.tmp`."""
@@ -132,11 +152,16 @@ class GunicornHost(ServerHost):
 
     def is_stopping(self) -> bool:
         """True after SIGTERM, after max-requests, and when the reloader has seen a change."""
-        return not self._worker.alive
+        return self.worker is not None and not self.worker.alive
+
+    def _is_recycled(self) -> bool:
+        # Without a signal the worker's own count of requests tells why it stops.
+        worker = self.worker
+        return worker is not None and getattr(worker, "nr", 0) >= getattr(worker, "max_requests", float("inf"))
 
     def on_exit(self, hold: Callable[[], None]) -> None:
         """Chain gunicorn's worker_exit hook: it runs after the requests, and before the interpreter's exit begins."""
-        users_hook = self._worker.cfg.worker_exit
+        users_hook = self._cfg.worker_exit
 
         def worker_exit(server: Any, worker: Any) -> None:
             try:
@@ -144,7 +169,7 @@ class GunicornHost(ServerHost):
             finally:
                 hold()
 
-        self._worker.cfg.set("worker_exit", worker_exit)
+        self._cfg.set("worker_exit", worker_exit)
 
     def warnings(self, shutdown_timeout: float) -> list[str]:
         """Say when gunicorn gives less time than the settings ask for."""
@@ -165,9 +190,12 @@ class GunicornHost(ServerHost):
 
 def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     """Tell what hosts this process, from what is visible now; cheap, may be asked again later."""
-    handler_owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if handler_owner is not None:
-        return from_handler_owner(handler_owner) or ServerHost()
+    owner = _handler_owner(signal.SIGTERM)
+    host = recognise()
+    if host is not None:
+        return host
+    if owner is not None:
+        return ServerHost()
     if "runserver" in argv[1:2]:
         reloads = "--noreload" not in argv
         is_parent = reloads and environ.get("RUN_MAIN") != "true"
@@ -179,13 +207,54 @@ def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     return ServerHost()
 
 
-def from_handler_owner(owner: Any) -> ServerHost | None:
-    """Tell the server by the object whose method handles SIGTERM."""
-    if _is_a(owner, "gunicorn.workers.base", "Worker"):
-        return GunicornHost(owner)
-    if _is_a(owner, "uvicorn.server", "Server"):
-        return UvicornHost()
+def recognise() -> ServerHost | None:
+    """Tell the server by the objects whose methods handle signals, None if none is known.
+
+    SIGTERM belongs to whoever serves. Where that is an event loop or nobody yet, gunicorn's workers still have SIGUSR1,
+    or inherit SIGTTIN from their master.
+    """
+    for name in ("SIGTERM", "SIGUSR1", "SIGTTIN"):
+        signum = getattr(signal, name, None)
+        owner = None if signum is None else _handler_owner(signum)
+        host = None if owner is None else from_handler_owner(owner)
+        if host is not None:
+            return host
     return None
+
+
+def recognise_on_loop() -> ServerHost | None:
+    """Tell the server by the signal handlers of the event loop that runs in this thread."""
+    try:
+        handlers = getattr(asyncio.get_running_loop(), "_signal_handlers", {})
+    except RuntimeError:
+        return None
+    callback = getattr(handlers.get(signal.SIGTERM), "_callback", None)
+    owner = getattr(callback, "__self__", None)
+    return None if owner is None else from_handler_owner(owner)
+
+
+def from_handler_owner(owner: Any) -> ServerHost | None:
+    """Tell the server by the object whose method handles a signal."""
+    if _is_a(owner, "gunicorn.workers.base", "Worker"):
+        return GunicornHost(owner.cfg, owner)
+    if _is_a(owner, "gunicorn.arbiter", "Arbiter"):
+        return GunicornMasterHost() if owner.pid == os.getpid() else GunicornHost(owner.cfg)
+    if _is_a(owner, "uvicorn.server", "Server"):
+        worker = getattr(getattr(owner.config, "callback_notify", None), "__self__", None)
+        if _is_a(worker, "gunicorn.workers.base", "Worker"):
+            return GunicornHost(worker.cfg, worker)
+        return UvicornHost()
+    if type(owner).__module__.startswith("granian."):
+        limit = getattr(owner, "workers_kill_timeout", None)
+        return GranianHost(None if limit is None else float(limit))
+    return None
+
+
+def knows_more(host: ServerHost, than: ServerHost) -> bool:
+    """True if `host`, which was found later, is to take the place of `than`."""
+    if isinstance(than, GunicornHost):
+        return isinstance(host, GunicornHost) and than.worker is None and host.worker is not None
+    return type(host) is not type(than)
 
 
 def after_first_request() -> ServerHost:
@@ -206,6 +275,10 @@ class _Served(ServerHost):
     name = "server"
     is_server = True
     exits_by_exception = False
+
+
+def _handler_owner(signum: int) -> Any:
+    return getattr(signal.getsignal(signum), "__self__", None)
 
 
 def _is_a(value: Any, module: str, name: str) -> bool:
