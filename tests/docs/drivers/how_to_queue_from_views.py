@@ -1,0 +1,109 @@
+"""Every view of the page answers, and its item does what the page says."""
+
+# ruff: noqa: PT009, PT027 (Django's own TestCase, run by manage.py test)
+
+from __future__ import annotations
+
+from unittest import mock
+
+from django.core import mail
+from django.db import transaction
+from django.test import RequestFactory, SimpleTestCase, TransactionTestCase
+from shop import items, views
+from shop.models import Order
+
+from django_qbwi import InvalidWorkItem, QueueFull, WorkItemStatus
+from django_qbwi.testing import captured_work_items, drain
+
+POST = RequestFactory().post("/", {"email": "ann@example.com"})
+
+
+class TheViewsTests(TransactionTestCase):
+    """With real threads."""
+
+    def order(self) -> Order:
+        """Return an order."""
+        return Order.objects.create(email="ann@example.com")
+
+    def assert_order(self, order: Order, **fields: object) -> None:
+        """Wait for the items, and look at the row."""
+        self.assertTrue(drain())
+        self.assertTrue(Order.objects.filter(pk=order.pk, **fields).exists())
+
+    def test_buy(self) -> None:
+        views.buy(POST)
+        self.assertTrue(drain())
+        self.assertEqual(mail.outbox[0].subject, "Thank you")
+
+    def test_the_options(self) -> None:
+        with captured_work_items() as captured:
+            views.buy(POST)
+        self.assertRegex(captured[0].name, r"^confirm \d+$")
+        self.assertEqual(captured[0].timeout, 30.0)
+
+    def test_a_partial(self) -> None:
+        views.buy_politely(POST)
+        self.assertTrue(drain())
+        self.assertEqual(mail.outbox[0].subject, "Thank you so much")
+
+    def test_the_decorator(self) -> None:
+        order = self.order()
+        views.ship_now(POST, order.pk)
+        self.assert_order(order, shipped=True, express=True)
+
+    def test_on_commit(self) -> None:
+        order = self.order()
+        views.pay(POST, order.pk)
+        self.assert_order(order, paid=True, shipped=True)
+
+    def test_a_rollback(self) -> None:
+        order = self.order()
+        with captured_work_items() as captured, transaction.atomic():
+            views.pay(POST, order.pk)
+            transaction.set_rollback(True)
+        self.assertEqual(list(captured), [])
+
+    def test_async(self) -> None:
+        from asgiref.sync import async_to_sync
+
+        order = self.order()
+        async_to_sync(views.archive_order)(POST, order.pk)
+        async_to_sync(views.pay_async)(POST, order.pk)
+        self.assert_order(order, archived=True, paid=True, shipped=True)
+
+    def test_class_based(self) -> None:
+        views.OrderView.as_view()(POST)
+        self.assertTrue(drain())
+        self.assertEqual(len(mail.outbox), 1)
+
+    def test_language(self) -> None:
+        from django.utils import translation
+
+        order = self.order()
+        with translation.override("de"):
+            views.invoice(POST, order.pk)
+        self.assertTrue(drain())
+        self.assertEqual(mail.outbox[0].subject, "Ja")
+
+    def test_a_refusal(self) -> None:
+        with mock.patch.object(views.ship, "queue", side_effect=QueueFull("full")):
+            self.assertEqual(views.ship_or_wait(POST, 1).status_code, 503)
+
+    def test_a_short_wait(self) -> None:
+        order = self.order()
+        response = views.ship_and_look(POST, order.pk)
+        self.assertEqual(response.content, b"Shipping: succeeded.")
+
+
+class WhatThePageSaysTests(SimpleTestCase):
+    """Sentences that no block shows."""
+
+    async def test_on_commit_on_a_running_loop(self) -> None:
+        with self.assertRaises(InvalidWorkItem):
+            items.ship.queue_on_commit(1)
+
+    async def test_awaiting_the_handle(self) -> None:
+        with captured_work_items() as captured:
+            handle = items.ship.queue(1)
+        self.assertEqual(captured[0].status, WorkItemStatus.DISCARDED)
+        self.assertEqual((await handle).status, WorkItemStatus.DISCARDED)

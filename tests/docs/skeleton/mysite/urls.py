@@ -1,0 +1,3 @@
+"""No addresses: a page that needs some shows them."""
+
+urlpatterns = []
