@@ -32,12 +32,16 @@ from django_qbwi.core.primitives import new_rlock
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.thread_executor import ThreadExecutor
-from django_qbwi.immediate import run_immediately, run_in_a_thread
+from django_qbwi.immediate import executor_of_sync_code, run_immediately, run_in_a_thread
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
 from django_qbwi.signals import DrainRecords, SignalsAndRecords, lifecycle_logger, scheduler_logger
 
+_CURES = (
+    'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
+    "django_qbwi.testing.immediate_work_items()"
+)
 _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
@@ -70,9 +74,10 @@ class Assembly:
         self.settings = settings
         self.host = host
         self.item_timeout = settings.item_timeout
-        self.unusual = settings.immediate or isinstance(host, servers.RunserverParentHost)
+        self.refusal = host.refusal()
+        self.unusual = settings.immediate or self.refusal is not None or isinstance(host, servers.RunserverParentHost)
         """Whether items are not simply queued here."""
-        self.environment = ConnectionEnvironment()
+        self.environment = ConnectionEnvironment(lambda alias: process().hint_at_locks(alias))
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
         self.scheduler = WorkItemScheduler(
@@ -150,6 +155,7 @@ class Process:
         self.top_handler: Any = None
         self._watching = False
         self._exit_hooked = False
+        self.exit_held = False
         self._file_changed_at: float | None = None
         self.test_warned = False
 
@@ -212,15 +218,18 @@ class Process:
             self.layers.host = host
 
     def _hook_server_exit(self) -> None:
-        if not self._exit_hooked and isinstance(self.host, servers.GunicornHost):
+        if not self._exit_hooked and isinstance(self.host, servers.GunicornHost | servers.UwsgiHost):
             self._exit_hooked = True
-            self.host.on_exit(lambda: self.hold(last=False))
+            last = self.host.exit_hook_is_last
+            self.host.on_exit(lambda: self.hold(last=last))
 
     def _stand_before_handlers(self, *, over_default: bool = True) -> None:
         layers, assembly = self.layers, self.assembly
         if layers is None or assembly is None or not assembly.settings.handle_signals:
             return
-        if threading.get_ident() == self.main_ident:
+        if not self.host.takes_handlers:
+            self.top_handler = _getsignal(_SIGTERM)
+        elif threading.get_ident() == self.main_ident:
             layers.install(over_default=over_default)
             if over_default:
                 # Else the first queueing looks again.
@@ -263,15 +272,27 @@ class Process:
 
     def warn_of_test_transaction(self, item: WorkItem) -> None:
         """Warn once if a test queues from inside the transaction that hides its data from other threads."""
-        if in_test_transaction():
+        if _in_test_transaction():
             self.test_warned = True
             warnings.warn(
                 f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
-                "see the test's data, and may find a table locked. Run items at the call with "
-                'QBWI = {"IMMEDIATE": True} in the test settings or django_qbwi.testing.immediate_work_items(), or '
-                "use TransactionTestCase (pytest: django_db(transaction=True)).",
+                f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
+                "django_db(transaction=True)).",
                 WorkItemWarning,
-                stacklevel=5,
+                stacklevel=_stacklevel_of_caller(),
+            )
+
+    def hint_at_locks(self, alias: str) -> None:
+        """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
+        if not self.test_warned:
+            self.test_warned = True
+            scheduler_logger.warning(
+                "A work item uses the in-memory SQLite database %r of the tests in a thread of its own: what the test "
+                'and the item do there at the same time can fail with "database table is locked". %s, call '
+                'django_qbwi.testing.drain() before the test goes on, or keep the test database in a file: "TEST": '
+                '{"NAME": ...}',
+                alias,
+                _CURES,
             )
 
     # Settings for a block.
@@ -317,9 +338,11 @@ class Process:
                 cancel=cancel,
                 at_most=_RELOAD_SECONDS if reloads else None,
             )
-        if last and not assembly.scheduler.is_empty:
+        if not assembly.scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers()
+            if self.layers is not None:
+                self.layers.release_interrupt()
         coordinator.hold(last=last)
         if not last or not assembly.scheduler.started:
             return
@@ -431,11 +454,38 @@ def intercept(interceptor: Interceptor) -> Iterator[None]:
         here.interceptors.remove(interceptor)
 
 
+def _in_test_transaction() -> bool:
+    if in_test_transaction():
+        return True
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    # The connections of an async view are in the thread of its sync code. It is asked with a limit, since it may be
+    # waiting for this loop.
+    try:
+        answer = executor_of_sync_code().submit(in_test_transaction)
+        return answer.result(1.0)
+    except (TimeoutError, RuntimeError):
+        return False
+
+
+def _stacklevel_of_caller() -> int:
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("django_qbwi."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
     """Handle the cases in which queueing is not what it is elsewhere; True if the item was dealt with."""
     if assembly.settings.immediate:
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
         return True
+    if assembly.refusal is not None:
+        refusal = NotHosted(f"{item.name} was not queued: {assembly.refusal}")
+        assembly.scheduler.observer.rejected(item, refusal)
+        raise refusal
     if isinstance(here.host, servers.RunserverParentHost):
         # A user's ready() queues in both processes of runserver; this one only watches the other.
         if scheduler_logger.isEnabledFor(logging.DEBUG):
@@ -492,8 +542,9 @@ def _keep_interrupt_status() -> None:
 
 def _at_exit() -> None:
     here = _processes.get(os.getpid())
-    if here is None:
+    if here is None or here.exit_held:
         return
+    here.exit_held = True
     try:
         here.hold(last=True)
     except BaseException:

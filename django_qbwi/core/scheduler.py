@@ -231,17 +231,19 @@ class WorkItemScheduler:
 
     def _announce(self, item: WorkItem) -> None:
         """Queue an item in two steps, so that it is told of before a worker can see it."""
-        with self.lock:
-            refusal = self._refusal(item)
-            if refusal is None:
-                self._announcing[item] = None
-        if refusal is not None:
-            self._reject(item, refusal)
-        woken = True
         try:
+            with self.lock:
+                refusal = self._refusal(item)
+                if refusal is None:
+                    self._announcing[item] = None
+            if refusal is not None:
+                self._reject(item, refusal)
             self.observer.queued(item)
-        finally:
             woken = self._publish(item)
+        except BaseException:
+            # Out of a signal handler, at any point: what was told of has to run, and not to hold the exit for ever.
+            self._publish(item)
+            raise
         if not woken:
             self._executors[item.is_async].grow()
 
@@ -276,10 +278,12 @@ class WorkItemScheduler:
     def _publish(self, item: WorkItem) -> bool:
         with self.lock:
             if item not in self._announcing:
-                return True  # discarded meanwhile, at the limit of a drain
-            woken = self._executors[item.is_async].wake()
-            self._queued[item.is_async].append(item)
+                return True  # refused, or discarded meanwhile at the limit of a drain, or here already
+            queued, _, executor = self._lanes[item.is_async]
+            woken = executor.wake()
+            # No call between these: an exception from a signal handler cannot come in between.
             del self._announcing[item]
+            queued.append(item)
         return woken
 
     def _start_threads(self, item: WorkItem) -> None:

@@ -16,7 +16,11 @@ def stack_of_thread(ident: int | None) -> str:
     frame = None if ident is None else sys._current_frames().get(ident)
     if frame is None:
         return "  <no stack>\n"
-    return _format(traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False), reverse=True)
+    frames = [*traceback.walk_stack(frame)]
+    # Outermost are the thread's start and our own worker, the same for every item.
+    while len(frames) > 1 and _is_machinery(frames[-1][0]):
+        frames.pop()
+    return _format(traceback.StackSummary.extract(iter(frames), lookup_lines=False), reverse=True)
 
 
 def stack_of_task(task: asyncio.Task[Any]) -> str:
@@ -31,6 +35,10 @@ def stack_of_task(task: asyncio.Task[Any]) -> str:
     if not frames:
         return "  <no stack>\n"
     return _format(traceback.StackSummary.extract(iter(frames), lookup_lines=False), reverse=False)
+
+
+def _is_machinery(frame: types.FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(("threading", "django_qbwi."))
 
 
 def _attribute(value: Any, *names: str) -> Any:
