@@ -33,6 +33,7 @@ from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.thread_executor import ThreadExecutor
 from django_qbwi.immediate import run_immediately
+from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
@@ -44,6 +45,7 @@ _WATCH_EVERY = 0.1
 _LAST_RESORT_AFTER = 1.0
 _RELOAD_EXIT_CODE = 3
 _SIGTERM = int(signal.SIGTERM)
+_SHOWN_LIMITS = ("max_workers", "max_async_in_flight", "max_queued", "item_timeout", "shutdown_timeout")
 
 _processes: dict[int, Process] = {}
 _current: Process | None = None
@@ -149,6 +151,7 @@ class Process:
         self._exit_hooked = False
         self._file_changed_at: float | None = None
         self.test_warned = False
+        self.subject = Subject(lambda: self.host.name, self._inspected)
 
     def __repr__(self) -> str:
         return f"<Process pid={self.pid} host={self.host!r} assembly={self.assembly!r}>"
@@ -269,6 +272,18 @@ class Process:
                 WorkItemWarning,
                 stacklevel=5,
             )
+
+    def _inspected(self) -> Inspected | None:
+        assembly = self.assembly
+        if assembly is None:
+            return None
+        settings = assembly.settings
+        return Inspected(
+            scheduler=assembly.scheduler,
+            limits={name: getattr(settings, name) for name in _SHOWN_LIMITS},
+            drain_seconds=settings.shutdown_timeout,
+            close_connections=assembly.environment.thread_ended,
+        )
 
     # Settings for a block.
 
