@@ -1,17 +1,36 @@
 """What an operator does: see the items of all processes of this site, and stop one. For the command and the page.
 
-All functions block for at most half a second, and may be called from any thread, but not on an event loop.
+All functions block for half a second at the most, and may be called from any thread, but not on an event loop.
+A process of another machine, or of another container, is out of reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django_qbwi import hosting
-from django_qbwi.core.exceptions import WorkItemNotFound
-from django_qbwi.inspection.records import SCHEMA
-from django_qbwi.inspection.subject import MAX_ITEMS
+from django_qbwi.connections import under_test
+from django_qbwi.core.exceptions import ProcessUnreachable, WorkItemNotFound
+from django_qbwi.identity import sites
+from django_qbwi.inspection.channel import find_place
+from django_qbwi.inspection.reader import Answers, ask
+from django_qbwi.inspection.records import SCHEMA, ProcessRecord, item_from_dict, text
+from django_qbwi.inspection.subject import MAX_ITEMS, Subject
+from django_qbwi.lifecycle.servers import CommandHost
+
+_MAX_IDS = 1_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Replies:
+    """What the processes said: this one by a call, the others over the channel."""
+
+    scope: str
+    answers: list[tuple[int, Any]]
+    unresponsive: list[int]
+    refused: list[int]
 
 
 def overview(*, limit: int = MAX_ITEMS) -> dict[str, Any]:
@@ -34,15 +53,17 @@ def overview(*, limit: int = MAX_ITEMS) -> dict[str, Any]:
             oldest first), `recent` (those that ended last, newest first), `truncated`. An item is what
             `WorkItemInfo.to_dict` returns; its traceback is shortened, `find` has all of it.
     """
-    processes = [hosting.process().subject.overview(min(limit, MAX_ITEMS))]
+    limit = max(0, min(limit, MAX_ITEMS))
+    replies = _ask({"operation": "overview", "limit": limit}, lambda subject: subject.overview(limit))
+    processes, strangers = _read(replies, lambda answer: ProcessRecord.from_dict(answer).to_dict())
     return {
         "schema": SCHEMA,
         "answered": len(processes),
-        "unresponsive": [],
-        "refused": [],
-        "scope": "process",
-        "truncated": any(record["truncated"] for record in processes),
-        "processes": processes,
+        "unresponsive": sorted([*replies.unresponsive, *strangers]),
+        "refused": replies.refused,
+        "scope": replies.scope,
+        "truncated": any(record["truncated"] for _, record in processes),
+        "processes": [record for _, record in processes],
     }
 
 
@@ -55,33 +76,43 @@ def find(item_id: str) -> dict[str, Any]:
     Raises:
         WorkItemNotFound: No process that answered knows it.
     """
-    subject = hosting.process().subject
-    found = subject.find(item_id)
-    if found is None:
-        raise WorkItemNotFound(f"no process knows the work item {item_id!r}")
-    return {"process": _head(subject.overview(0)), **found}
+    replies = _ask({"operation": "find", "id": item_id}, lambda subject: subject.find(item_id))
+    found, strangers = _read(replies, lambda answer: None if answer is None else _entry(answer))
+    entries: list[dict[str, Any]] = [entry for _, entry in found if entry is not None]
+    if entries:
+        return entries[0]
+    silent = sorted([*replies.unresponsive, *strangers])
+    but = f"; {_pids(silent)} did not answer" if silent else ""
+    raise WorkItemNotFound(f"no process knows the work item {item_id!r}{but}")
 
 
 def cancel(item_ids: Iterable[str], *, by: str) -> dict[str, bool | None]:
     """Cancel items, wherever they are queued or running.
 
     Args:
+        item_ids: 1,000 at the most.
         by: Who does it; written to the log of the process that has the item.
 
     Returns:
         For each id True if this was the first cancellation and the item had not ended, False if it came too late,
         None if no process that answered knows the item.
     """
-    wanted = list(item_ids)
-    done = hosting.process().subject.cancel(wanted, by)
-    return {item_id: done.get(item_id) for item_id in wanted}
+    wanted = list(dict.fromkeys(item_ids))
+    if len(wanted) > _MAX_IDS:
+        raise ValueError(f"cancel() takes {_MAX_IDS} ids at the most, not {len(wanted)}")
+    request = {"operation": "cancel", "ids": wanted, "by": by}
+    replies = _ask(request, lambda subject: subject.cancel(wanted, by))
+    done: dict[str, bool | None] = dict.fromkeys(wanted)
+    for _, answer in _read(replies, _flags)[0]:
+        done.update({item_id: first for item_id, first in answer.items() if item_id in done})
+    return done
 
 
 def stacks() -> list[dict[str, Any]]:
     """Return all items that run, each with its process and stack, in the shape of `find`."""
-    subject = hosting.process().subject
-    head = _head(subject.overview(0))
-    return [{"process": head, **entry} for entry in subject.stacks()]
+    replies = _ask({"operation": "stacks"}, lambda subject: subject.stacks())
+    answers, _ = _read(replies, lambda answer: [_entry(entry) for entry in answer])
+    return [entry for _, entries in answers for entry in entries]
 
 
 def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> list[dict[str, Any]]:
@@ -98,11 +129,74 @@ def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> list
         For each process that answered `pid`, `state`, `remaining` (seconds until the limit, or None) and
         `waiting_for` (the number of items).
     """
+    request = {"operation": "drain", "by": by}
+    replies = _ask(request, lambda subject: subject.drain(by), pids=None if pids is None else set(pids))
+    return [answer for _, answer in _read(replies, _drained)[0]]
+
+
+def _ask(request: dict[str, Any], ask_this: Callable[[Subject], Any], *, pids: set[int] | None = None) -> _Replies:
     here = hosting.process()
-    if pids is not None and here.pid not in set(pids):
-        return []
-    return [here.subject.drain(by)]
+    others = _ask_others(request, here, pids)
+    answers = [] if others is None else others.answers
+    # The process of the command itself is nobody's server; where it is all there is, it is better than nothing.
+    idle_command = isinstance(here.host, CommandHost) and not here.current.scheduler.started
+    if (pids is None or here.pid in pids) and (others is None or not idle_command):
+        answers = sorted([*answers, (here.pid, ask_this(here.subject))], key=lambda answer: answer[0])
+    return _Replies(
+        scope="process" if others is None else "machine",
+        answers=answers,
+        unresponsive=[] if others is None else others.unresponsive,
+        refused=[] if others is None else others.refused,
+    )
 
 
-def _head(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: record[name] for name in ("pid", "host", "server", "state")}
+def _ask_others(request: dict[str, Any], here: hosting.Process, pids: set[int] | None) -> Answers | None:
+    """Return what the other processes say, None if nobody can ask them."""
+    place = find_place()
+    # The processes of a parallel test run are one site, and would see each other's items.
+    if place is None or under_test() or not here.current.settings.inspection:
+        return None
+    own = None if here.publisher is None else here.publisher.address
+    try:
+        return ask(place, sites(), request, but=own, pids=pids)
+    except OSError:
+        return None
+
+
+def _read(replies: _Replies, read: Callable[[Any], Any]) -> tuple[list[tuple[int, Any]], list[int]]:
+    """Return the answers that could be read, and the pids of the others."""
+    understood, strangers = [], []
+    for pid, answer in replies.answers:
+        try:
+            understood.append((pid, read(answer)))
+        except (ProcessUnreachable, AttributeError, KeyError, TypeError, ValueError):
+            strangers.append(pid)
+    return understood, strangers
+
+
+def _entry(answer: Any) -> dict[str, Any]:
+    stack = answer["stack"]
+    process = answer["process"]
+    return {
+        "process": {"pid": int(process["pid"]), **{name: text(process[name]) for name in ("host", "server", "state")}},
+        "item": item_from_dict(answer["item"]),
+        "stack": None if stack is None else text(stack),
+    }
+
+
+def _flags(answer: Any) -> dict[str, bool]:
+    return {text(item_id, 100): bool(first) for item_id, first in answer.items()}
+
+
+def _drained(answer: Any) -> dict[str, Any]:
+    remaining = answer["remaining"]
+    return {
+        "pid": int(answer["pid"]),
+        "state": text(answer["state"]),
+        "remaining": None if remaining is None else float(remaining),
+        "waiting_for": int(answer["waiting_for"]),
+    }
+
+
+def _pids(pids: Iterable[int]) -> str:
+    return "process " + ", ".join(str(pid) for pid in pids)

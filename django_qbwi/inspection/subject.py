@@ -95,7 +95,7 @@ class Subject:
         runs = item.status is WorkItemStatus.RUNNING
         # Read before the description, which may say that it has ended since: a stack without an owner helps nobody.
         stack = inspected.scheduler.stack(item) if runs else None
-        return {"item": item.info().to_dict(), "stack": stack}
+        return {"process": self._head(inspected), "item": item.info().to_dict(), "stack": stack}
 
     def stacks(self, limit: int = MAX_ITEMS) -> list[dict[str, Any]]:
         """Return the items that run, each with its stack."""
@@ -104,7 +104,8 @@ class Subject:
             return []
         scheduler = inspected.scheduler
         running = [item for item in scheduler.running_items()[:limit] if not item.status.is_terminal]
-        return [{"item": item.info().to_dict(), "stack": scheduler.stack(item)} for item in running]
+        head = self._head(inspected)
+        return [{"process": head, "item": item.info().to_dict(), "stack": scheduler.stack(item)} for item in running]
 
     def cancel(self, item_ids: Iterable[str], by: str) -> dict[str, bool]:
         """Cancel those items that are known here; see `WorkItemHandle.cancel` for what is returned of each.
@@ -146,6 +147,10 @@ class Subject:
     def state(self) -> str:
         """open, draining or closed."""
         return self._state(self._find())[0]
+
+    def _head(self, inspected: Inspected) -> dict[str, Any]:
+        state, _ = self._state(inspected)
+        return {"pid": os.getpid(), "host": socket.gethostname(), "server": self._server(), "state": state}
 
     def _state(self, inspected: Inspected | None) -> tuple[str, float | None]:
         if inspected is None:
