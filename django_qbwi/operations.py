@@ -23,6 +23,20 @@ from django_qbwi.lifecycle.servers import CommandHost
 _MAX_IDS = 1_000
 
 
+class ItemResults(dict[str, "bool | None"]):
+    """What became of each id, and who could not be asked about it."""
+
+    unresponsive: list[int]
+    """The pids of the processes that did not answer."""
+
+
+class ProcessResults(list[dict[str, Any]]):
+    """What the processes answered, and who did not."""
+
+    unresponsive: list[int]
+    """The pids of the processes that did not answer."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Replies:
     """What the processes said: this one by a call, the others over the channel."""
@@ -86,7 +100,7 @@ def find(item_id: str) -> dict[str, Any]:
     raise WorkItemNotFound(f"no process knows the work item {item_id!r}{but}")
 
 
-def cancel(item_ids: Iterable[str], *, by: str) -> dict[str, bool | None]:
+def cancel(item_ids: Iterable[str], *, by: str) -> ItemResults:
     """Cancel items, wherever they are queued or running.
 
     Args:
@@ -102,20 +116,24 @@ def cancel(item_ids: Iterable[str], *, by: str) -> dict[str, bool | None]:
         raise ValueError(f"cancel() takes {_MAX_IDS} ids at the most, not {len(wanted)}")
     request = {"operation": "cancel", "ids": wanted, "by": by}
     replies = _ask(request, lambda subject: subject.cancel(wanted, by))
-    done: dict[str, bool | None] = dict.fromkeys(wanted)
-    for _, answer in _read(replies, _flags)[0]:
+    answers, strangers = _read(replies, _flags)
+    done = ItemResults(dict.fromkeys(wanted))
+    done.unresponsive = sorted([*replies.unresponsive, *strangers])
+    for _, answer in answers:
         done.update({item_id: first for item_id, first in answer.items() if item_id in done})
     return done
 
 
-def stacks() -> list[dict[str, Any]]:
+def stacks() -> ProcessResults:
     """Return all items that run, each with its process and stack, in the shape of `find`."""
     replies = _ask({"operation": "stacks"}, lambda subject: subject.stacks())
-    answers, _ = _read(replies, lambda answer: [_entry(entry) for entry in answer])
-    return [entry for _, entries in answers for entry in entries]
+    answers, strangers = _read(replies, lambda answer: [_entry(entry) for entry in answer])
+    found = ProcessResults(entry for _, entries in answers for entry in entries)
+    found.unresponsive = sorted([*replies.unresponsive, *strangers])
+    return found
 
 
-def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> list[dict[str, Any]]:
+def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> ProcessResults:
     """Have processes end what is queued and running in them now; returns at once.
 
     The items' tokens are cancelled with SHUTDOWN, and the process is shown as draining until the last of them has
@@ -126,12 +144,15 @@ def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> list
         by: Who does it; written to their logs.
 
     Returns:
-        For each process that answered `pid`, `state`, `remaining` (seconds until the limit, or None) and
-        `waiting_for` (the number of items).
+        For each process that answered `pid`, `state`, `remaining` (seconds until the limit, or None), `waiting_for`
+        (the number of items) and `ending` (whether the process ends anyway, and was left alone).
     """
     request = {"operation": "drain", "by": by}
     replies = _ask(request, lambda subject: subject.drain(by), pids=None if pids is None else set(pids))
-    return [answer for _, answer in _read(replies, _drained)[0]]
+    answers, strangers = _read(replies, _drained)
+    found = ProcessResults(answer for _, answer in answers)
+    found.unresponsive = sorted([*replies.unresponsive, *strangers])
+    return found
 
 
 def _ask(request: dict[str, Any], ask_this: Callable[[Subject], Any], *, pids: set[int] | None = None) -> _Replies:
@@ -195,6 +216,7 @@ def _drained(answer: Any) -> dict[str, Any]:
         "state": text(answer["state"]),
         "remaining": None if remaining is None else float(remaining),
         "waiting_for": int(answer["waiting_for"]),
+        "ending": bool(answer["ending"]),
     }
 
 

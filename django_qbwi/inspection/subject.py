@@ -133,15 +133,22 @@ class Subject:
         over, async items are cancelled natively; whatever still runs then goes on, since its process does.
         """
         inspected = self._find()
-        state, remaining = self._state(inspected)
-        count = 0
-        if inspected is not None and state == SchedulerState.OPEN:
+        ending = inspected is not None and inspected.scheduler.state is not SchedulerState.OPEN
+        if inspected is not None and not ending and not (self._drain is not None and self._drain.goes_on):
             self._drain = _Drain(inspected, printable(by))
-            count = self._drain.start()
-            state, remaining = self._state(inspected)
-        elif self._drain is not None:
-            count = self._drain.left
-        return {"pid": os.getpid(), "state": state, "remaining": remaining, "waiting_for": count}
+            self._drain.start()
+        if ending and inspected is not None:
+            waiting_for = inspected.scheduler.running_count + inspected.scheduler.queued_count
+        else:
+            waiting_for = 0 if self._drain is None else self._drain.left
+        state, remaining = self._state(inspected)
+        return {
+            "pid": os.getpid(),
+            "state": state,
+            "remaining": remaining,
+            "waiting_for": waiting_for,
+            "ending": ending,
+        }
 
     @property
     def state(self) -> str:
@@ -188,8 +195,8 @@ class _Drain:
         """True until the last one has ended, or the limit has passed."""
         return bool(self._items) and self._scheduler.clock() < self.deadline
 
-    def start(self) -> int:
-        """Cancel all; return how many there are."""
+    def start(self) -> None:
+        """Cancel all of them, soon."""
         items, scheduler = list(self._items), self._scheduler
         running = sum(item.status is WorkItemStatus.RUNNING for item in items)
         logger.info("Drain by %s: %d running, %d queued item(s)", self._by, running, len(items) - running)
@@ -202,7 +209,6 @@ class _Drain:
             # Where the callbacks of tokens also run at the end of the process.
             scheduler.keeper.post(self._cancel_all)
             scheduler.keeper.call_at(self.deadline, self._limit_passed)
-        return len(items)
 
     def _cancel_all(self) -> None:
         for item in list(self._items):
