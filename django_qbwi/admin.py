@@ -121,7 +121,8 @@ class WorkItemAdmin(_ModelAdmin):
     def cancel_view(self, request: HttpRequest) -> HttpResponse:
         """Ask whether the posted items shall be cancelled, and with `confirm` cancel them."""
         self._require(self.has_cancel_permission(request))
-        ids = list(dict.fromkeys(request.POST.getlist("item")))
+        # What is not printable as it stands is no id of ours; it shall not come back in a page either.
+        ids = [item_id for item_id in dict.fromkeys(request.POST.getlist("item")) if printable(item_id) == item_id]
         if not ids:
             if request.method == "POST":
                 self.message_user(request, _("No work item was selected."), messages.WARNING)
@@ -137,9 +138,9 @@ class WorkItemAdmin(_ModelAdmin):
         context = {
             "title": _("Are you sure?"),
             "rows": rows,
-            "unknown": [printable(item_id) for item_id in ids if item_id not in {row.id for row in rows}],
+            "unknown": [item_id for item_id in ids if item_id not in {row.id for row in rows}],
             "ids": ids,
-            "back": request.POST.get("back", ""),
+            "back": "item" if request.POST.get("back") == "item" else "",
             "back_url": self._back(request).url,
         }
         return self._render(request, "cancel_confirmation", context, None)

@@ -20,7 +20,8 @@ from tests.admin import policy, site
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService  # noqa: E402 - after the skip
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402 - after skip
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
@@ -104,8 +105,10 @@ class BrowserTests(StaticLiveServerTestCase):
         self.browser.find_element(By.XPATH, f"//button[contains(., '{label}')]").click()
 
     def until(self, condition: Callable[[], Any]) -> None:
-        """Wait until it holds, at most ten seconds."""
-        WebDriverWait(self.browser, 10, poll_frequency=0.05).until(lambda _: condition())
+        """Wait until it holds, at most ten seconds, while one page may take the place of another."""
+        between = [NoSuchElementException, StaleElementReferenceException]
+        wait = WebDriverWait(self.browser, 10, poll_frequency=0.05, ignored_exceptions=between)
+        wait.until(lambda _: condition())
 
     def look(self, *, width: int, dark: bool = False) -> None:
         """Look at the page in a window of this width and in this colour scheme."""
@@ -201,7 +204,7 @@ class BrowserTests(StaticLiveServerTestCase):
                 server=HOSTILE,
             )
         )
-        with mock.patch.object(operations, "overview", lambda **_: answer):
+        with mock.patch.object(operations, "overview", return_value=answer):
             self.open(f"{LIST}?refresh=2")
             self.browser.execute_script("document.querySelector('[data-qbwi-region=items]').replaceChildren()")
             self.until(lambda: "<script>" in self.text("[data-qbwi-region=items]"))
@@ -218,8 +221,8 @@ class BrowserTests(StaticLiveServerTestCase):
         found = {"process": answer["processes"][1], "item": entry, "stack": stack}
         pages = {"list": LIST, "item": f"{LIST}{entry['id']}/change/"}
         with (
-            mock.patch.object(operations, "overview", lambda **_: answer),
-            mock.patch.object(operations, "find", lambda _: found),
+            mock.patch.object(operations, "overview", return_value=answer),
+            mock.patch.object(operations, "find", return_value=found),
         ):
             for name, path in pages.items():
                 self.open(path)
