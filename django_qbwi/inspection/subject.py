@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -25,6 +26,8 @@ logger = SafeLogger("django_qbwi.inspection")
 MAX_ITEMS = 500
 """Items of each list of an answer."""
 
+_CALL_OF_ITEM = re.compile(r'core[/\\](?:thread|loop)_executor\.py", line \d+, in (?:run_item|_run_user_code)$')
+"""The frame of ours that calls an item's function."""
 _LISTED_TRACEBACK = 2_000
 """Characters of a traceback in a list; that of a single item is longer."""
 
@@ -94,7 +97,7 @@ class Subject:
             return None
         runs = item.status is WorkItemStatus.RUNNING
         # Read before the description, which may say that it has ended since: a stack without an owner helps nobody.
-        stack = inspected.scheduler.stack(item) if runs else None
+        stack = own_frames(inspected.scheduler.stack(item)) if runs else None
         return {"process": self._head(inspected), "item": item.info().to_dict(), "stack": stack}
 
     def stacks(self, limit: int = MAX_ITEMS) -> list[dict[str, Any]]:
@@ -105,7 +108,10 @@ class Subject:
         scheduler = inspected.scheduler
         running = [item for item in scheduler.running_items()[:limit] if not item.status.is_terminal]
         head = self._head(inspected)
-        return [{"process": head, "item": item.info().to_dict(), "stack": scheduler.stack(item)} for item in running]
+        return [
+            {"process": head, "item": item.info().to_dict(), "stack": own_frames(scheduler.stack(item))}
+            for item in running
+        ]
 
     def cancel(self, item_ids: Iterable[str], by: str) -> dict[str, bool]:
         """Cancel those items that are known here; see `WorkItemHandle.cancel` for what is returned of each.
@@ -236,6 +242,21 @@ class _Drain:
                 self._inspected.drain_seconds,
             )
             self._scheduler.interrupt(left)
+
+
+def own_frames(stack: str) -> str:
+    """Return `stack` without the frames that are above those of the item: of threads, of asyncio and of ours."""
+    kept: list[str] = []
+    skips_source = False
+    for line in stack.splitlines(keepends=True):
+        if _CALL_OF_ITEM.search(line):
+            while kept and kept[-1].startswith(" "):
+                kept.pop()
+            skips_source = True
+        elif not (skips_source and line.startswith("    ")):
+            skips_source = False
+            kept.append(line)
+    return "".join(kept) or stack
 
 
 def _known(scheduler: WorkItemScheduler, item_ids: set[str]) -> list[WorkItem]:

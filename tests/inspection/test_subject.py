@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.items import WorkItemStatus
-from django_qbwi.inspection.subject import Subject
+from django_qbwi.inspection.subject import Subject, own_frames
 from tests.inspection.conftest import PATIENCE, Inspection
 
 
@@ -134,6 +134,30 @@ def test_unknown_item_is_not_found(inspection: Inspection) -> None:
     (handle,) = inspection.queue_held()
     assert inspection.subject.find("0" * 24) is None
     assert handle._item._id is None
+
+
+def test_stack_begins_with_the_item(inspection: Inspection) -> None:
+    """The frames of threads and of ours, which are above it, tell nobody anything; those below it stay."""
+    (handle,) = inspection.queue_held()
+    found = inspection.subject.find(handle.id)
+    assert found is not None
+    assert found["stack"].splitlines()[0].endswith("in hold")
+    assert "threading.py" in found["stack"]
+
+
+def test_stack_of_several_parts_is_cut_in_each() -> None:
+    """An async item may be shown with its task and with the thread that it waits for."""
+    ours = '  File "/a/django_qbwi/core/loop_executor.py", line 1, in _run_user_code\n    await call()\n'
+    part = (
+        f'  File "/a/threading.py", line 1, in run\n    run()\n{ours}  File "/b/items.py", line 2, in send\n    x()\n'
+    )
+    item = '  File "/b/items.py", line 2, in send\n    x()\n'
+    assert own_frames(f"{part}in its executor thread:\n{part}") == f"{item}in its executor thread:\n{item}"
+
+
+def test_stack_of_nothing_stays() -> None:
+    """A stack without frames of the item is shown as it is."""
+    assert own_frames("  <no stack>\n") == "  <no stack>\n"
 
 
 def test_stacks_are_those_of_running_items(inspection: Inspection) -> None:
