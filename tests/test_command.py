@@ -191,6 +191,11 @@ def test_tables_fit_the_terminal(held: WorkItemHandle, columns: Callable[[int], 
     assert max(map(len, table)) <= width or width < 60
 
 
+def test_column_without_a_word_is_left_out(held: WorkItemHandle) -> None:
+    """There are notes only where there is something to note."""
+    assert ("NOTES" in run(), "NAME" in run()) == (False, True)
+
+
 def test_end_of_a_long_name_stays(held: WorkItemHandle, columns: Callable[[int], None]) -> None:
     """The last part of a dotted name tells most."""
     columns(70)

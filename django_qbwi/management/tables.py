@@ -34,8 +34,9 @@ class Column:
 
 def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int, heading: Style) -> list[str]:
     """Return the lines of a table, none of them wider than `width` characters if that is possible at all."""
-    shown = list(range(len(columns)))
-    widths = [max([_width(columns[i].title), *(_width(row[i].text) for row in rows)]) for i in shown]
+    # A column without a word in it says nothing, and takes the place of one that does.
+    shown = [i for i, column in enumerate(columns) if not column.importance or any(row[i].text for row in rows)]
+    widths = [max([_width(column.title), *(_width(row[i].text) for row in rows)]) for i, column in enumerate(columns)]
     while True:
         fixed = sum(widths[i] for i in shown if not columns[i].flexible) + len(GAP) * (len(shown) - 1)
         flexible = [i for i in shown if columns[i].flexible]
