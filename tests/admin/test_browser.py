@@ -69,6 +69,7 @@ def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     ROOT_URLCONF="tests.admin.urls",
     MIDDLEWARE=[policy.MIDDLEWARE, *settings.MIDDLEWARE],
     SECURE_CSP=policy.POLICY,
+    QBWI={"MAX_WORKERS": 4},  # a scheduler of its own, which ends with the class
 )
 class BrowserTests(StaticLiveServerTestCase):
     """Each test leaves an empty console behind."""
@@ -161,6 +162,23 @@ class BrowserTests(StaticLiveServerTestCase):
         self.until(lambda: "Cancellation of 1 work item was requested." in self.text())
         self.open("/admin/")
         self.browser.find_element(By.LINK_TEXT, "gallery.resize").click()
+        self.until(lambda: "cancellation requested by ada" in self.text("#content-main"))
+
+    def test_without_scripts(self) -> None:
+        """With scripts switched off one filters, follows links, reloads by the clock, and cancels."""
+        self.browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        self.addCleanup(self.browser.execute_cdp_cmd, "Emulation.setScriptExecutionDisabled", {"value": False})
+        item_id = self.queue("gallery.resize")
+        self.open(LIST)
+        Select(self.browser.find_element(By.ID, "qbwi-refresh")).select_by_value("2")
+        self.press("Apply")
+        self.until(lambda: "refresh=2" in self.browser.current_url)
+        self.queue("second item")
+        self.until(lambda: "second item" in self.text("[data-qbwi-region=items]"))
+        self.open(f"{LIST}{item_id}/change/")
+        self.press("Cancel this item")
+        self.until(lambda: "Are you sure?" in self.text())
+        self.press("Yes, cancel")
         self.until(lambda: "cancellation requested by ada" in self.text("#content-main"))
 
     def test_all_of_a_table_are_selected(self) -> None:

@@ -11,7 +11,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.db import DatabaseError
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import translation
 
 from django_qbwi import CancellationToken, WorkItemHandle, WorkItemStatus, operations, queue_background_work_item
@@ -90,11 +90,12 @@ def running() -> Iterator[WorkItemHandle]:
             release.wait(30)
         token.raise_if_cancellation_requested()
 
-    handle = queue_background_work_item(resize, name="resize")
-    assert started.wait(30)
-    yield handle
-    release.set()
-    assert handle.wait(30)
+    with override_settings(QBWI={"MAX_WORKERS": 1}):
+        handle = queue_background_work_item(resize, name="resize")
+        assert started.wait(30)
+        yield handle
+        release.set()
+        assert handle.wait(30)
 
 
 class TestPermissions:
