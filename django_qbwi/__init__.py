@@ -15,12 +15,15 @@ if TYPE_CHECKING:
         OperationCancelled,
     )
     from django_qbwi.core.exceptions import (
+        InspectionError,
         InvalidWorkItem,
         NotHosted,
+        ProcessUnreachable,
         QBWIError,
         QueueFull,
         SchedulerClosed,
         SchedulerDraining,
+        WorkItemNotFound,
         WorkItemRejected,
     )
     from django_qbwi.core.items import WorkItemHandle, WorkItemInfo, WorkItemStatus, current_work_item
@@ -31,12 +34,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "core.cancellation": ("CancelReason", "CancellationToken", "CancellationTokenSource", "OperationCancelled"),
     "core.exceptions": (
+        "InspectionError",
         "InvalidWorkItem",
         "NotHosted",
+        "ProcessUnreachable",
         "QBWIError",
         "QueueFull",
         "SchedulerClosed",
         "SchedulerDraining",
+        "WorkItemNotFound",
         "WorkItemRejected",
     ),
     "core.items": ("WorkItemHandle", "WorkItemInfo", "WorkItemStatus", "current_work_item"),
@@ -63,6 +69,9 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "SchedulerDraining",
     "SchedulerClosed",
     "NotHosted",
+    "InspectionError",
+    "ProcessUnreachable",
+    "WorkItemNotFound",
 ]
 
 

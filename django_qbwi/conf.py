@@ -40,6 +40,8 @@ class Settings:
     """Run items at the call, in the caller's thread: for test settings."""
     history_size: int = 200
     """Finished items remembered per process."""
+    inspection: bool = True
+    """Whether other processes of the site may ask this one what it runs, and cancel items."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,4 +128,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "handle_signals": _FLAG,
     "immediate": _FLAG,
     "history_size": (_is_size, "an integer of 0 or more"),
+    "inspection": _FLAG,
 }

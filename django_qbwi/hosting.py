@@ -32,11 +32,15 @@ from django_qbwi.core.primitives import new_rlock
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.thread_executor import ThreadExecutor
+from django_qbwi.identity import sites
 from django_qbwi.immediate import executor_of_sync_code, run_immediately, run_in_a_thread
+from django_qbwi.inspection.channel import find_place
+from django_qbwi.inspection.publisher import Publisher
+from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
-from django_qbwi.signals import DrainRecords, SignalsAndRecords, lifecycle_logger, scheduler_logger
+from django_qbwi.signals import DrainRecords, SignalsAndRecords, inspection_logger, lifecycle_logger, scheduler_logger
 
 _CURES = (
     'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
@@ -48,6 +52,7 @@ _WATCH_EVERY = 0.1
 _LAST_RESORT_AFTER = 1.0
 _RELOAD_EXIT_CODE = 3
 _SIGTERM = int(signal.SIGTERM)
+_SHOWN_LIMITS = ("max_workers", "max_async_in_flight", "max_queued", "item_timeout", "shutdown_timeout")
 
 _processes: dict[int, Process] = {}
 _current: Process | None = None
@@ -70,8 +75,12 @@ class WorkItemWarning(UserWarning):
 class Assembly:
     """One scheduler with all that it needs: settings, executors, service threads, drain."""
 
-    def __init__(self, settings: conf.Settings, host: servers.ServerHost) -> None:
+    def __init__(
+        self, settings: conf.Settings, host: servers.ServerHost, started: Callable[[], object] = lambda: None
+    ) -> None:
+        """Put it together; `started` is called by the reporter when the first item was accepted."""
         self.settings = settings
+        self._started = started
         self.host = host
         self.item_timeout = settings.item_timeout
         self.refusal = host.refusal()
@@ -125,6 +134,7 @@ class Assembly:
         self.keeper.start()
         self.reporter.start()
         self.reporter.post(self._warn_of_host)
+        self.reporter.post(self._started)
 
     def _warn_of_host(self) -> None:
         for text in self.host.warnings(self.settings.shutdown_timeout):
@@ -158,6 +168,8 @@ class Process:
         self.exit_held = False
         self._file_changed_at: float | None = None
         self.test_warned = False
+        self.subject = Subject(lambda: self.host.name, self._inspected)
+        self.publisher: Publisher | None = None
 
     def __repr__(self) -> str:
         return f"<Process pid={self.pid} host={self.host!r} assembly={self.assembly!r}>"
@@ -174,7 +186,7 @@ class Process:
             with self._assembling:
                 assembly = self.assembly
                 if assembly is None:
-                    assembly = self.assembly = Assembly(conf.load(), self.host)
+                    assembly = self.assembly = Assembly(conf.load(), self.host, self.open_channel)
         return assembly
 
     # The beginning.
@@ -203,6 +215,7 @@ class Process:
             self._set_host(servers.after_first_request())
         self._hook_server_exit()
         self._stand_before_handlers()
+        self.open_channel()
 
     def _recognise(self) -> None:
         for host in (servers.recognise(), servers.recognise_on_loop()):
@@ -294,6 +307,39 @@ class Process:
                 alias,
                 _CURES,
             )
+
+    # Inspection.
+
+    def open_channel(self) -> None:
+        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' path.
+
+        Not under test: the processes of a parallel test run are one site, and would see each other's items.
+        """
+        if self.publisher is not None or under_test():
+            return
+        try:
+            place = find_place()
+            if place is None or not self.current.settings.inspection:
+                return
+            with self._assembling:
+                if self.publisher is None:
+                    publisher = Publisher(place, sites(), self.subject)
+                    publisher.open()
+                    self.publisher = publisher
+        except (OSError, RuntimeError, ImproperlyConfigured) as error:
+            inspection_logger.debug("Other processes cannot look into this one: %r", error)
+
+    def _inspected(self) -> Inspected | None:
+        assembly = self.assembly
+        if assembly is None:
+            return None
+        settings = assembly.settings
+        return Inspected(
+            scheduler=assembly.scheduler,
+            limits={name: getattr(settings, name) for name in _SHOWN_LIMITS},
+            drain_seconds=settings.shutdown_timeout,
+            close_connections=assembly.environment.thread_ended,
+        )
 
     # Settings for a block.
 
@@ -550,6 +596,8 @@ def _at_exit() -> None:
     except BaseException:
         # It would skip the exit hooks of other libraries.
         lifecycle_logger.exception("Holding the exit of the process failed")
+    if here.publisher is not None:
+        here.publisher.close()
     if here.layers is not None:
         here.layers.finish()
 
@@ -562,6 +610,8 @@ def _in_forked_child() -> None:
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
                 assembly.loop_executor.stop_in_child()
+        if parent.publisher is not None:
+            parent.publisher.close_in_child()
         if parent.layers is not None:
             parent.layers.after_fork_in_child()
         # Kept, not dropped: finalizers of the parent's loop and threads have no business in the child.

@@ -137,11 +137,20 @@ class WorkItemScheduler:
             return {WorkItemStatus(value): total for value, total in self._totals.items()}
 
     def live_items(self, limit: int | None = None) -> list[WorkItem]:
-        """Return the items that run, then those that are queued, oldest first; `limit` at the most."""
-        with self.lock:
-            waiting = (item for queue in self._queued for item in queue if item.status is WorkItemStatus.QUEUED)
-            chain = itertools.chain(self._running, self._announcing, waiting)
-            return list(itertools.islice(chain, limit))
+        """Return the items that run, then those that are queued, oldest first; `limit` at the most.
+
+        Without the lock, since there may be 100,000: a C container is copied in one step of the interpreter. In the
+        order in which items move, so that one which moves meanwhile is seen twice rather than never.
+        """
+        announced = list(self._announcing)
+        queues = [queue.copy() for queue in self._queued]
+        found = dict.fromkeys(list(self._running))
+        waiting = (item for queue in (announced, *queues) for item in queue if item.status is WorkItemStatus.QUEUED)
+        if limit is None:
+            found.update(dict.fromkeys(waiting))
+        else:
+            found.update(dict.fromkeys(itertools.islice(waiting, max(0, limit - len(found)))))
+        return list(itertools.islice(found, limit))
 
     def finished_items(self) -> list[WorkItem]:
         """Return the items that ended last, newest first."""
@@ -495,9 +504,11 @@ class WorkItemScheduler:
 
     def interrupt_async_items(self) -> None:
         """Natively cancel the async items that run; returns at once."""
-        with self.lock:
-            running = [item for item in self._running if item.is_async]
-        self._executors[True].cancel_natively(running)
+        self.interrupt(self.running_items())
+
+    def interrupt(self, interrupted: list[WorkItem]) -> None:
+        """Natively cancel those of the given items that run and are async; returns at once."""
+        self._executors[True].cancel_natively([item for item in interrupted if item.is_async and _runs(item)])
 
     def give_up(self) -> list[WorkItem]:
         """Close; declare running items ABANDONED and queued ones DISCARDED; return those, running ones first.
