@@ -82,6 +82,11 @@ def test_contracts_hold_in_the_copy(copy: Path) -> None:
     [
         ("core/items.py", "import django", "neither Django nor asgiref"),
         ("lifecycle/drain.py", "from asgiref.sync import sync_to_async", "neither Django nor asgiref"),
+        ("inspection/reader.py", "import django", "neither Django nor asgiref"),
+        ("inspection/records.py", "from . import subject", "The channel between processes"),
+        ("inspection/reader.py", "from . import publisher", "The channel between processes"),
+        ("inspection/helpers.py", "", "The channel between processes"),
+        ("inspection/reader.py", "from django_qbwi import operations", "Each room imports only"),
         ("core/exceptions.py", "from django_qbwi.core import items", "The core has floors"),
         ("core/thread_executor.py", "from . import loop_executor", "The core has floors"),
         ("lifecycle/drain.py", "from . import servers", "Each way a process ends"),

@@ -146,6 +146,7 @@ class Publisher:
             logger.exception("Answering a client of the inspection channel failed")
         finally:
             self._end(connection)
+            self._subject.leave_thread()
 
     def _exchange(self, connection: _socket.socket) -> None:
         nonce = channel.new_nonce()

@@ -28,6 +28,7 @@ class Inspection:
         self.assembly = Assembly(Settings(**settings), ServerHost())
         self.scheduler = self.assembly.scheduler
         self.connections_closed = 0
+        self.left = threading.Event()
         self.subject = Subject(lambda: "tests", self._inspected)
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
@@ -75,6 +76,7 @@ class Inspection:
 
     def _close_connections(self) -> None:
         self.connections_closed += 1
+        self.left.set()
 
 
 @pytest.fixture

@@ -91,6 +91,13 @@ def test_item_is_cancelled_from_outside(inspection: Inspection, listener: Publis
     assert handle.token.message == f"cancelled by me (uid {os.getuid()}, pid {os.getpid()})"
 
 
+def test_connections_of_the_answering_thread_are_closed(inspection: Inspection, listener: Publisher) -> None:
+    """What receivers of signals open there, while an item is cancelled, does not stay open."""
+    question({"operation": "cancel", "ids": [], "by": "me"})
+    assert inspection.left.wait(PATIENCE)
+    assert inspection.connections_closed == 1
+
+
 def test_item_is_shown_from_outside(inspection: Inspection, listener: Publisher) -> None:
     """With its stack, or not at all."""
     (handle,) = inspection.queue_held()

@@ -271,7 +271,8 @@ def test_worker_is_drained_and_open_again(site: Site, workers: list[int]) -> Non
     output = site.command("drain", "--pid", str(workers[0]))
     assert f"Process {workers[0]}: the drain is over. Its scheduler is OPEN again" in output
     records = {record["pid"]: record for record in site.overview()["processes"]}
-    assert (records[workers[0]]["finished"], records[workers[1]]["running"]) == (4, 3)
+    assert records[workers[0]]["finished"] >= 4
+    assert (records[workers[0]]["items"], records[workers[1]]["finished"]) == ([], 0)
 
 
 def test_ending_process_is_draining(site: Site) -> None:

@@ -19,6 +19,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_qbwi import operations
 from django_qbwi.core.exceptions import QBWIError, WorkItemNotFound
 from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.management.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
 from django_qbwi.management.tables import Cell, Column, Style, clean, clean_lines, render, seconds_between, span
 
 INCOMPLETE = 3
@@ -28,27 +29,6 @@ _WATCH_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 _UNLIMITED = 1_000
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
-
-_PROCESS_COLUMNS = (
-    Column(title="PID", right=True),
-    Column(title="STATE"),
-    Column(title="SERVER", importance=1),
-    Column(title="UP FOR", importance=2, right=True),
-    Column(title="RUNNING", right=True),
-    Column(title="QUEUED", right=True),
-    Column(title="FINISHED", importance=3, right=True),
-    Column(title="FAILED", importance=1, right=True),
-)
-_ITEM_COLUMNS = (
-    Column(title="ID"),
-    Column(title="STATUS"),
-    Column(title="PID", importance=1, right=True),
-    Column(title="KIND", importance=4),
-    Column(title="WAITED", importance=3, right=True),
-    Column(title="RAN FOR", importance=2, right=True),
-    Column(title="NAME", flexible=True),
-    Column(title="NOTES", importance=5),
-)
 
 
 class Incomplete(CommandError):
@@ -264,17 +244,18 @@ class Command(BaseCommand):
         if found["refused"]:
             pids = ", ".join(str(pid) for pid in found["refused"])
             self.stdout.write(self.style.WARNING(f"Of another user, who can ask: {pids}."))
-        rows = [self._process_row(record, now) for record in found["processes"]]
-        rows += [self._unresponsive_row(pid) for pid in found["unresponsive"]]
+        rows_of = Rows(self.style)
+        rows = [rows_of.of_process(record, now) for record in found["processes"]]
+        rows += [rows_of.of_unresponsive(pid) for pid in found["unresponsive"]]
         if rows:
-            self._write_table(_PROCESS_COLUMNS, rows, width)
+            self._write_table(PROCESS_COLUMNS, rows, width)
         ended = {str(status) for status in WorkItemStatus if status.is_terminal}
         shown = [item for record in found["processes"] for item in record["items"]]
         if ended & set(options["status"]):
             shown += [item for record in found["processes"] for item in record["recent"]]
         if shown:
             self.stdout.write("")
-            self._write_table(_ITEM_COLUMNS, [self._item_row(item, now) for item in shown], width)
+            self._write_table(ITEM_COLUMNS, [rows_of.of_item(item, now) for item in shown], width)
         if found["truncated"]:
             self.stdout.write(self.style.WARNING("Not all items are listed."))
 
@@ -288,7 +269,7 @@ class Command(BaseCommand):
         running = span(seconds_between(item["started_at"], item["finished_at"], now))
         status = clean(item["status"])
         title = self.style.MIGRATE_HEADING(clean(item["name"]))
-        style = self._status_style(status)
+        style = Rows(self.style).status_style(status)
         self.stdout.write(f"{title}  {style(status) if style else status}  {running}".rstrip())
         rows = {"id": item["id"], "process": f"{process['pid']} ({process['server']} on {process['host']})"}
         if details:
@@ -302,53 +283,6 @@ class Command(BaseCommand):
         for line in clean_lines(text or ""):
             self.stdout.write(f"  {line}")
         self.stdout.write("")
-
-    def _process_row(self, record: dict[str, Any], now: datetime.datetime) -> list[Cell]:
-        limits = record["limits"]
-        capacity = sum(int(limits.get(name) or 0) for name in ("max_workers", "max_async_in_flight"))
-        state = clean(record["state"])
-        if record["remaining"] is not None:
-            state += f" {record['remaining']:.0f} s"
-        return [
-            Cell(str(record["pid"])),
-            Cell(state, self.style.WARNING if record["state"] != "open" else None),
-            Cell(clean(record["server"])),
-            Cell(span(seconds_between(record["started_at"], None, now))),
-            Cell(f"{record['running']}/{capacity}" if capacity else str(record["running"])),
-            Cell(str(record["queued"])),
-            Cell(str(record["finished"])),
-            Cell(str(record["failed"]), self.style.ERROR if record["failed"] else None),
-        ]
-
-    def _unresponsive_row(self, pid: int) -> list[Cell]:
-        return [Cell(str(pid)), Cell("unresponsive", self.style.WARNING), *[Cell("")] * (len(_PROCESS_COLUMNS) - 2)]
-
-    def _item_row(self, item: dict[str, Any], now: datetime.datetime) -> list[Cell]:
-        status = clean(item["status"])
-        notes = ["overdue"] if item["overdue"] else []
-        if item["cancel_reason"] is not None and item["finished_at"] is None:
-            notes.append(f"cancel: {clean(item['cancel_reason'])}")
-        if item["error"] is not None:
-            notes.append(clean(item["error"]["type"]))
-        if item["origin"] is not None:
-            notes.append(clean(item["origin"])[:60])
-        return [
-            Cell(clean(item["id"])),
-            Cell(status, self._status_style(status)),
-            Cell(str(item["pid"])),
-            Cell(clean(item["kind"])),
-            Cell(span(seconds_between(item["queued_at"], item["started_at"] or item["finished_at"], now))),
-            Cell(span(seconds_between(item["started_at"], item["finished_at"], now))),
-            Cell(clean(item["name"])),
-            Cell(", ".join(notes)),
-        ]
-
-    def _status_style(self, status: str) -> Style | None:
-        if status in {"running", "succeeded"}:
-            return self.style.SUCCESS
-        if status in {"failed", "abandoned", "discarded"}:
-            return self.style.ERROR
-        return None
 
     def _outcome(self, first: bool | None) -> str:
         if first is None:
