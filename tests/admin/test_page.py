@@ -426,7 +426,6 @@ class TestRealItems:
         page = operator.get(f"{LIST}?status=cancelled&name=resize").text
         assert f"{LIST}{running.id}/change/" in page
 
-    @pytest.mark.xfail(run=False, reason="operations.cancel() closes the connections of the thread that calls it")
     def test_cancelled(self, operator: Client, running: WorkItemHandle) -> None:
         """A real item ends when it is cancelled, and the request goes on with its connection."""
         data = {"item": running.id, "confirm": "yes", "back": "item"}
