@@ -6,7 +6,7 @@ It imports no Django at its top: pytest loads it in every project where the pack
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,21 +14,36 @@ import pytest
 if TYPE_CHECKING:
     from django_qbwi.testing import CapturedWorkItems
 
+_UNDISTURBED_SECONDS = 0.5
 _DRAIN_SECONDS = 5.0
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Wait for the items of a test before its fixtures, and so its database, are torn down."""
-    hosting = sys.modules.get("django_qbwi.hosting")
-    if hosting is None or not hosting.is_busy():
-        return
-    from django_qbwi.testing import drain
-
-    if not drain(_DRAIN_SECONDS):
+    ended = _end_items()
+    result = yield
+    if not ended:
+        # Not before the teardown: where warnings are errors, this one would keep the fixtures from being torn down.
         item.warn(
             pytest.PytestWarning(f"work items of this test did not end within {_DRAIN_SECONDS:g} s and were abandoned")
         )
+    return result
+
+
+def _end_items() -> bool:
+    hosting = sys.modules.get("django_qbwi.hosting")
+    if hosting is None or not hosting.is_busy():
+        return True
+    from django_qbwi.testing import drain
+
+    scheduler = hosting.scheduler()
+    if scheduler.wait_until_empty(_UNDISTURBED_SECONDS):
+        return True
+    # What still runs may wait for its token: that of a fixture which cancels it in its own teardown, for instance.
+    for running in scheduler.live_items():
+        scheduler.cancel(running, "the test is over")
+    return drain(_DRAIN_SECONDS - _UNDISTURBED_SECONDS)
 
 
 @pytest.fixture
