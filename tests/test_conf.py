@@ -24,6 +24,7 @@ DEFAULTS = {
     "HANDLE_SIGNALS": True,
     "IMMEDIATE": False,
     "HISTORY_SIZE": 200,
+    "INSPECTION": True,
 }
 
 INVALID = {
@@ -38,6 +39,7 @@ INVALID = {
     "HANDLE_SIGNALS": [1, None],
     "IMMEDIATE": ["", 1, None],
     "HISTORY_SIZE": [-1, 1.0, None, True],
+    "INSPECTION": ["on", 1, None],
 }
 
 VALID = {
@@ -52,6 +54,7 @@ VALID = {
     "HANDLE_SIGNALS": [True, False],
     "IMMEDIATE": [True, False],
     "HISTORY_SIZE": [0, 1],
+    "INSPECTION": [True, False],
 }
 
 

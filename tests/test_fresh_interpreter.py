@@ -172,14 +172,14 @@ def test_exit_waits_for_items_undisturbed() -> None:
     """A process that no server hosts waits for its items at its normal end, and cancels none of them."""
     lines = run(
         """
-        import asyncio
+        import asyncio, os
 
         def item(token):
-            print("sync", token.wait(0.2), flush=True)
+            os.write(1, f"sync {token.wait(0.2)}\\n".encode())
 
         async def async_item(token):
             await asyncio.sleep(0.2)
-            print("async", token.is_cancellation_requested, flush=True)
+            os.write(1, f"async {token.is_cancellation_requested}\\n".encode())
 
         queue_background_work_item(item)
         queue_background_work_item(async_item)

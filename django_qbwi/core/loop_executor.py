@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any
@@ -192,10 +193,9 @@ class LoopExecutor:
         if loop is not None and thread_ident_getter()() == self._ident:
             # The child of an item that forked on the loop's thread would run the parent's other items to their end
             # as well. There is no public way to make a loop forget; without these attributes it stops a step later.
-            for name in ("_ready", "_scheduled"):
-                pending = getattr(loop, name, None)
-                if pending is not None:
-                    pending.clear()
+            if hasattr(loop, "_ready") and hasattr(loop, "_scheduled"):
+                kept = _Kept(loop._ready, loop._scheduled)
+                loop._ready, loop._scheduled = kept, []
             loop.stop()
 
     def _ask_loop(self, answer: Callable[[], None]) -> None:
@@ -296,6 +296,9 @@ class LoopExecutor:
                 self._scheduler.late(item)
             else:
                 self._start(self._run_adopted(item, adopted[0]), adopted[1])
+            if os.getpid() != self._scheduler.pid:
+                # The child of an item that forked in its first step: the others are the parent's.
+                return
             if time.monotonic() > limit:
                 break
         # Other tasks get their turn between two batches.
@@ -444,10 +447,12 @@ class LoopExecutor:
     def _default_executor_ready(self) -> None:
         assert self._default_executor is not None
         self._default_executor.prestart(2)
-        spare = self._new_item_executor()
-        spare.prestart()
-        self._spare.append(spare)
-        self._shared = self._new_item_executor()
+        # Kept before they are started: a start that a signal handler's exception interrupts is tried again.
+        if not self._spare:
+            self._spare.append(self._new_item_executor())
+        self._spare[0].prestart()
+        if self._shared is None:
+            self._shared = self._new_item_executor()
         self._shared.prestart()
 
     def _new_item_executor(self) -> DaemonExecutor:
@@ -455,6 +460,18 @@ class LoopExecutor:
         # an item uses the thread, at no cost for an item that does not.
         environment = self._environment
         return DaemonExecutor(1, "qbwi-item-executor", environment.thread_ended, before=environment.before)
+
+
+class _Kept(deque[Any]):
+    """What the loop of a forked child would run next: never run, and kept, since a task that is dropped says so."""
+
+    def __init__(self, *handles: Any) -> None:
+        super().__init__()
+        self._handles = [*handles]
+
+    def append(self, handle: Any) -> None:
+        """Keep it out of the queue."""
+        self._handles.append(handle)
 
 
 def _close(awaitable: Any) -> None:

@@ -6,7 +6,10 @@ import pytest
 
 from tests.support.scripts import run_script
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers"),
+]
 
 STORM = """
 import logging, random, signal, sys, threading, time, warnings

@@ -8,7 +8,6 @@ import importlib.util
 import itertools
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -162,7 +161,6 @@ class Theatre:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._pool = ThreadPoolExecutor(TOGETHER, "play")
-        self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._played: dict[tuple[Row, Play], Future[Outcome]] = {}
 
@@ -175,22 +173,23 @@ class Theatre:
     def announce(self, plays: Iterable[tuple[Row, Play]]) -> None:
         """Have these played soon, in this order."""
         for row, how in plays:
-            self._start(row, how)
+            if (row, how) not in self._played:
+                self._played[row, how] = self._pool.submit(play, row, how, self._new_directory())
 
     def outcome(self, row: Row, how: Play) -> Outcome:
-        """Return what came of it, or raise what went wrong."""
-        return self._start(row, how).result()
+        """Return what came of it, or raise what went wrong; what is not being played yet is played here and now."""
+        found = self._played.get((row, how))
+        return self.once_more(row, how) if found is None or found.cancel() else found.result()
 
     def once_more(self, row: Row, how: Play) -> Outcome:
         """Play it again, for a measurement that something else on the machine may have disturbed."""
-        with self._lock:
-            self._played.pop((row, how), None)
-        return self.outcome(row, how)
+        future: Future[Outcome] = Future()
+        self._played[row, how] = future
+        try:
+            future.set_result(play(row, how, self._new_directory()))
+        except BaseException as error:
+            future.set_exception(error)
+        return future.result()
 
-    def _start(self, row: Row, how: Play) -> Future[Outcome]:
-        with self._lock:
-            found = self._played.get((row, how))
-            if found is None:
-                directory = self._directory / f"play{next(self._numbers)}"
-                found = self._played[row, how] = self._pool.submit(play, row, how, directory)
-            return found
+    def _new_directory(self) -> Path:
+        return self._directory / f"play{next(self._numbers)}"
