@@ -24,19 +24,22 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started, setting_changed
 
 from django_qbwi import conf
-from django_qbwi.connections import ConnectionEnvironment, in_test_transaction, under_test
-from django_qbwi.core.exceptions import NotHosted
+from django_qbwi.connections import ConnectionEnvironment, in_test_transaction, open_transaction, under_test
+from django_qbwi.core.exceptions import NotHosted, WorkItemWarning
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.loop_executor import LoopExecutor
 from django_qbwi.core.primitives import new_rlock
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
+from django_qbwi.core.stacks import caller_level
 from django_qbwi.core.thread_executor import ThreadExecutor
 from django_qbwi.immediate import run_immediately, run_in_a_thread
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
 from django_qbwi.signals import DrainRecords, SignalsAndRecords, lifecycle_logger, scheduler_logger
+from django_qbwi.snapshots.carriers import load_carriers
+from django_qbwi.snapshots.intake import Call, Intake, origin_of
 
 _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
@@ -59,10 +62,6 @@ _modules = sys.modules
 Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], bool, "str | None", "float | None"], WorkItemHandle]
 
 
-class WorkItemWarning(UserWarning):
-    """Something about the use of work items that is likely a mistake."""
-
-
 class Assembly:
     """One scheduler with all that it needs: settings, executors, service threads, drain."""
 
@@ -72,7 +71,9 @@ class Assembly:
         self.item_timeout = settings.item_timeout
         self.unusual = settings.immediate or isinstance(host, servers.RunserverParentHost)
         """Whether items are not simply queued here."""
+        self.warns_in_transaction = settings.warn_in_transaction
         self.environment = ConnectionEnvironment()
+        self.intake = Intake(settings.request_capture, load_carriers(settings.context))
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
         self.scheduler = WorkItemScheduler(
@@ -152,6 +153,7 @@ class Process:
         self._exit_hooked = False
         self._file_changed_at: float | None = None
         self.test_warned = False
+        self.transaction_warned = False
 
     def __repr__(self) -> str:
         return f"<Process pid={self.pid} host={self.host!r} assembly={self.assembly!r}>"
@@ -274,6 +276,19 @@ class Process:
                 stacklevel=5,
             )
 
+    def warn_of_transaction(self, item: WorkItem) -> None:
+        """Warn once if an item is queued inside an open transaction, which may be rolled back, or commit too late."""
+        alias = open_transaction()
+        if alias is not None:
+            self.transaction_warned = True
+            warnings.warn(
+                f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit "
+                "and runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the "
+                'database, silence this with QBWI = {"WARN_IN_TRANSACTION": False}.',
+                WorkItemWarning,
+                stacklevel=caller_level(),
+            )
+
     # Settings for a block.
 
     def settings_changed(self, entered: bool) -> None:
@@ -377,24 +392,57 @@ def scheduler() -> WorkItemScheduler:
     return process().current.scheduler
 
 
+def take(work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool) -> Call:
+    """Prepare a call that was validated, in the caller's thread: copy its request, refuse one that is carried along.
+
+    Raises:
+        InvalidWorkItem: It carries a request, or one cannot be copied.
+        ImproperlyConfigured: settings.QBWI is wrong.
+    """
+    work_item, args, _ = process().current.intake.take(work_item, args, is_async)
+    return work_item, args
+
+
 def queue(
-    work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, name: str | None, timeout: float | None
+    work_item: Callable[..., Any],
+    args: tuple[Any, ...],
+    is_async: bool,
+    name: str | None,
+    timeout: float | None,
+    taken: bool = False,
 ) -> WorkItemHandle:
     """Queue a call that was validated; the heart of the public functions, and the path of every item.
 
+    Args:
+        work_item: What to call.
+        args: Its arguments after the token.
+        is_async: Whether it is a coroutine function.
+        name: For display.
+        timeout: In seconds.
+        taken: Whether the call went through `take` before a commit.
+
     Raises:
+        InvalidWorkItem: It carries a request, or one cannot be copied.
         WorkItemRejected, and its subclasses: Refused; nothing was queued.
         ImproperlyConfigured: settings.QBWI is wrong.
     """
     here = _current or _this_process()
     assembly = here.assembly or here.current
+    if taken:
+        origin = origin_of(work_item, args)
+    else:
+        work_item, args, origin = assembly.intake.take(work_item, args, is_async)
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
     item = WorkItem(
         assembly.scheduler, work_item, args, is_async, name, assembly.item_timeout if timeout is None else timeout
     )
+    if origin is not None:
+        item.origin = origin
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
+    if not here.transaction_warned and not taken and assembly.warns_in_transaction:
+        here.warn_of_transaction(item)
     # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
     if _get_ident() == here.main_ident and _getsignal(_SIGTERM) is not here.top_handler:
         here.stand_before_new_handlers()
