@@ -74,7 +74,7 @@ def _load(path: str) -> Carrier:
             found = import_string(path)
         if isinstance(found, types.ModuleType):
             found = found.Carrier
-        carrier = found() if inspect.isclass(found) else found
+        carrier: Any = found() if inspect.isclass(found) else found
     except Exception as error:
         raise ImproperlyConfigured(f'QBWI["CONTEXT"]: {path!r} cannot be loaded: {error}') from error
     if not callable(getattr(carrier, "capture", None)) or not callable(getattr(carrier, "restore", None)):

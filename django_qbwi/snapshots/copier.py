@@ -57,7 +57,8 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
         self, token: CancellationToken, request: HttpRequest | RequestSnapshot, /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run the function here and now."""
-        return self._run((token, request, *args), kwargs)
+        result: R = self._run((token, request, *args), kwargs)
+        return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> RequestCopier[P, R]:
         """Bind it as a method."""
@@ -104,10 +105,11 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
             name = self.parameter(position)
             snapshot = self.copy(kwargs.get(name or ""))
             kwargs = {**kwargs, str(name): snapshot}
+        function: Callable[..., Any] = self._function
         if self._is_async:
-            return _run_async(self._function, snapshot, args, kwargs)
+            return _run_async(function, snapshot, args, kwargs)
         with active(snapshot):
-            result = self._function(*args, **kwargs)  # type: ignore[arg-type]
+            result = function(*args, **kwargs)
         return SurroundedAwaitable(result, lambda: active(snapshot)) if inspect.isawaitable(result) else result
 
 

@@ -145,7 +145,7 @@ def _kind_of(kind: type) -> _Kind:
 
 
 def _look(value: Any, variable: str, depth: int) -> Finding | None:
-    kind = _kind_of(type(value))
+    kind: _Kind = _kind_of(type(value))  # type: ignore[arg-type]  # metaclasses without a hash are unheard of
     if kind is _Kind.HARMLESS or depth > _MAX_DEPTH:
         return None
     if kind is _Kind.REQUEST:

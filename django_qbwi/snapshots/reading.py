@@ -94,11 +94,9 @@ def read_user(given: Any, request: HttpRequest) -> dict[str, Any] | None:
         # Without sessions, and with a lazy user of somebody's own: not known.
         return {}
     loaded: dict[str, Any] | None = getattr(session, "_session_cache", None)
-    if loaded is None:
-        if _on_running_loop():
-            return None
-        loaded = session._get_session()
-    key = loaded.get(SESSION_KEY)
+    if loaded is None and on_running_loop():
+        return None
+    key = session.get(SESSION_KEY) if loaded is None else loaded.get(SESSION_KEY)
     if key is None:
         return {"username": "", "is_authenticated": False} if "user" in request.__dict__ else {}
     user_id = get_user_model()._meta.pk.to_python(key)
@@ -137,7 +135,7 @@ def _fields_of(user: Any) -> dict[str, Any]:
     }
 
 
-def _on_running_loop() -> bool:
+def on_running_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -65,7 +65,7 @@ class Selection:
             values["files"] = self._files(given.FILES)
         values["extra"] = {name: self._compute(name, given) for name in self.computed}
 
-    def _files(self, uploaded: MultiValueDict[str, UploadedFile]) -> MultiValueDict[str, UploadedFileCopy]:
+    def _files(self, uploaded: MultiValueDict[str, UploadedFile[Any]]) -> MultiValueDict[str, UploadedFileCopy]:
         limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE if self.max_file_bytes is None else self.max_file_bytes
         return MultiValueDict(
             {
@@ -124,13 +124,10 @@ def select(
 def _names(option: str, names: Any) -> tuple[str, ...]:
     if isinstance(names, (str, bytes)):
         raise InvalidWorkItem(f'{option} is {names!r}: give a tuple of names, such as {option}=("{names!s}",)')
-    try:
-        names = tuple(names)
-    except TypeError:
-        names = (None,)
-    if not all(isinstance(name, str) and name for name in names):
-        raise InvalidWorkItem(f"{option} must be a tuple of names")
-    return names
+    found = tuple(names) if isinstance(names, Iterable) else (None,)
+    if not all(isinstance(name, str) and name for name in found):
+        raise InvalidWorkItem(f"{option} is {names!r}: give a tuple of names")
+    return found
 
 
 def _check_computed(name: str, function: Any) -> None:
@@ -158,7 +155,7 @@ def _session(request: HttpRequest, names: tuple[str, ...], mask: Mask) -> dict[s
     session = request.__dict__.get("session")
     if session is None:
         raise InvalidWorkItem(f"session={names!r}: the request has no session; is SessionMiddleware installed?")
-    if not hasattr(session, "_session_cache") and reading._on_running_loop():
+    if not hasattr(session, "_session_cache") and reading.on_running_loop():
         raise InvalidWorkItem(
             f"session={names!r}: the session was not loaded, and cannot be on a running event loop: in the view, "
             f"`await request.session.aget({names[0]!r})` first"
@@ -168,7 +165,7 @@ def _session(request: HttpRequest, names: tuple[str, ...], mask: Mask) -> dict[s
     }
 
 
-def _file(field: str, file: UploadedFile, limit: int) -> UploadedFileCopy:
+def _file(field: str, file: UploadedFile[Any], limit: int) -> UploadedFileCopy:
     size = file.size or 0
     if size > limit:
         raise InvalidWorkItem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
@@ -246,5 +247,15 @@ def _read_files(lists: dict[str, list[dict[str, Any]]]) -> MultiValueDict[str, U
     )
 
 
-_WRITERS = {"GET": _write_lists, "post": _write_lists, "files": _write_files, "headers": dict}
-_READERS = {"GET": _read_query, "post": _read_query, "files": _read_files, "headers": CaseInsensitiveMapping}
+_WRITERS: dict[str, Callable[[Any], Any]] = {
+    "GET": _write_lists,
+    "post": _write_lists,
+    "files": _write_files,
+    "headers": dict,
+}
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "GET": _read_query,
+    "post": _read_query,
+    "files": _read_files,
+    "headers": CaseInsensitiveMapping,
+}
