@@ -129,11 +129,12 @@ class BackgroundWorkItem(FunctionWrapper, Generic[P, R]):
         using: str | None = None,
     ) -> None:
         name, timeout = _options(name, timeout)
+        # First: it copies the attributes of the function, which may be a callable of ours with the same ones.
+        functools.update_wrapper(self, function)
         self._function = function
         self._name = name
         self._timeout = timeout
         self._using = using
-        functools.update_wrapper(self, function)
         if iscoroutinefunction(function):
             markcoroutinefunction(self)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
@@ -43,9 +43,10 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
     def __init__(
         self, function: Callable[Concatenate[CancellationToken, RequestSnapshot, P], R], selection: Selection
     ) -> None:
+        # First: it copies the attributes of the function, which may be a callable of ours with the same ones.
+        functools.update_wrapper(self, function)
         self._function = function
         self._selection = selection
-        functools.update_wrapper(self, function)
         self._is_async = iscoroutinefunction(function)
         if self._is_async:
             markcoroutinefunction(self)
@@ -53,12 +54,18 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
     def __repr__(self) -> str:
         return f"<RequestCopier {name_of(self._function)}>"
 
-    def __call__(
-        self, token: CancellationToken, request: HttpRequest | RequestSnapshot, /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
-        """Run the function here and now."""
-        result: R = self._run((token, request, *args), kwargs)
-        return result
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, token: CancellationToken, request: HttpRequest | RequestSnapshot, /, *args: P.args, **kwargs: P.kwargs
+        ) -> R:
+            """Run the function here and now."""
+
+    else:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the function here and now; the request may be given by its keyword."""
+            return self._run(args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> RequestCopier[P, R]:
         """Bind it as a method."""

@@ -135,10 +135,10 @@ def _refusal(value: Any, field: str) -> str:
         cure = "copy a list of values, such as list(queryset.values_list('pk', flat=True))"
     elif "LazyObject" in bases or "Promise" in bases:
         cure = "a lazy object is evaluated too late in an item: copy a value of it, such as its `.pk` or str(it)"
-    elif "File" in bases or hasattr(kind, "read"):
-        cure = "copy uploaded files by name with files=(...), or save it and copy its name"
     elif "HttpRequest" in bases or "Request" in bases:
         cure = "copy values of it"
+    elif "File" in bases or hasattr(kind, "read"):
+        cure = "copy uploaded files by name with files=(...), or save it and copy its name"
     elif hasattr(kind, "__await__"):
         cure = "await it before, and copy the result"
     elif kind is set:

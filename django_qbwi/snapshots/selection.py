@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -77,7 +78,8 @@ class Selection:
 
     def _compute(self, name: str, given: Any) -> Any:
         value = self.computed[name](given)
-        if inspect.iscoroutine(value):
+        # By type: isinstance() asks a lazy object for its class, which loads it.
+        if type(value) is types.CoroutineType:
             value.close()
             raise InvalidWorkItem(f"{name} is computed by an async function: await in the view, and pass the result")
         return copy_plain(value, name)
