@@ -109,7 +109,7 @@ def test_active_while_the_item_runs(name: str, request_from_abroad: Any) -> None
 def test_gone_afterwards(name: str, request_from_abroad: Any, settings: Any) -> None:
     """The next item on the same thread, or on the loop, sees nothing of it."""
     settings.QBWI = {"MAX_WORKERS": 1}
-    item, count = ITEMS[name]
+    item, _ = ITEMS[name]
     result: list[Any] = []
     snapshot = request_from_abroad(snapshot_request)
     assert queue_background_work_item(item, snapshot, result).wait(PATIENCE)

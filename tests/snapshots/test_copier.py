@@ -4,7 +4,6 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,10 +32,9 @@ seen: list[Any] = []
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen() -> Iterator[None]:
+def nothing_seen() -> None:
     """Forget what items of other tests saw."""
     seen.clear()
-    yield
 
 
 @copies_request

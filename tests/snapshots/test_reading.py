@@ -16,7 +16,12 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 def test_fields_of_a_sync_request() -> None:
     """All that a WSGI request says is in the snapshot."""
-    headers = {"User-Agent": "test/1", "Referer": "https://example.org/?a=1", "X-Request-Id": "r-1", "traceparent": TRACE}
+    headers = {
+        "User-Agent": "test/1",
+        "Referer": "https://example.org/?a=1",
+        "X-Request-Id": "r-1",
+        "traceparent": TRACE,
+    }
     snapshot = during(
         lambda: Client().post("/albums/5/x/?q=sea", {"a": 1}, headers=headers, REMOTE_ADDR="10.0.0.7"), snapshot_request
     )
@@ -107,7 +112,7 @@ def test_view_argument_that_is_not_plain() -> None:
 
     class Match:
         view_name = "x"
-        kwargs = {"album": object(), "number": 3}  # noqa: RUF012
+        kwargs = {"album": object(), "number": 3}
 
     request.resolver_match = Match()  # type: ignore[assignment]
     assert snapshot_request(request).view_kwargs == {"album": "<builtins.object>", "number": 3}

@@ -84,7 +84,9 @@ def test_repr_shows_no_secrets() -> None:
     """The repr has method and masked path, and neither headers nor values."""
     request = RequestFactory().get("/page/?token=abc&q=1", headers={"Authorization": "Basic abc"})
     request.user = None
-    text = repr(snapshot_request(request, headers=("Authorization",), unmasked=("Authorization",), extra_one=lambda r: "abc"))
+    text = repr(
+        snapshot_request(request, headers=("Authorization",), unmasked=("Authorization",), extra_one=lambda r: "abc")
+    )
     assert text == "<RequestSnapshot GET '/page/?token=********************&q=1'>"
 
 
