@@ -15,7 +15,7 @@ from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.snapshots.activation import SurroundedAwaitable, active
 from django_qbwi.snapshots.reading import http_request_of
-from django_qbwi.snapshots.selection import Selection, select
+from django_qbwi.snapshots.selection import NOTHING_MORE, Selection, select
 from django_qbwi.snapshots.snapshot import RequestSnapshot
 
 P = ParamSpec("P")
@@ -191,6 +191,8 @@ def snapshot_request(
     Raises:
         InvalidWorkItem: It is no request, an option is wrong, or a value cannot be copied.
     """
+    if not (headers or post or session or files or unmasked or max_file_bytes is not None or computed):
+        return NOTHING_MORE.snapshot(request)
     selection = select(
         headers=headers,
         post=post,

@@ -5,14 +5,15 @@ A name is looked at, never a value: `?token=abc` is masked, `?q=my+password` is 
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.encoding import escape_uri_path
-from django.views.debug import get_exception_reporter_filter
+from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 
 MASK = "********************"
 """What stands in the place of a masked value, as in Django's error reports."""
@@ -38,8 +39,10 @@ class Mask:
         """Return `value`, or the mask if `name` is secret; dicts are looked into."""
         if name.lower() in self._unmasked:
             return value
-        if _SECRET.search(name):
+        if _is_secret(name):
             return MASK
+        if type(value) is str and type(self._filter) is SafeExceptionReporterFilter:
+            return MASK if name == settings.SESSION_COOKIE_NAME else value
         # A project's own filter may know more names (DEFAULT_EXCEPTION_REPORTER_FILTER), also those of nested dicts.
         return self._filter.cleanse_setting(name, value)
 
@@ -61,8 +64,10 @@ class Mask:
         parts = query.split("&")
         for index, part in enumerate(parts):
             name, equals, _ = part.partition("=")
-            if equals and self.hides(unquote_plus(name)):
-                parts[index] = f"{name}={MASK}"
+            if "%" in name or "+" in name:
+                name = unquote_plus(name)
+            if equals and self.hides(name):
+                parts[index] = f"{part.partition('=')[0]}={MASK}"
         return "&".join(parts)
 
     def url(self, url: str) -> str:
@@ -75,15 +80,19 @@ class Mask:
         query, hash_, fragment = rest.partition("#")
         return f"{front}?{self.query(query)}{hash_}{fragment}"
 
-    def path(self, path: str, kwargs: Mapping[str, Any]) -> str:
-        """Return an escaped path without the values of the secret ones of the view's arguments."""
-        for name, value in kwargs.items():
-            if not self.hides(name):
-                continue
-            text = str(value)
-            for written in {escape_uri_path(text), quote(text)}:
-                if len(written) >= _MIN_SUBSTRING:
-                    path = path.replace(written, MASK)
-                elif written:
-                    path = "/".join(MASK if segment == written else segment for segment in path.split("/"))
-        return path
+
+def mask_in_path(path: str, value: Any) -> str:
+    """Return an escaped path without the value of a secret argument of the view."""
+    text = str(value)
+    for written in {escape_uri_path(text), quote(text)}:
+        if len(written) >= _MIN_SUBSTRING:
+            path = path.replace(written, MASK)
+        elif written:
+            path = "/".join(MASK if segment == written else segment for segment in path.split("/"))
+    return path
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    # Names of arguments and of query parameters are few, and a search takes as long as all the rest of a default field.
+    return bool(_SECRET.search(name) or SafeExceptionReporterFilter.hidden_settings.search(name))

@@ -73,6 +73,8 @@ def copy_plain(value: Any, field: str, depth: int = 0) -> Any:
 
 def is_plain(value: Any) -> bool:
     """Say whether `copy_plain` would take it."""
+    if type(value) in _AS_IS:
+        return True
     try:
         copy_plain(value, "")
     except InvalidWorkItem:

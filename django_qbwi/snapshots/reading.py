@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import re
+from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
@@ -15,18 +17,29 @@ from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, QueryDict
-from django.urls import get_urlconf
+from django.http.request import split_domain_port, validate_host
 from django.utils import timezone, translation
 from django.utils.functional import LazyObject, empty
+from django.utils.translation import trans_real
 
 from django_qbwi.core.callables import name_of, printable
-from django_qbwi.snapshots.masking import Mask
+from django_qbwi.snapshots.masking import MASK, Mask, mask_in_path
 from django_qbwi.snapshots.plain import copy_plain, is_plain
-from django_qbwi.snapshots.snapshot import no_query
+from django_qbwi.snapshots.snapshot import query_of
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,200})?")
-_REQUEST_ID_HEADERS = ("HTTP_X_REQUEST_ID", "HTTP_X_CORRELATION_ID")
 _MAX_TEXT = 2_000
+
+
+def _variable_of(local: Any) -> ContextVar[Any] | None:
+    variable = getattr(getattr(local, "_storage", None), "_data", None)
+    return variable if isinstance(variable, ContextVar) else None
+
+
+# Where Django keeps language and time zone, if asgiref's Locals are built as in 3.8 to 3.13; else None. A variable
+# that was never set says that neither was activated; to find that out through a Local takes a third of a snapshot.
+_LANGUAGE = _variable_of(getattr(trans_real, "_active", None))
+_TIME_ZONE = _variable_of(getattr(timezone, "_active", None))
 
 
 def http_request_of(value: Any) -> HttpRequest | None:
@@ -46,7 +59,7 @@ def read_request(request: HttpRequest, mask: Mask) -> dict[str, Any]:
         "scheme": request.scheme,
         "host": _host(request),
         "content_type": request.content_type,
-        "language": translation.get_language(),
+        "language": _language(),
         "time_zone": _time_zone(),
         "script_name": str(meta.get("SCRIPT_NAME") or "").rstrip("/"),
         "urlconf": _urlconf(request),
@@ -67,9 +80,13 @@ def read_request(request: HttpRequest, mask: Mask) -> dict[str, Any]:
     match = request.resolver_match
     if match is not None:
         values["view_name"] = match.view_name
-        if match.kwargs:
-            values["view_kwargs"] = {name: _view_argument(name, entry, mask) for name, entry in match.kwargs.items()}
-            full_path = mask.path(full_path, match.kwargs)
+        values["view_kwargs"] = arguments = {}
+        for name, argument in match.kwargs.items():
+            if mask.hides(name):
+                arguments[name] = MASK
+                full_path = mask_in_path(full_path, argument)
+            else:
+                arguments[name] = _view_argument(name, argument)
     values["full_path"] = full_path
     return values
 
@@ -145,14 +162,35 @@ def on_running_loop() -> bool:
 
 def _host(request: HttpRequest) -> str | None:
     try:
-        return request.get_host()
+        if type(request).get_host is not HttpRequest.get_host:
+            return request.get_host()
+        host = request._get_raw_host()  # type: ignore[attr-defined]
     except (DisallowedHost, KeyError):
         # Refused, or a request made by hand without SERVER_NAME; the view may not care.
         return None
+    return host if _is_allowed(host, tuple(settings.ALLOWED_HOSTS), settings.DEBUG) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_allowed(host: str, allowed: tuple[str, ...], debug: bool) -> bool:
+    # The rule of HttpRequest.get_host, which takes a fifth of a snapshot and has few answers.
+    if debug and not allowed:
+        allowed = (".localhost", "127.0.0.1", "[::1]")
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, allowed)
+
+
+def _language() -> str | None:
+    if _LANGUAGE is not None and _LANGUAGE.get(None) is None:
+        return settings.LANGUAGE_CODE
+    return translation.get_language()
 
 
 def _time_zone() -> str | None:
-    zone = timezone.get_current_timezone()
+    if _TIME_ZONE is not None and _TIME_ZONE.get(None) is None:
+        zone = timezone.get_default_timezone()
+    else:
+        zone = timezone.get_current_timezone()
     key = getattr(zone, "key", None)
     if isinstance(key, str):
         return key
@@ -163,17 +201,16 @@ def _time_zone() -> str | None:
 
 
 def _urlconf(request: HttpRequest) -> str | None:
-    urlconf: Any = getattr(request, "urlconf", None) or get_urlconf()
-    if urlconf == settings.ROOT_URLCONF:
+    urlconf: Any = request.__dict__.get("urlconf")
+    if urlconf is None or urlconf == settings.ROOT_URLCONF:
         return None
     name = urlconf if isinstance(urlconf, str) else getattr(urlconf, "__name__", None)
     return name if isinstance(name, str) else None
 
 
 def _request_id(request: HttpRequest) -> str | None:
-    found = request.__dict__.get("request_id")
-    for header in _REQUEST_ID_HEADERS:
-        found = found or request.META.get(header)
+    meta = request.META
+    found = request.__dict__.get("request_id") or meta.get("HTTP_X_REQUEST_ID") or meta.get("HTTP_X_CORRELATION_ID")
     return None if not found else printable(str(found))
 
 
@@ -182,15 +219,14 @@ def _traceparent(header: Any) -> str | None:
 
 
 def _query(request: HttpRequest, mask: Mask) -> QueryDict:
-    query = no_query()
-    query._mutable = True
-    for name, entries in request.GET.lists():
-        query.setlist(name, [mask.value(name, entry) for entry in entries])
-    query._mutable = False
-    return query
+    mutable: bool = request.GET._mutable
+    if not mutable and not any(mask.hides(name) for name in request.GET):
+        # It cannot change, and may be shared.
+        return request.GET
+    lists = {name: [mask.value(name, entry) for entry in entries] for name, entries in request.GET.lists()}
+    return query_of(lists)
 
 
-def _view_argument(name: str, value: Any, mask: Mask) -> Any:
-    value = mask.value(name, value)
+def _view_argument(name: str, value: Any) -> Any:
     # A converter may make anything, a model instance too.
     return copy_plain(value, name) if is_plain(value) else f"<{printable(name_of(type(value)))}>"

@@ -18,7 +18,7 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.snapshots import reading
 from django_qbwi.snapshots.masking import MASK, Mask
 from django_qbwi.snapshots.plain import copy_plain
-from django_qbwi.snapshots.snapshot import FIELDS, RequestSnapshot, UploadedFileCopy, make, no_query
+from django_qbwi.snapshots.snapshot import FIELDS, RequestSnapshot, UploadedFileCopy, make, query_of
 
 _RESERVED = frozenset(FIELDS) | frozenset(dir(RequestSnapshot)) | {"unmasked", "max_file_bytes"}
 
@@ -144,13 +144,8 @@ def _check_computed(name: str, function: Any) -> None:
 
 
 def _post(post: QueryDict, hidden: dict[str, bool]) -> QueryDict:
-    copy = no_query()
-    copy._mutable = True
-    for name, masked in hidden.items():
-        if name in post:
-            copy.setlist(name, [MASK] * len(post.getlist(name)) if masked else post.getlist(name))
-    copy._mutable = False
-    return copy
+    lists = {name: post.getlist(name) for name in hidden if name in post}
+    return query_of({name: [MASK] * len(values) if hidden[name] else values for name, values in lists.items()})
 
 
 def _session(request: HttpRequest, names: tuple[str, ...], mask: Mask) -> dict[str, Any]:

@@ -110,3 +110,10 @@ def test_short_secret_in_the_path() -> None:
     assert snapshot.full_path == f"/albums/{MASK}/{MASK}/"
     snapshot = during(lambda: Client().get("/albums/5/a/"), snapshot_request)
     assert snapshot.full_path == f"/albums/5/{MASK}/"
+
+
+def test_encoded_name() -> None:
+    """A secret name is recognised however it is encoded."""
+    snapshot = snapshot_request(RequestFactory().get("/?api%5Fke%79=hidden&a+b=1"))
+    assert snapshot.full_path == f"/?api%5Fke%79={MASK}&a+b=1"
+    assert snapshot.GET["api_key"] == MASK

@@ -4,6 +4,7 @@ import datetime
 from typing import Any
 
 import pytest
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.utils import timezone
@@ -126,3 +127,27 @@ def test_reading_leaves_the_body_alone() -> None:
         return request.read()
 
     assert during(lambda: Client().post("/page/", b"abc", content_type="text/plain"), stream) == b"abc"
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("allowed", [[], ["*"], [".example.org"]])
+@pytest.mark.parametrize("host", ["example.org", "a.example.org:8000", "localhost", "[::1]:80", "evil.test", "a b", ""])
+def test_host_is_that_of_django(host: str, allowed: list[str], debug: bool, settings: Any) -> None:
+    """A host is allowed where Django allows it, also when the settings change."""
+    settings.ALLOWED_HOSTS, settings.DEBUG = allowed, debug
+    request = RequestFactory().get("/", headers={"Host": host})
+    try:
+        expected = request.get_host()
+    except DisallowedHost:
+        expected = None
+    assert snapshot_request(request).host == expected
+
+
+def test_host_of_another_request_class() -> None:
+    """A request class with a `get_host` of its own is asked."""
+
+    class Request(HttpRequest):
+        def get_host(self) -> str:
+            return "own.example.org"
+
+    assert snapshot_request(Request()).host == "own.example.org"
