@@ -87,7 +87,7 @@ def load() -> Settings:
 
 
 def _unknown(key: Any) -> Problem:
-    close = difflib.get_close_matches(str(key).upper(), KEYS, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(key.upper(), KEYS, n=1, cutoff=0.5) if isinstance(key, str) else None
     hint = f'Did you mean "{close[0]}"?' if close else f"The keys are: {', '.join(KEYS)}."
     return Problem(str(key), f"QBWI has no key {key!r}", hint)
 

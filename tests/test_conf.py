@@ -24,6 +24,9 @@ DEFAULTS = {
     "HANDLE_SIGNALS": True,
     "IMMEDIATE": False,
     "HISTORY_SIZE": 200,
+    "REQUEST_CAPTURE": "error",
+    "CONTEXT": (),
+    "WARN_IN_TRANSACTION": True,
 }
 
 INVALID = {
@@ -38,6 +41,9 @@ INVALID = {
     "HANDLE_SIGNALS": [1, None],
     "IMMEDIATE": ["", 1, None],
     "HISTORY_SIZE": [-1, 1.0, None, True],
+    "REQUEST_CAPTURE": ["ERROR", True, None],
+    "CONTEXT": ["a.path", [5], [""], None],
+    "WARN_IN_TRANSACTION": [1, None],
 }
 
 VALID = {
@@ -52,6 +58,9 @@ VALID = {
     "HANDLE_SIGNALS": [True, False],
     "IMMEDIATE": [True, False],
     "HISTORY_SIZE": [0, 1],
+    "REQUEST_CAPTURE": ["error", "warn", "allow"],
+    "CONTEXT": [[], ("a.path",)],
+    "WARN_IN_TRANSACTION": [True, False],
 }
 
 

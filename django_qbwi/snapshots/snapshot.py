@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urljoin, urlsplit
@@ -36,7 +37,12 @@ def query_of(lists: Mapping[str, list[str]]) -> QueryDict:
 USER_FIELDS = ("user_id", "username", "is_authenticated")
 
 
-_NO_QUERY = QueryDict("", encoding="utf-8")
+@functools.cache
+def _no_query() -> QueryDict:
+    # One for all, since it cannot change; not made at import, since it reads settings.
+    return QueryDict("", encoding="utf-8")
+
+
 _NO_HEADERS: CaseInsensitiveMapping[str] = CaseInsensitiveMapping({})
 
 
@@ -81,7 +87,7 @@ class RequestSnapshot:
     scheme: str = "http"
     host: str | None = None
     """As `request.get_host()`; None if the request's host is not allowed."""
-    GET: QueryDict = dataclasses.field(default_factory=lambda: _NO_QUERY)
+    GET: QueryDict = dataclasses.field(default_factory=_no_query)
     content_type: str | None = None
     user_id: Any = None
     """Primary key of the user, None for an anonymous one."""
@@ -103,7 +109,7 @@ class RequestSnapshot:
     traceparent: str | None = None
     """The W3C trace context that came with the request."""
     headers: CaseInsensitiveMapping[str] = dataclasses.field(default_factory=lambda: _NO_HEADERS)
-    post: QueryDict = dataclasses.field(default_factory=lambda: _NO_QUERY)
+    post: QueryDict = dataclasses.field(default_factory=_no_query)
     session: dict[str, Any] = dataclasses.field(default_factory=dict)
     files: MultiValueDict[str, UploadedFileCopy] = dataclasses.field(default_factory=MultiValueDict)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
