@@ -39,6 +39,7 @@ from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
 from django_qbwi.signals import DrainRecords, SignalsAndRecords, lifecycle_logger, scheduler_logger
 from django_qbwi.snapshots.carriers import load_carriers
+from django_qbwi.snapshots.guard import is_simple
 from django_qbwi.snapshots.intake import Call, Intake, origin_of
 
 _RELOAD_SECONDS = 10.0
@@ -74,6 +75,8 @@ class Assembly:
         self.warns_in_transaction = settings.warn_in_transaction
         self.environment = ConnectionEnvironment()
         self.intake = Intake(settings.request_capture, load_carriers(settings.context))
+        self.carries = bool(settings.context)
+        """Whether there are carriers to ask at each queueing."""
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
         self.scheduler = WorkItemScheduler(
@@ -276,18 +279,16 @@ class Process:
                 stacklevel=5,
             )
 
-    def warn_of_transaction(self, item: WorkItem) -> None:
-        """Warn once if an item is queued inside an open transaction, which may be rolled back, or commit too late."""
-        alias = open_transaction()
-        if alias is not None:
-            self.transaction_warned = True
-            warnings.warn(
-                f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit "
-                "and runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the "
-                'database, silence this with QBWI = {"WARN_IN_TRANSACTION": False}.',
-                WorkItemWarning,
-                stacklevel=caller_level(),
-            )
+    def warn_of_transaction(self, item: WorkItem, alias: str) -> None:
+        """Warn, once, that an item is queued inside an open transaction, which may be rolled back."""
+        self.transaction_warned = True
+        warnings.warn(
+            f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
+            "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
+            'this with QBWI = {"WARN_IN_TRANSACTION": False}.',
+            WorkItemWarning,
+            stacklevel=caller_level(),
+        )
 
     # Settings for a block.
 
@@ -428,9 +429,10 @@ def queue(
     """
     here = _current or _this_process()
     assembly = here.assembly or here.current
+    origin = None
     if taken:
         origin = origin_of(work_item, args)
-    else:
+    elif assembly.carries or not is_simple(work_item, args):
         work_item, args, origin = assembly.intake.take(work_item, args, is_async)
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
@@ -441,8 +443,8 @@ def queue(
         item.origin = origin
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
-    if not here.transaction_warned and not taken and assembly.warns_in_transaction:
-        here.warn_of_transaction(item)
+    if not (here.transaction_warned or taken) and assembly.warns_in_transaction and (alias := open_transaction()):
+        here.warn_of_transaction(item, alias)
     # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
     if _get_ident() == here.main_ident and _getsignal(_SIGTERM) is not here.top_handler:
         here.stand_before_new_handlers()

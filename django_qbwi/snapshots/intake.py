@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,16 +41,11 @@ class Intake:
             InvalidWorkItem: A request cannot be copied.
             CapturedRequest: A request would be carried along.
         """
-        if type(work_item) is types.FunctionType:
-            copies = False
-        else:
-            copies = find_copier(work_item)[0] is not None
-            if copies:
-                work_item, args = with_snapshot(work_item, args)
+        copies = find_copier(work_item)[0] is not None
+        if copies:
+            work_item, args = with_snapshot(work_item, args)
         if self._guards:
             guard(work_item, args, self._warns)
-        if not self._carriers and not copies and not (args and type(args[0]) is RequestSnapshot):
-            return work_item, args, None
         origin = origin_of(work_item, args)
         # A copier makes the snapshot active itself, also when it is called in a unit test.
         snapshot = args[0] if args and type(args[0]) is RequestSnapshot and not copies else None
