@@ -9,6 +9,7 @@ import asyncio
 import datetime
 import functools
 import re
+import zoneinfo
 from contextvars import ContextVar
 from typing import Any
 
@@ -195,9 +196,13 @@ def _time_zone() -> str | None:
     if isinstance(key, str):
         return key
     offset = zone.utcoffset(None)
-    if offset is None:
-        return str(zone)
-    return str(datetime.timezone(offset))
+    if offset is not None:
+        return str(datetime.timezone(offset))
+    try:
+        return zoneinfo.ZoneInfo(str(zone)).key
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        # A time zone of somebody's own, that nobody could find again by its name; pytz's can.
+        return None
 
 
 def _urlconf(request: HttpRequest) -> str | None:

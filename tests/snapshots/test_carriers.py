@@ -161,6 +161,7 @@ def test_restore_that_fails(is_async: bool) -> None:
         (f"{HERE}.NoCarrier", "has no capture"),
         (f"{HERE}.Missing", "cannot be loaded"),
         ("no_such_module.Carrier", "No module named"),
+        (f"{HERE.rpartition('.')[0]}.broken_module", "No module named 'no_such_module'"),
         (HERE, "Carrier"),
     ],
 )

@@ -151,3 +151,45 @@ def test_host_of_another_request_class() -> None:
             return "own.example.org"
 
     assert snapshot_request(Request()).host == "own.example.org"
+
+
+class Own(datetime.tzinfo):
+    """A time zone of somebody's own, which changes its offset."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
+        """Depend on the moment."""
+        return None if moment is None else datetime.timedelta(hours=1)
+
+    def tzname(self, moment: datetime.datetime | None) -> str | None:
+        """Depend on the moment."""
+        return None
+
+    def dst(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
+        """Do not tell."""
+        return None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("Europe/Berlin", "Europe/Berlin"), ("tzfile('/x')", None), ("../x", None)]
+)
+def test_time_zone_of_another_library(name: str, found: str | None) -> None:
+    """One that is called as the database calls it, like pytz's, is found again; any other is left out."""
+    with timezone.override(Own(name)):
+        assert snapshot_request(RequestFactory().get("/")).time_zone == found
+
+
+def test_urlconf_that_is_a_module() -> None:
+    """A URLconf given as a module has that module's name; one that is a list has none."""
+    from tests.snapshots import other_pages
+
+    request = RequestFactory().get("/")
+    request.urlconf = other_pages  # type: ignore[attr-defined]
+    assert snapshot_request(request).urlconf == "tests.snapshots.other_pages"
+    request.urlconf = []  # type: ignore[attr-defined]
+    assert snapshot_request(request).urlconf is None

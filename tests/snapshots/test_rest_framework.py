@@ -121,3 +121,14 @@ def test_captured_request() -> None:
             queue_background_work_item(page.check_permissions)
 
     respond(view, data={}, format="json")
+
+
+def test_anonymous() -> None:
+    """Where the framework is told that nobody is nobody, an anonymous user is None, and known to be."""
+    from rest_framework.request import Request
+    from rest_framework.test import APIRequestFactory
+
+    request = Request(APIRequestFactory().get("/page/"))
+    assert request.user is None
+    snapshot = snapshot_request(request)
+    assert (snapshot.user_id, snapshot.username, snapshot.is_authenticated) == (None, "", False)

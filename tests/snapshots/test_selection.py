@@ -70,6 +70,7 @@ def test_files_by_name() -> None:
     copy = snapshot_request(request, files=("photo", "absent")).files["photo"]
     assert (copy.name, copy.content_type, copy.size, copy.content) == ("sea.jpg", "image/jpeg", 6, b"abcdef")
     assert isinstance(copy.open(), ContentFile)
+    assert copy.read() == copy.open().read() == b"abcdef"
     assert request.FILES["photo"].read() == b"cdef"
 
 
@@ -77,6 +78,14 @@ def test_file_that_is_too_large() -> None:
     """A file above the limit is refused, naming the file, its size and the cure."""
     request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"abcdef")})
     with pytest.raises(InvalidWorkItem, match="'photo' has 6 bytes, more than 5: save it"):
+        snapshot_request(request, files=("photo",), max_file_bytes=5)
+
+
+def test_file_that_is_larger_than_it_says() -> None:
+    """The limit holds for what is read, whatever the size that the file claims."""
+    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"abcdef")})
+    request.FILES["photo"].size = 1
+    with pytest.raises(InvalidWorkItem, match="larger than 5 bytes, though it says 1"):
         snapshot_request(request, files=("photo",), max_file_bytes=5)
 
 
