@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     )
     from django_qbwi.core.exceptions import (
         CapturedRequest,
+        InspectionError,
         InvalidWorkItem,
         NotHosted,
+        ProcessUnreachable,
         QBWIError,
         QueueFull,
         SchedulerClosed,
         SchedulerDraining,
         UserNotRead,
+        WorkItemNotFound,
         WorkItemRejected,
         WorkItemWarning,
     )
@@ -37,13 +40,16 @@ _HOMES = {
     "core.cancellation": ("CancelReason", "CancellationToken", "CancellationTokenSource", "OperationCancelled"),
     "core.exceptions": (
         "CapturedRequest",
+        "InspectionError",
         "InvalidWorkItem",
         "NotHosted",
+        "ProcessUnreachable",
         "QBWIError",
         "QueueFull",
         "SchedulerClosed",
         "SchedulerDraining",
         "UserNotRead",
+        "WorkItemNotFound",
         "WorkItemRejected",
         "WorkItemWarning",
     ),
@@ -79,6 +85,9 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "SchedulerDraining",
     "SchedulerClosed",
     "NotHosted",
+    "InspectionError",
+    "ProcessUnreachable",
+    "WorkItemNotFound",
 ]
 
 

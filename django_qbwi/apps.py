@@ -19,5 +19,6 @@ class QBWIConfig(AppConfig):
         from django_qbwi import checks, hosting  # Django's settings are read below these
 
         django_checks.register(checks.check_settings)
+        django_checks.register(checks.check_inspection)
         django_checks.register(checks.check_deployment, deploy=True)
         hosting.start()

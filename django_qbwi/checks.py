@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
+from django_qbwi.inspection.channel import Place, find_place
 from django_qbwi.snapshots.carriers import load_carriers
 
 
@@ -50,6 +53,33 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
             )
         ]
     return []
+
+
+def check_inspection(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report that processes cannot look into one another, where that is wanted and should work."""
+    place = find_place()
+    if place is None or conf.problems(getattr(django_settings, conf.SETTING, {})) or not conf.load().inspection:
+        return []
+    try:
+        _try(place)
+    except OSError as error:
+        return [
+            Warning(
+                f"`manage.py qbwi` and the admin page can only see their own process: {error}",
+                hint='Allow local sockets (AF_UNIX) here, or set QBWI["INSPECTION"] to False.',
+                id="qbwi.W003",
+            )
+        ]
+    return []
+
+
+def _try(place: Place) -> None:
+    listener, address = place.listen("0" * 16, os.getpid())
+    with contextlib.closing(listener):
+        try:
+            place.find([address.site])
+        finally:
+            place.forget(address)
 
 
 def _error_id(problem: conf.Problem) -> str:

@@ -46,6 +46,8 @@ class Settings:
     """Dotted paths of carriers: what else of the caller's context an item gets."""
     warn_in_transaction: bool = True
     """Whether to warn, once, of an item that is queued inside an open transaction and not on its commit."""
+    inspection: bool = True
+    """Whether other processes of the site may ask this one what it runs, and cancel items."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,4 +145,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "request_capture": (_is_capture_mode, '"error", "warn" or "allow"'),
     "context": (_is_list_of_paths, "a list of dotted paths"),
     "warn_in_transaction": _FLAG,
+    "inspection": _FLAG,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -26,6 +27,8 @@ logger = SafeLogger("django_qbwi.scheduler")
 class _Thread(threading.local):
     opened = False
     """Whether a connection was ever opened in this thread."""
+    environment: ConnectionEnvironment | None = None
+    """That of the items of this thread."""
 
 
 _thread = _Thread()
@@ -36,7 +39,13 @@ _TAKES_EXECUTOR = tuple(int(part) for part in asgiref.__version__.split(".")[:2]
 class ConnectionEnvironment:
     """Surrounds items with connection hygiene, and async ones with a thread-sensitive context of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares_memory: Callable[[str], None] = lambda alias: None) -> None:
+        """Make it for one scheduler.
+
+        Args:
+            shares_memory: Called, in a thread of items, when it connects to the in-memory SQLite database of tests.
+        """
+        self._shares_memory = shares_memory
         connection_created.connect(_mark_thread, dispatch_uid="django_qbwi.connections")
 
     def __repr__(self) -> str:
@@ -44,6 +53,7 @@ class ConnectionEnvironment:
 
     def before(self) -> None:
         """Close connections of this thread that are too old or unusable, as at the start of a request."""
+        _thread.environment = self
         if _thread.opened:
             _close_old()
 
@@ -57,6 +67,11 @@ class ConnectionEnvironment:
         if _thread.opened:
             for connection in connections.all(initialized_only=True):
                 _discard(connection)
+
+    def connected(self, connection: BaseDatabaseWrapper) -> None:
+        """Take notice of a connection of an item."""
+        if under_test() and connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+            self._shares_memory(connection.alias)
 
     def scope(self, executor: ThreadPoolExecutor) -> AbstractAsyncContextManager[Any]:
         """Return a ThreadSensitiveContext whose thread is that of `executor`: ours, and a daemon.
@@ -115,8 +130,10 @@ def open_transaction() -> str | None:
     return None
 
 
-def _mark_thread(**kwargs: Any) -> None:
+def _mark_thread(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     _thread.opened = True
+    if _thread.environment is not None:
+        _thread.environment.connected(connection)
 
 
 def _close_old() -> None:

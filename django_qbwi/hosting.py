@@ -33,21 +33,30 @@ from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.stacks import caller_level
 from django_qbwi.core.thread_executor import ThreadExecutor
-from django_qbwi.immediate import run_immediately, run_in_a_thread
+from django_qbwi.identity import sites
+from django_qbwi.immediate import executor_of_sync_code, run_immediately, run_in_a_thread
+from django_qbwi.inspection.channel import find_place
+from django_qbwi.inspection.publisher import Publisher
+from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
-from django_qbwi.signals import DrainRecords, SignalsAndRecords, lifecycle_logger, scheduler_logger
+from django_qbwi.signals import DrainRecords, SignalsAndRecords, inspection_logger, lifecycle_logger, scheduler_logger
 from django_qbwi.snapshots.carriers import load_carriers
 from django_qbwi.snapshots.guard import is_simple
 from django_qbwi.snapshots.intake import Call, Intake, origin_of
 
+_CURES = (
+    'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
+    "django_qbwi.testing.immediate_work_items()"
+)
 _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
 _LAST_RESORT_AFTER = 1.0
 _RELOAD_EXIT_CODE = 3
 _SIGTERM = int(signal.SIGTERM)
+_SHOWN_LIMITS = ("max_workers", "max_async_in_flight", "max_queued", "item_timeout", "shutdown_timeout")
 
 _processes: dict[int, Process] = {}
 _current: Process | None = None
@@ -66,14 +75,19 @@ Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], bool, "str | None",
 class Assembly:
     """One scheduler with all that it needs: settings, executors, service threads, drain."""
 
-    def __init__(self, settings: conf.Settings, host: servers.ServerHost) -> None:
+    def __init__(
+        self, settings: conf.Settings, host: servers.ServerHost, started: Callable[[], object] = lambda: None
+    ) -> None:
+        """Put it together; `started` is called by the reporter when the first item was accepted."""
         self.settings = settings
+        self._started = started
         self.host = host
         self.item_timeout = settings.item_timeout
-        self.unusual = settings.immediate or isinstance(host, servers.RunserverParentHost)
+        self.refusal = host.refusal()
+        self.unusual = settings.immediate or self.refusal is not None or isinstance(host, servers.RunserverParentHost)
         """Whether items are not simply queued here."""
         self.warns_in_transaction = settings.warn_in_transaction
-        self.environment = ConnectionEnvironment()
+        self.environment = ConnectionEnvironment(lambda alias: process().hint_at_locks(alias))
         self.intake = Intake(settings.request_capture, load_carriers(settings.context))
         self.carries = bool(settings.context)
         """Whether there are carriers to ask at each queueing."""
@@ -124,6 +138,7 @@ class Assembly:
         self.keeper.start()
         self.reporter.start()
         self.reporter.post(self._warn_of_host)
+        self.reporter.post(self._started)
 
     def _warn_of_host(self) -> None:
         for text in self.host.warnings(self.settings.shutdown_timeout):
@@ -154,9 +169,12 @@ class Process:
         self.top_handler: Any = None
         self._watching = False
         self._exit_hooked = False
+        self.exit_held = False
         self._file_changed_at: float | None = None
         self.test_warned = False
         self.transaction_warned = False
+        self.subject = Subject(lambda: self.host.name, self._inspected)
+        self.publisher: Publisher | None = None
 
     def __repr__(self) -> str:
         return f"<Process pid={self.pid} host={self.host!r} assembly={self.assembly!r}>"
@@ -173,7 +191,7 @@ class Process:
             with self._assembling:
                 assembly = self.assembly
                 if assembly is None:
-                    assembly = self.assembly = Assembly(conf.load(), self.host)
+                    assembly = self.assembly = Assembly(conf.load(), self.host, self.open_channel)
         return assembly
 
     # The beginning.
@@ -202,6 +220,7 @@ class Process:
             self._set_host(servers.after_first_request())
         self._hook_server_exit()
         self._stand_before_handlers()
+        self.open_channel()
 
     def _recognise(self) -> None:
         for host in (servers.recognise(), servers.recognise_on_loop()):
@@ -217,15 +236,18 @@ class Process:
             self.layers.host = host
 
     def _hook_server_exit(self) -> None:
-        if not self._exit_hooked and isinstance(self.host, servers.GunicornHost):
+        if not self._exit_hooked and isinstance(self.host, servers.GunicornHost | servers.UwsgiHost):
             self._exit_hooked = True
-            self.host.on_exit(lambda: self.hold(last=False))
+            last = self.host.exit_hook_is_last
+            self.host.on_exit(lambda: self.hold(last=last))
 
     def _stand_before_handlers(self, *, over_default: bool = True) -> None:
         layers, assembly = self.layers, self.assembly
         if layers is None or assembly is None or not assembly.settings.handle_signals:
             return
-        if threading.get_ident() == self.main_ident:
+        if not self.host.takes_handlers:
+            self.top_handler = _getsignal(_SIGTERM)
+        elif threading.get_ident() == self.main_ident:
             layers.install(over_default=over_default)
             if over_default:
                 # Else the first queueing looks again.
@@ -268,15 +290,14 @@ class Process:
 
     def warn_of_test_transaction(self, item: WorkItem) -> None:
         """Warn once if a test queues from inside the transaction that hides its data from other threads."""
-        if in_test_transaction():
+        if _in_test_transaction():
             self.test_warned = True
             warnings.warn(
                 f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
-                "see the test's data, and may find a table locked. Run items at the call with "
-                'QBWI = {"IMMEDIATE": True} in the test settings or django_qbwi.testing.immediate_work_items(), or '
-                "use TransactionTestCase (pytest: django_db(transaction=True)).",
+                f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
+                "django_db(transaction=True)).",
                 WorkItemWarning,
-                stacklevel=5,
+                stacklevel=caller_level(),
             )
 
     def warn_of_transaction(self, item: WorkItem, alias: str) -> None:
@@ -288,6 +309,52 @@ class Process:
             'this with QBWI = {"WARN_IN_TRANSACTION": False}.',
             WorkItemWarning,
             stacklevel=caller_level(),
+        )
+
+    def hint_at_locks(self, alias: str) -> None:
+        """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
+        if not self.test_warned:
+            self.test_warned = True
+            scheduler_logger.warning(
+                "A work item uses the in-memory SQLite database %r of the tests in a thread of its own: what the test "
+                'and the item do there at the same time can fail with "database table is locked". %s, call '
+                'django_qbwi.testing.drain() before the test goes on, or keep the test database in a file: "TEST": '
+                '{"NAME": ...}',
+                alias,
+                _CURES,
+            )
+
+    # Inspection.
+
+    def open_channel(self) -> None:
+        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' path.
+
+        Not under test: the processes of a parallel test run are one site, and would see each other's items.
+        """
+        if self.publisher is not None or under_test():
+            return
+        try:
+            place = find_place()
+            if place is None or not self.current.settings.inspection:
+                return
+            with self._assembling:
+                if self.publisher is None:
+                    publisher = Publisher(place, sites(), self.subject)
+                    publisher.open()
+                    self.publisher = publisher
+        except (OSError, RuntimeError, ImproperlyConfigured) as error:
+            inspection_logger.debug("Other processes cannot look into this one: %r", error)
+
+    def _inspected(self) -> Inspected | None:
+        assembly = self.assembly
+        if assembly is None:
+            return None
+        settings = assembly.settings
+        return Inspected(
+            scheduler=assembly.scheduler,
+            limits={name: getattr(settings, name) for name in _SHOWN_LIMITS},
+            drain_seconds=settings.shutdown_timeout,
+            close_connections=assembly.environment.thread_ended,
         )
 
     # Settings for a block.
@@ -333,9 +400,11 @@ class Process:
                 cancel=cancel,
                 at_most=_RELOAD_SECONDS if reloads else None,
             )
-        if last and not assembly.scheduler.is_empty:
+        if not assembly.scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers()
+            if self.layers is not None:
+                self.layers.release_interrupt()
         coordinator.hold(last=last)
         if not last or not assembly.scheduler.started:
             return
@@ -481,11 +550,31 @@ def intercept(interceptor: Interceptor) -> Iterator[None]:
         here.interceptors.remove(interceptor)
 
 
+def _in_test_transaction() -> bool:
+    if in_test_transaction():
+        return True
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    # The connections of an async view are in the thread of its sync code. It is asked with a limit, since it may be
+    # waiting for this loop.
+    try:
+        answer = executor_of_sync_code().submit(in_test_transaction)
+        return answer.result(1.0)
+    except (TimeoutError, RuntimeError):
+        return False
+
+
 def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
     """Handle the cases in which queueing is not what it is elsewhere; True if the item was dealt with."""
     if assembly.settings.immediate:
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
         return True
+    if assembly.refusal is not None:
+        refusal = NotHosted(f"{item.name} was not queued: {assembly.refusal}")
+        assembly.scheduler.observer.rejected(item, refusal)
+        raise refusal
     if isinstance(here.host, servers.RunserverParentHost):
         # A user's ready() queues in both processes of runserver; this one only watches the other.
         if scheduler_logger.isEnabledFor(logging.DEBUG):
@@ -542,13 +631,16 @@ def _keep_interrupt_status() -> None:
 
 def _at_exit() -> None:
     here = _processes.get(os.getpid())
-    if here is None:
+    if here is None or here.exit_held:
         return
+    here.exit_held = True
     try:
         here.hold(last=True)
     except BaseException:
         # It would skip the exit hooks of other libraries.
         lifecycle_logger.exception("Holding the exit of the process failed")
+    if here.publisher is not None:
+        here.publisher.close()
     if here.layers is not None:
         here.layers.finish()
 
@@ -561,6 +653,8 @@ def _in_forked_child() -> None:
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
                 assembly.loop_executor.stop_in_child()
+        if parent.publisher is not None:
+            parent.publisher.close_in_child()
         if parent.layers is not None:
             parent.layers.after_fork_in_child()
         # Kept, not dropped: finalizers of the parent's loop and threads have no business in the child.

@@ -41,11 +41,17 @@ def run_immediately(scheduler: WorkItemScheduler, item: WorkItem, scope: Scope) 
     except RuntimeError:
         Context().run(_run, scheduler, item, _in_this_thread)
         return
-    executor: Executor = getattr(AsyncToSync.executors, "current", None) or SyncToAsync.single_thread_executor
+    executor = executor_of_sync_code()
     if item.is_async:
         run_in_a_thread(lambda: Context().run(_run, scheduler, item, lambda call: _on_own_loop(call, scope, executor)))
     else:
-        executor.submit(Context().run, _run, scheduler, item, _in_this_thread).result()
+        executor.submit(_beside_a_loop, lambda: Context().run(_run, scheduler, item, _in_this_thread)).result()
+
+
+def executor_of_sync_code() -> Executor:
+    """Return the executor that runs the sync code of the running loop: the database connections are in its thread."""
+    executor: Executor = getattr(AsyncToSync.executors, "current", None) or SyncToAsync.single_thread_executor
+    return executor
 
 
 def run_in_a_thread(call: Callable[[], None]) -> None:
@@ -63,6 +69,17 @@ def run_in_a_thread(call: Callable[[], None]) -> None:
     thread.start()
     done.result()
     thread.join()
+
+
+def _beside_a_loop(call: Callable[[], None]) -> None:
+    # In this thread `async_to_sync` would hand its coroutine to the loop that stands still until we return.
+    thread = SyncToAsync.threadlocal
+    loop = getattr(thread, "main_event_loop", None)
+    thread.main_event_loop = None
+    try:
+        call()
+    finally:
+        thread.main_event_loop = loop
 
 
 def _run(

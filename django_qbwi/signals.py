@@ -37,6 +37,7 @@ drain_finished = Signal()
 
 scheduler_logger = SafeLogger("django_qbwi.scheduler")
 lifecycle_logger = SafeLogger("django_qbwi.lifecycle")
+inspection_logger = SafeLogger("django_qbwi.inspection")
 
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
 _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator
 
@@ -83,10 +84,11 @@ def test_native_cancel_of_a_stuck_call_delays_no_other_item() -> None:
     assert beating.wait(PATIENCE)
     stuck.release.set()
     assert stuck.left.wait(PATIENCE)
-    gaps = [later - earlier for earlier, later in zip(beats, beats[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(beats)]
     assert len(beats) > 10
-    # The promise is 0.1 s; a busy machine may hold up any thread for longer. Before, the gap was the whole call.
-    assert max(gaps) < 0.4
+    # The promise is 0.1 s, but a busy machine may hold up any thread. A loop that froze would do so until the call
+    # returns, which it does only after the wait above.
+    assert max(gaps) < 2.0
 
 
 def test_lost_thread_is_not_used_again() -> None:

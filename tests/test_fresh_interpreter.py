@@ -285,6 +285,30 @@ def test_item_queued_by_an_item_during_the_exit_runs() -> None:
     assert lines == ["second", "refused"]
 
 
+def test_async_items_that_start_during_the_exit() -> None:
+    """Async items that start while the exit waits can use their threads, though some Pythons start none then."""
+    lines = run(
+        """
+        import asyncio, os
+        from asgiref.sync import sync_to_async
+        from django_qbwi import hosting
+
+        async def first(token):
+            while not hosting.scheduler().final_hold:
+                await asyncio.sleep(0.01)
+            for number in range(5):
+                queue_background_work_item(second, number)
+
+        async def second(token, number):
+            await sync_to_async(os.write)(1, f"{number}\\n".encode())
+
+        queue_background_work_item(first)
+        """,
+        site=True,
+    )
+    assert sorted(lines) == ["0", "1", "2", "3", "4"]
+
+
 def test_exit_gives_up_at_the_limit() -> None:
     """An item that never ends leaves with the process at SHUTDOWN_TIMEOUT, with one record that has its stack."""
     lines = run(

@@ -34,7 +34,7 @@ import importlib, pkgutil, sys
 sys.path.insert(0, sys.argv[1])
 import django_qbwi
 count = 0
-for room in ("core", "lifecycle"):
+for room in ("core", "lifecycle", "inspection"):
     package = importlib.import_module(f"django_qbwi.{room}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)

@@ -40,11 +40,16 @@ def test_queued_after_the_commit(captured) -> None:
     assert (queued.name, queued.args, queued.timeout) == ("mail", (1,), 5)
 
 
+def queue_and_fail(*args: object) -> None:
+    with transaction.atomic():
+        queue_on_commit(item, *args)
+        raise ZeroDivisionError
+
+
 def test_never_queued_after_a_rollback(captured) -> None:
     """A block that is left by an exception queues nothing (F42)."""
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        queue_on_commit(item)
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        queue_and_fail()
     assert captured == []
 
 
@@ -69,9 +74,8 @@ def test_savepoint_that_is_rolled_back(captured) -> None:
     """What was queued in a savepoint goes with it; the rest is queued."""
     with transaction.atomic():
         queue_on_commit(item, "outer")
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
-            queue_on_commit(item, "inner")
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            queue_and_fail("inner")
     assert [queued.args for queued in captured] == [("outer",)]
 
 
@@ -149,9 +153,9 @@ def test_refused_on_a_running_loop(captured) -> None:
 
 def test_wrong_settings_are_said_at_the_call() -> None:
     """Wrong settings are no secret of a hook: the call raises."""
-    with override_settings(QBWI={"MAX_WORKERS": 0}), transaction.atomic():
-        with pytest.raises(ImproperlyConfigured, match="MAX_WORKERS"):
-            queue_on_commit(item)
+    wrong = override_settings(QBWI={"MAX_WORKERS": 0})
+    with wrong, transaction.atomic(), pytest.raises(ImproperlyConfigured, match="MAX_WORKERS"):
+        queue_on_commit(item)
 
 
 # Refused after the commit.

@@ -76,7 +76,8 @@ KINDS = {
     "async object": (lambda recorder: recorder, "async"),
     "partial": (lambda recorder: functools.partial(recorder.method), "sync"),
     "async partial": (lambda recorder: functools.partial(functools.partial(recorder.async_method)), "async"),
-    "returns an awaitable": (lambda recorder: recorder.returns_coroutine, "sync"),
+    # Its second half runs on the loop, like that of any async item.
+    "returns an awaitable": (lambda recorder: recorder.returns_coroutine, "async"),
 }
 
 

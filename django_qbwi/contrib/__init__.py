@@ -1,1 +1,1 @@
-"""Carriers for other libraries, for QBWI["CONTEXT"]; none of them is imported unless it is listed there."""
+"""What is optional: apps for INSTALLED_APPS, and carriers for QBWI["CONTEXT"]; imported where they are listed."""

@@ -145,7 +145,8 @@ def _keyword_problem(function: types.FunctionType, positional: int, keywords: di
     keyword_defaults = function.__kwdefaults__ or {}
     names = code.co_varnames
     first_default = code.co_argcount - len(defaults)
-    by_keyword = names[max(positional, code.co_posonlyargcount) : code.co_argcount + code.co_kwonlyargcount]
+    first_by_keyword = min(max(positional, code.co_posonlyargcount), code.co_argcount)
+    by_keyword = names[first_by_keyword : code.co_argcount + code.co_kwonlyargcount]
     for name in keywords:
         if name in names[code.co_posonlyargcount : min(positional, code.co_argcount)]:
             return f"it would get two values for {name!r}"

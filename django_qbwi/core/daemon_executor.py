@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from django_qbwi.core.primitives import new_lock, new_mailbox, start_thread
+from django_qbwi.core.primitives import new_lock, new_mailbox, start_thread, thread_ident_getter
 
 _T = TypeVar("_T")
 
@@ -93,8 +92,9 @@ class DaemonExecutor(ThreadPoolExecutor):
                 if self._thread_count >= self._limit:
                     return
                 self._thread_count += 1
-                self._idle += 1
             self._start()
+            with self._guard:
+                self._idle += 1
 
     def _start(self) -> None:
         try:
@@ -114,7 +114,7 @@ class DaemonExecutor(ThreadPoolExecutor):
                 self._after()
 
     def _run(self) -> None:
-        self.ident = threading.get_ident()
+        self.ident = thread_ident_getter()()
         while True:
             work = self._mailbox.get()
             if work is None:

@@ -41,3 +41,15 @@ class SchedulerClosed(WorkItemRejected):
 
 class NotHosted(WorkItemRejected):
     """There is no scheduler in this process: the app is not installed, or Django is not set up yet."""
+
+
+class InspectionError(QBWIError):
+    """Looking into the processes of the site, or steering them, did not work."""
+
+
+class ProcessUnreachable(InspectionError):
+    """A process did not answer in time, or not in the way that one of this site does."""
+
+
+class WorkItemNotFound(InspectionError):
+    """No process that answered knows the item: it never was, has ended long ago, or its process is gone."""

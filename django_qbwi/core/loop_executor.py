@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
@@ -22,7 +21,7 @@ from django_qbwi.core.daemon_executor import DaemonExecutor
 from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
 from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.loop_monitor import LoopMonitor
-from django_qbwi.core.primitives import new_lock, start_thread
+from django_qbwi.core.primitives import new_lock, new_selector, start_thread, thread_ident_getter
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_task, stack_of_thread
 
@@ -58,6 +57,8 @@ class LoopExecutor:
         self._adopted: dict[WorkItem, tuple[Any, Context]] = {}
         self._wakeup_pending = False
         self._spare: list[DaemonExecutor] = []
+        # Only where threads cannot be started late.
+        self._shared: DaemonExecutor | None = None
         self._executors: dict[WorkItem, DaemonExecutor] = {}
         self._context = Context()
         self._loop: asyncio.SelectorEventLoop | None = None
@@ -90,7 +91,7 @@ class LoopExecutor:
         if self._loop is None:
             # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
             # loop keeps the one it is made in.
-            self._loop = self._context.run(asyncio.SelectorEventLoop)
+            loop = self._context.run(asyncio.SelectorEventLoop, new_selector())
             # Its threads serve calls of all items, so each call is surrounded like an item.
             self._default_executor = DaemonExecutor(
                 min(32, (os.cpu_count() or 1) + 4),
@@ -99,11 +100,13 @@ class LoopExecutor:
                 before=self._environment.before,
                 after=self._environment.after,
             )
-            self._loop.set_default_executor(self._default_executor)
+            loop.set_default_executor(self._default_executor)
+            # Last: an exception from a signal handler leaves all of it to the next item, or nothing.
+            self._loop = loop
         start_thread(self._run, "qbwi-loop")
-        self._started = True
         if STARTS_NO_THREADS_LATE:
             self._default_executor_ready()
+        self._started = True
 
     def wake(self) -> bool:
         """Have the loop pump, once for many items; see `Executor.wake`."""
@@ -122,6 +125,8 @@ class LoopExecutor:
         with self._lock:
             retired = self._retired
             if not retired:
+                # From here on the loop is asked for its stack, its slot and its cancellation.
+                item.is_async = True
                 self.wake()
                 self._adopted[item] = (awaitable, context)
         if retired:
@@ -168,9 +173,14 @@ class LoopExecutor:
         for awaitable, _ in adopted.values():
             _close(awaitable)
         loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(loop.stop, context=self._context)
+        if loop is None:
+            return
+        if not self._started:
+            # No thread could be started for it.
+            loop.close()
+            return
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.stop, context=self._context)
 
     def join(self, timeout: float) -> bool:
         """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
@@ -179,7 +189,7 @@ class LoopExecutor:
     def stop_in_child(self) -> None:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
         loop = self._loop
-        if loop is not None and threading.get_ident() == self._ident:
+        if loop is not None and thread_ident_getter()() == self._ident:
             # The child of an item that forked on the loop's thread would run the parent's other items to their end
             # as well. There is no public way to make a loop forget; without these attributes it stops a step later.
             for name in ("_ready", "_scheduled"):
@@ -210,7 +220,7 @@ class LoopExecutor:
             # the thread as well, and two would not let go of one loop.
             if self._ident is not None:
                 return
-            self._ident = threading.get_ident()
+            self._ident = thread_ident_getter()()
         while not self._retired:
             try:
                 loop.run_forever()
@@ -233,10 +243,9 @@ class LoopExecutor:
                 self._cancel_leftovers(loop, left)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            for executor in [*self._spare, *self._executors.values()]:
-                executor.retire()
-            if self._default_executor is not None:
-                self._default_executor.retire()
+            for executor in [*self._spare, *self._executors.values(), self._default_executor, self._shared]:
+                if executor is not None:
+                    executor.retire()
             self._environment.thread_ended()
             if not asyncio.all_tasks(loop):
                 loop.close()
@@ -362,11 +371,11 @@ class LoopExecutor:
 
     async def _tell_finished(self, item: WorkItem) -> None:
         observer = self._scheduler.observer
-        if not observer.follows:
-            observer.finished(item)
-            return
         try:
-            await observer.afinished(item)
+            if observer.follows:
+                await observer.afinished(item)
+            else:
+                observer.finished(item)
         except BaseException as error:
             # A receiver, or a native cancel that came too late; the item has its status already.
             logger.debug("Telling the end of %s was interrupted by %r", item.name, error)
@@ -392,14 +401,19 @@ class LoopExecutor:
             executor.touched = False
         else:
             executor = self._new_item_executor()
-            if STARTS_NO_THREADS_LATE:
-                with contextlib.suppress(RuntimeError):
+            if self._shared is not None:
+                try:
                     executor.prestart()
+                except RuntimeError:
+                    # The interpreter is exiting. Taking turns in one thread is better than to fail at the first call.
+                    executor = self._shared
         self._executors[item] = executor
         return executor
 
     def _return_executor(self, item: WorkItem, executor: DaemonExecutor, clean: bool) -> None:
         self._executors.pop(item, None)
+        if executor is self._shared:
+            return
         if clean and len(self._spare) < _MAX_SPARE_EXECUTORS:
             self._spare.append(executor)
         else:
@@ -408,7 +422,12 @@ class LoopExecutor:
     def _forget(self, item: WorkItem) -> None:
         with self._lock:
             self._in_flight.pop(item, None)
-            self._overdue.pop(item, None)
+            if item in self._overdue:
+                del self._overdue[item]
+                # At the cap an overdue item kept its slot; it gives it up as soon as another one has ended.
+                stuck = next((other for other in self._in_flight if other.overdue and other not in self._overdue), None)
+                if stuck is not None:
+                    self._overdue[stuck] = None
             if self._adopted or self._scheduler.queue_length(True):
                 self.wake()
 
@@ -428,6 +447,8 @@ class LoopExecutor:
         spare = self._new_item_executor()
         spare.prestart()
         self._spare.append(spare)
+        self._shared = self._new_item_executor()
+        self._shared.prestart()
 
     def _new_item_executor(self) -> DaemonExecutor:
         # A thread that was parked for a while may hold a connection that has grown too old; `before` sees to it when

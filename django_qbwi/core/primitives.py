@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import queue
+import selectors
 import signal
 import sys
 import threading
@@ -53,6 +54,27 @@ def new_mailbox() -> queue.SimpleQueue[Any]:
     return mailbox
 
 
+def new_selector() -> selectors.BaseSelector | None:
+    """Return a selector that waits in a real thread, for an event loop; None: asyncio's own choice is one.
+
+    gevent's would start a hub in the loop's thread, which ends with LoopExit when it sees nothing to wait for.
+    """
+    monkey = _gevent_monkey()
+    for name in () if monkey is None else ("EpollSelector", "KqueueSelector", "PollSelector", "SelectSelector"):
+        try:
+            selector: selectors.BaseSelector = monkey.get_original("selectors", name)()
+        except AttributeError:
+            continue  # this system has none of that kind
+        return selector
+    return None
+
+
+def thread_ident_getter() -> Callable[[], int]:
+    """Return the function that tells the ident of the current real thread, where gevent's tells a greenlet's."""
+    getter: Callable[[], int] = _original("_thread", "get_ident", _thread.get_ident)
+    return getter
+
+
 def start_thread(target: Callable[[], None], name: str) -> None:
     """Start a daemon thread in an empty context.
 
@@ -65,7 +87,7 @@ def start_thread(target: Callable[[], None], name: str) -> None:
     """
 
     def run() -> None:
-        _unblock_stop_signal()
+        _unblock_stop_signals()
         target()
 
     monkey = _gevent_monkey()
@@ -76,11 +98,11 @@ def start_thread(target: Callable[[], None], name: str) -> None:
     Context().run(threading.Thread(target=run, name=name, daemon=True).start)
 
 
-def _unblock_stop_signal() -> None:
+def _unblock_stop_signals() -> None:
     # Signal masks are inherited: a subprocess started by an item would ignore terminate() if the thread that started
-    # ours had SIGTERM blocked. There is no pthread_sigmask on Windows.
+    # ours had the stop signals blocked. There is no pthread_sigmask on Windows.
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
 def _gevent_monkey() -> Any:

@@ -137,11 +137,20 @@ class WorkItemScheduler:
             return {WorkItemStatus(value): total for value, total in self._totals.items()}
 
     def live_items(self, limit: int | None = None) -> list[WorkItem]:
-        """Return the items that run, then those that are queued, oldest first; `limit` at the most."""
-        with self.lock:
-            waiting = (item for queue in self._queued for item in queue if item.status is WorkItemStatus.QUEUED)
-            chain = itertools.chain(self._running, self._announcing, waiting)
-            return list(itertools.islice(chain, limit))
+        """Return the items that run, then those that are queued, oldest first; `limit` at the most.
+
+        Without the lock, since there may be 100,000: a C container is copied in one step of the interpreter. In the
+        order in which items move, so that one which moves meanwhile is seen twice rather than never.
+        """
+        announced = list(self._announcing)
+        queues = [queue.copy() for queue in self._queued]
+        found = dict.fromkeys(list(self._running))
+        waiting = (item for queue in (announced, *queues) for item in queue if item.status is WorkItemStatus.QUEUED)
+        if limit is None:
+            found.update(dict.fromkeys(waiting))
+        else:
+            found.update(dict.fromkeys(itertools.islice(waiting, max(0, limit - len(found)))))
+        return list(itertools.islice(found, limit))
 
     def finished_items(self) -> list[WorkItem]:
         """Return the items that ended last, newest first."""
@@ -231,17 +240,19 @@ class WorkItemScheduler:
 
     def _announce(self, item: WorkItem) -> None:
         """Queue an item in two steps, so that it is told of before a worker can see it."""
-        with self.lock:
-            refusal = self._refusal(item)
-            if refusal is None:
-                self._announcing[item] = None
-        if refusal is not None:
-            self._reject(item, refusal)
-        woken = True
         try:
+            with self.lock:
+                refusal = self._refusal(item)
+                if refusal is None:
+                    self._announcing[item] = None
+            if refusal is not None:
+                self._reject(item, refusal)
             self.observer.queued(item)
-        finally:
             woken = self._publish(item)
+        except BaseException:
+            # Out of a signal handler, at any point: what was told of has to run, and not to hold the exit for ever.
+            self._publish(item)
+            raise
         if not woken:
             self._executors[item.is_async].grow()
 
@@ -276,10 +287,12 @@ class WorkItemScheduler:
     def _publish(self, item: WorkItem) -> bool:
         with self.lock:
             if item not in self._announcing:
-                return True  # discarded meanwhile, at the limit of a drain
-            woken = self._executors[item.is_async].wake()
-            self._queued[item.is_async].append(item)
+                return True  # refused, or discarded meanwhile at the limit of a drain, or here already
+            queued, _, executor = self._lanes[item.is_async]
+            woken = executor.wake()
+            # No call between these: an exception from a signal handler cannot come in between.
             del self._announcing[item]
+            queued.append(item)
         return woken
 
     def _start_threads(self, item: WorkItem) -> None:
@@ -491,9 +504,11 @@ class WorkItemScheduler:
 
     def interrupt_async_items(self) -> None:
         """Natively cancel the async items that run; returns at once."""
-        with self.lock:
-            running = [item for item in self._running if item.is_async]
-        self._executors[True].cancel_natively(running)
+        self.interrupt(self.running_items())
+
+    def interrupt(self, interrupted: list[WorkItem]) -> None:
+        """Natively cancel those of the given items that run and are async; returns at once."""
+        self._executors[True].cancel_natively([item for item in interrupted if item.is_async and _runs(item)])
 
     def give_up(self) -> list[WorkItem]:
         """Close; declare running items ABANDONED and queued ones DISCARDED; return those, running ones first.

@@ -2,7 +2,7 @@
 
 Order of events: `post` puts a call into a mailbox, the one thread runs the calls one after the other, and between
 them what is due by the clock. Without a timer it sleeps without a wakeup.
-Lock: `_lock` guards the heap of timers.
+Lock: `_lock` guards the heap of timers and the start.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class ServiceThread:
         self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._started = False
+        self._running = False
 
     def __repr__(self) -> str:
         return f"<ServiceThread {self._name} started={self._started} timers={len(self._heap)}>"
@@ -116,6 +117,11 @@ class ServiceThread:
                 self._call(call)
 
     def _run(self) -> None:
+        with self._lock:
+            # A start that a signal handler's exception interrupts is tried again, though its thread may have come.
+            if self._running:
+                return
+            self._running = True
         wait: float | None = None
         while os.getpid() == self._pid:
             try:

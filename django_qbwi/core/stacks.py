@@ -17,7 +17,11 @@ def stack_of_thread(ident: int | None) -> str:
     frame = None if ident is None else sys._current_frames().get(ident)
     if frame is None:
         return "  <no stack>\n"
-    return _format(traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False), reverse=True)
+    frames = [*traceback.walk_stack(frame)]
+    # Outermost are the thread's start and our own worker, the same for every item.
+    while len(frames) > 1 and _is_machinery(frames[-1][0]):
+        frames.pop()
+    return _format(traceback.StackSummary.extract(iter(frames), lookup_lines=False), reverse=True)
 
 
 def stack_of_task(task: asyncio.Task[Any]) -> str:
@@ -42,6 +46,10 @@ def caller_level() -> int:
         frame = frame.f_back
         level += 1
     return level
+
+
+def _is_machinery(frame: types.FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(("threading", "django_qbwi."))
 
 
 def _attribute(value: Any, *names: str) -> Any:

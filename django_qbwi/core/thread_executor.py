@@ -12,15 +12,14 @@ import inspect
 import itertools
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from django_qbwi.core.items import Environment, NullEnvironment, WorkItem
+from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
 from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import new_lock, start_thread
+from django_qbwi.core.primitives import new_lock, start_thread, thread_ident_getter
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_thread
 
@@ -132,7 +131,7 @@ class ThreadExecutor:
     def next_item(self, worker: _Worker) -> bool:
         """Give the worker its next item, or park it; False if it shall end."""
         with self._lock:
-            if worker in self._overdue:
+            if worker in self._overdue and not self._relieve(worker):
                 # Its slot was given to a replacement while its item was overdue.
                 return False
             worker.item = self._scheduler.take(False)
@@ -156,6 +155,9 @@ class ThreadExecutor:
             if item is not None:
                 if self._scheduler.conclude(item, error):
                     self._scheduler.report_unstarted(item)
+                elif not item.ended and item.status is not WorkItemStatus.ABANDONED:
+                    # Hit between its status and its last step.
+                    self._scheduler.settle(item)
                 worker.item = None
         self._environment.thread_ended()
         if error is not None and not self._retired and self._may_restart():
@@ -209,12 +211,23 @@ class ThreadExecutor:
         """The process that the workers belong to."""
         return self._scheduler.pid
 
+    def _relieve(self, worker: _Worker) -> bool:
+        # At the cap an overdue worker got no replacement; one whose own overdue item has ended takes its place.
+        stuck = next((other for other in self._workers if other.item is not None and other.item.overdue), None)
+        if stuck is None:
+            return False
+        self._overdue[stuck] = None
+        del self._workers[stuck]
+        del self._overdue[worker]
+        self._workers[worker] = None
+        return True
+
     def _spawn(self) -> None:
         worker = _Worker(self)
         start_thread(worker.run, f"qbwi-worker-{next(self._numbers)}")
 
     def _may_restart(self) -> bool:
-        now = time.monotonic()
+        now = self._scheduler.clock()
         if len(self._restarts) == _MAX_RESTARTS_PER_MINUTE and now - self._restarts[0] < 60.0:
             logger.critical(
                 "More than %d workers were killed within a minute; none is started until the next item comes",
@@ -241,7 +254,7 @@ class _Worker:
     def run(self) -> None:
         executor = self._executor
         error: BaseException | None = None
-        self.name, self.ident = threading.current_thread().name, threading.get_ident()
+        self.name, self.ident = threading.current_thread().name, thread_ident_getter()()
         if not executor.enlist(self):
             return
         try:

@@ -89,6 +89,8 @@ class DrainCoordinator:
         self._announced = False
         self._forced = False
         self._holding = False
+        self._told_end = False
+        self._next_report: float | None = None
         self._limit = shutdown_timeout
 
     def __repr__(self) -> str:
@@ -164,19 +166,27 @@ class DrainCoordinator:
         self.scheduler.keeper.post(lambda: self._step(then))
 
     def _wait(self, last: bool) -> None:
-        next_report = self._clock() + _REPORT_EVERY
-        while not self._is_over(last):
+        over = False
+        while not over:
             try:
-                self.host.beat()
-                now = self._clock()
-                if now >= next_report:
-                    self._report_waiting()
-                    next_report = now + _REPORT_EVERY
-                turn = min(_TURN, self._remaining(), next_report - now)
-                self.scheduler.wait_until_empty(turn)
+                over = self._is_over(last)
+                if not over:
+                    self._look_around()
+                    self.scheduler.wait_until_empty(min(_TURN, self._remaining()))
             except BaseException as error:
                 # Signal handlers of the server raise SystemExit or KeyboardInterrupt into this wait.
                 self._interrupted(error)
+
+    def _look_around(self) -> None:
+        self.host.beat()
+        now = self._clock()
+        if self._next_report is None:
+            self._next_report = now + _REPORT_EVERY
+        elif now >= self._next_report:
+            self._next_report = now + _REPORT_EVERY
+            waited_for = self.scheduler.live_items(limit=20)
+            remaining = max(0.0, self._remaining())
+            self._reporter.post(lambda: self._reports.drain_waiting(waited_for, remaining))
 
     def _is_over(self, last: bool) -> bool:
         empty = self.scheduler.close_if_empty() if last else self.scheduler.is_empty
@@ -194,7 +204,7 @@ class DrainCoordinator:
         if not self._stop.requested:
             # A process at its normal end, waiting undisturbed: this is the first stop signal.
             self._stop_signal_at = now
-            self._stop.request()
+            self._cancel_all()
         elif now - first > DUPLICATE_SECONDS:
             self.force()
 
@@ -206,13 +216,17 @@ class DrainCoordinator:
         records_until = self._clock() + max(0.25, margin(self._limit) / 2)
         # Also for the items that have ended in the last moment, and write their records themselves.
         self._quietly(lambda: self.scheduler.wait_until_empty(records_until - self._clock()))
-        self._reporter.post(lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed))
+        if not self._told_end:
+            self._told_end = True
+            self._reporter.post(lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed))
         self._quietly(lambda: self._reporter.flush(max(0.05, records_until - self._clock())))
         self.scheduler.retire()
 
     def _let_go(self) -> tuple[int, int]:
-        # Async items get a last moment: they can be interrupted where they stand.
+        # Async items get a last moment: they can be interrupted where they stand. With CANCEL_AFTER, or at the normal
+        # end of a command, nobody has cancelled their tokens yet.
         scheduler = self.scheduler
+        self._cancel_all()
         scheduler.interrupt_async_items()
         self._quietly(lambda: scheduler.wait_until_empty(min(0.5, max(0.1, margin(self._limit) / 4))))
         left = scheduler.give_up()
@@ -221,6 +235,12 @@ class DrainCoordinator:
             self._reporter.post(lambda item=item: scheduler.report_unstarted(item))  # type: ignore[misc]
         self.gave_up = self.gave_up or bool(left)
         return abandoned, len(left) - abandoned
+
+    def _cancel_all(self) -> None:
+        # The callbacks are the items' own code: not in the thread that holds the exit.
+        if not self._stop.requested:
+            self._stop.requested = True
+            self.scheduler.keeper.post(self._stop.deliver)
 
     def _quietly(self, wait: Callable[[], object]) -> None:
         try:
@@ -234,6 +254,7 @@ class DrainCoordinator:
             # The interpreter has come to its exit by itself: the last hook goes on, and calls what is owed.
             return
         if not self._is_over(last=True):
+            self._look_around()
             self.scheduler.keeper.call_at(self._clock() + _STEP, lambda: self._step(then))
             return
         self._finish()
@@ -253,8 +274,3 @@ class DrainCoordinator:
     def _wake(self) -> None:
         self._stop.deliver()
         self.scheduler.nudge()
-
-    def _report_waiting(self) -> None:
-        waited_for = self.scheduler.live_items(limit=20)
-        remaining = max(0.0, self._remaining())
-        self._reporter.post(lambda: self._reports.drain_waiting(waited_for, remaining))

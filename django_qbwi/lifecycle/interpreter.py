@@ -20,17 +20,18 @@ def call_at_exit(hook: Callable[[], None]) -> None:
     """Have `hook` run when the interpreter begins to exit, while threads and executors still work.
 
     The hook also runs in forked children and in master processes: it has to return at once where nothing is its own.
+    It is called again a little later, and has to do its work only once: under gevent the first call is skipped when a
+    signal handler raises SystemExit into the exit, as gunicorn's does at Ctrl-C.
     """
+    atexit.register(hook)
+    # A private name of CPython since 3.9; without it the exit is held too late for executors, but it is held.
     register = getattr(threading, "_register_atexit", None)
-    if register is None:
-        # A private name of CPython since 3.9; without it the exit is held too late for executors, but it is held.
-        atexit.register(hook)
-        return
-    try:
-        register(hook)
-    except RuntimeError:
-        # "can't register atexit after shutdown": the interpreter is exiting already.
-        return
+    if register is not None:
+        try:
+            register(hook)
+        except RuntimeError:
+            # "can't register atexit after shutdown": the interpreter is exiting already.
+            return
 
 
 def call_in_forked_child(hook: Callable[[], None]) -> None:

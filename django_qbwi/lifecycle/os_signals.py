@@ -37,7 +37,7 @@ class SignalLayers:
         self._coordinator = coordinator
         self._pid = os.getpid()
         self._layers = 0
-        self._blocked = False
+        self._blocked: set[int] = set()
         self._raised = False
 
     def __repr__(self) -> str:
@@ -66,14 +66,19 @@ class SignalLayers:
             return
         if self.owed is not None:
             self._default_action(self.owed)
-        if self._blocked:
-            self._blocked = False
-            self._unblock(signal.SIGTERM)
+        while self._blocked:
+            self._unblock(self._blocked.pop())
+
+    def release_interrupt(self) -> None:
+        """Let SIGINT through again, when a layer stands before its default action: the second one has to force."""
+        if signal.SIGINT in self._blocked:
+            self._blocked.discard(signal.SIGINT)
+            self._unblock(signal.SIGINT)
 
     def after_fork_in_child(self) -> None:
         """Let the child be stopped: it inherits the mask of the thread that forked."""
-        if self._blocked:
-            self._unblock(signal.SIGTERM)
+        for signum in self._blocked:
+            self._unblock(signum)
 
     def is_ours(self, handler: Any) -> bool:
         """True if `handler` is one of our layers, of any process."""
@@ -86,7 +91,8 @@ class SignalLayers:
             # daphne takes SIGINT only if it is still Python's own.
             return False
         if previous is signal.SIG_DFL:
-            return over_default and signum == signal.SIGTERM
+            # SIGINT has its default action in gunicorn's workers for uvicorn, which raises it again.
+            return over_default and signum in (signal.SIGTERM, signal.SIGINT)
         return callable(previous)
 
     def _install(self, signum: int, previous: Any) -> None:
@@ -141,9 +147,11 @@ class SignalLayers:
         ):
             # uvicorn raises it again under the default action when it has finished. Blocked, it stays pending: the
             # process comes to its normal exit, and dies of it after the drain. After Ctrl-C it is the master of several
-            # processes that sends it, maybe when the default action is back already.
-            self._blocked = True
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            # processes that sends SIGTERM, maybe when the default action is back already.
+            self._blocked.add(signal.SIGTERM)
+            if signum == signal.SIGINT and self.host.resets_interrupt:
+                self._blocked.add(signal.SIGINT)
+            signal.pthread_sigmask(signal.SIG_BLOCK, self._blocked)
 
     def _instead_of_default(self, signum: int) -> None:
         scheduler = self._coordinator.scheduler

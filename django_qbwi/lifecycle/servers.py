@@ -25,8 +25,12 @@ class ServerHost:
     """Whether `is_stopping` has to be asked now and then, since no signal tells."""
     exits_by_exception = True
     """Whether SystemExit in the main thread ends the process in good order, as it does where nobody serves."""
-    raises_signal_again = False
-    """Whether the server raises the stop signal again, under the default action, when it has finished."""
+    takes_handlers = True
+    """Whether signal handlers set by Python code work, and do not break the server's own."""
+    exit_hook_is_last = False
+    """Whether nothing runs after the server's exit hook."""
+    resets_interrupt = False
+    """Whether SIGINT has its default action behind the server's handler, instead of Python's own."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -44,6 +48,10 @@ class ServerHost:
 
     def on_exit(self, hold: Callable[[], None]) -> None:
         """Have the server call `hold` when it has finished its requests, where it has a hook for that."""
+
+    def refusal(self) -> str | None:
+        """Why no item can run here, with the cure; None where items can."""
+        return None
 
     def warnings(self, shutdown_timeout: float) -> list[str]:
         """What an operator should know at the first item, in words that say what to change."""
@@ -103,7 +111,6 @@ class UvicornHost(ServerHost):
     name = "uvicorn"
     is_server = True
     exits_by_exception = False
-    raises_signal_again = True
 
 
 class GranianHost(ServerHost):
@@ -135,7 +142,7 @@ class GunicornHost(ServerHost):
         self._timeout = float(cfg.timeout)
         self._heartbeat = _duplicate(worker)
         self.watched = worker is not None
-        self.raises_signal_again = "uvicorn" in type(worker).__module__
+        self.resets_interrupt = "uvicorn" in type(worker).__module__
 
     def limit(self, signum: int | None) -> float | None:
         """graceful_timeout, which the master counts from its signal; when recycled, only the heartbeat counts."""
@@ -188,8 +195,66 @@ class GunicornHost(ServerHost):
         return found
 
 
+class UwsgiHost(ServerHost):
+    """A worker process of uWSGI, which has hooks of its own, and whose signals Python must not touch."""
+
+    name = "uWSGI"
+    is_server = True
+    exits_by_exception = False
+    takes_handlers = False
+
+    def __init__(self, uwsgi: Any) -> None:
+        self._uwsgi = uwsgi
+        self._mercy = float(self._option("worker-reload-mercy") or 60)
+        self.exit_hook_is_last = bool(self._option("skip-atexit-teardown"))
+
+    def limit(self, signum: int | None) -> float | None:
+        """worker-reload-mercy, after which the master kills."""
+        return self._mercy
+
+    def on_exit(self, hold: Callable[[], None]) -> None:
+        """Chain uwsgi.atexit: it runs after the requests, and before the interpreter's exit begins."""
+        users_hook = getattr(self._uwsgi, "atexit", None)
+
+        def atexit() -> None:
+            try:
+                if users_hook is not None:
+                    users_hook()
+            finally:
+                hold()
+
+        self._uwsgi.atexit = atexit
+
+    def refusal(self) -> str | None:
+        """Without threads items would stand still between two requests."""
+        if getattr(self._uwsgi, "has_threads", 1):
+            return None
+        return "uWSGI runs without threads, and items would stand still between requests: start it with enable-threads"
+
+    def warnings(self, shutdown_timeout: float) -> list[str]:
+        """Say which options cut items off."""
+        found = []
+        if self._mercy < shutdown_timeout:
+            found.append(
+                f"uWSGI kills its workers {self._mercy:g} s after it has told them to end, before "
+                f'QBWI["SHUTDOWN_TIMEOUT"] ({shutdown_timeout:g} s) is over; start it with worker-reload-mercy = '
+                f"{shutdown_timeout:g} or lower the setting"
+            )
+        if self._option("skip-atexit"):
+            found.append("uWSGI runs with skip-atexit: items are lost whenever a worker ends; remove the option")
+        return found
+
+    def _option(self, name: str) -> Any:
+        options = self._uwsgi.opt
+        value = options.get(name, options.get(name.encode()))
+        return value.decode() if isinstance(value, bytes) else value
+
+
 def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     """Tell what hosts this process, from what is visible now; cheap, may be asked again later."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and hasattr(uwsgi, "opt"):
+        return UwsgiHost(uwsgi)
     owner = _handler_owner(signal.SIGTERM)
     host = recognise()
     if host is not None:
@@ -241,7 +306,7 @@ def from_handler_owner(owner: Any) -> ServerHost | None:
         return GunicornMasterHost() if owner.pid == os.getpid() else GunicornHost(owner.cfg)
     if _is_a(owner, "uvicorn.server", "Server"):
         worker = getattr(getattr(owner.config, "callback_notify", None), "__self__", None)
-        if _is_a(worker, "gunicorn.workers.base", "Worker"):
+        if worker is not None and _is_a(worker, "gunicorn.workers.base", "Worker"):
             return GunicornHost(worker.cfg, worker)
         return UvicornHost()
     if type(owner).__module__.startswith("granian."):
@@ -252,6 +317,8 @@ def from_handler_owner(owner: Any) -> ServerHost | None:
 
 def knows_more(host: ServerHost, than: ServerHost) -> bool:
     """True if `host`, which was found later, is to take the place of `than`."""
+    if isinstance(than, UwsgiHost):
+        return False
     if isinstance(than, GunicornHost):
         return isinstance(host, GunicornHost) and than.worker is None and host.worker is not None
     return type(host) is not type(than)

@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_qbwi.core.callables import MAX_NAME_LENGTH, examine, name_of, printable
@@ -75,6 +75,9 @@ def two_arguments(token: Any, first: Any, second: Any) -> None: ...
 def keyword_only(token: Any, *, album: Any) -> None: ...
 
 
+def keyword_after_star(*args: Any, album: Any) -> None: ...
+
+
 def keyword_default(token: Any, *, album: Any = 1) -> None: ...
 
 
@@ -105,6 +108,7 @@ SYNC: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
     (functools.partial(plain), ()),
     (functools.partial(plain, album=1), ()),
     (functools.partial(keyword_only, album=1), ()),
+    (functools.partial(keyword_after_star, album=1), (1, 2)),
     (functools.partial(two_arguments, second=2), (1,)),
     (functools.partial(functools.partial(two_arguments, second=2), first=1), ()),
     (functools.partial(positional_only, album=1), (1,)),
@@ -250,9 +254,7 @@ def test_invalid_work_item_is_a_type_error() -> None:
 
 def test_builtin_without_signature_is_accepted() -> None:
     """A built-in that does not tell its signature is let through: the call will tell."""
-    without = [
-        function for function in vars(builtins).values() if callable(function) and not _has_signature(function)
-    ]
+    without = [function for function in vars(builtins).values() if callable(function) and not _has_signature(function)]
     assert without
     assert examine(without[0], (1, 2, 3)) is False
 
@@ -340,6 +342,7 @@ def _callables(draw: st.DrawFn) -> Callable[..., Any]:
     return work_item  # type: ignore[no-any-return]
 
 
+@settings(max_examples=300)
 @given(work_item=_callables(), args=st.lists(st.integers(), max_size=4))
 def test_verdict_is_that_of_the_call(work_item: Callable[..., Any], args: list[int]) -> None:
     """`examine` accepts exactly what can be called so: the functions do nothing, so they are called."""

@@ -17,7 +17,7 @@ from django_qbwi.core.cancellation import (
     StopFlag,
 )
 from tests.support.clock import FakeClock
-from tests.support.gates import PATIENCE
+from tests.support.gates import PATIENCE, until
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def flagged_token(clock: Callable[[], float] | None = None) -> tuple[StopFlag, C
     return stop, CancellationToken(stop)
 
 
-async def until(ready: Callable[[], object]) -> None:
+async def turns_until(ready: Callable[[], object]) -> None:
     """Let other tasks run until `ready()` is true."""
     async with asyncio.timeout(PATIENCE):
         while not ready():
@@ -114,8 +114,7 @@ def test_threads_agree_on_the_reason() -> None:
 
         def read(token=token, barrier=barrier, seen=seen) -> None:
             barrier.wait(PATIENCE)
-            while token.reason is None:
-                pass
+            until(lambda: token.reason)
             seen.append(token.reason)
 
         def act(call: Callable[[], object], barrier=barrier) -> None:
@@ -534,8 +533,7 @@ def test_awaiting_on_two_loops(source: CancellationTokenSource) -> None:
     threads = [threading.Thread(target=asyncio.run, args=[item(name)]) for name in ("one", "two")]
     for thread in threads:
         thread.start()
-    while len(source.token._registrations or ()) < 2:
-        pass
+    until(lambda: len(source.token._registrations or ()) == 2)
     source.cancel()
     for thread in threads:
         thread.join(PATIENCE)
@@ -555,7 +553,7 @@ def test_awaiter_that_is_cancelled_is_forgotten(source: CancellationTokenSource)
 
     async def main() -> None:
         task = asyncio.create_task(source.token.cancelled())
-        await until(lambda: source.token._registrations)
+        await turns_until(lambda: source.token._registrations)
         task.cancel()
         await asyncio.wait([task])
 
@@ -582,7 +580,7 @@ def test_awaiter_that_is_woken_twice(source: CancellationTokenSource) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(source.token.cancelled())
-        await until(lambda: source.token._registrations)
+        await turns_until(lambda: source.token._registrations)
         [registration] = source.token._registrations or ()
         registration.call()
         source.cancel()

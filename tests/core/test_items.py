@@ -21,7 +21,7 @@ from django_qbwi.core.items import (
     current_work_item,
     without_frames,
 )
-from tests.support.gates import PATIENCE
+from tests.support.gates import PATIENCE, until
 from tests.support.manual import ManualRuntime, anoop, noop
 
 S = WorkItemStatus
@@ -72,7 +72,7 @@ def test_info_of_a_queued_item(manual: ManualRuntime) -> None:
     info = manual.handle(noop, name="thumbnails", timeout=30.0).info
     assert (info.name, info.kind, info.status, info.timeout) == ("thumbnails", "sync", S.QUEUED, 30.0)
     assert (info.started_at, info.finished_at, info.error, info.cancel_reason) == (None, None, None, None)
-    assert info.queued_at.tzinfo is datetime.timezone.utc
+    assert info.queued_at.tzinfo is datetime.UTC
 
 
 def test_info_of_an_ended_item(manual: ManualRuntime) -> None:
@@ -91,9 +91,7 @@ def test_info_of_an_ended_item(manual: ManualRuntime) -> None:
     assert round((info.finished_at - info.started_at).total_seconds(), 3) == 3
 
 
-def test_f29_a_jump_of_the_wall_clock_moves_no_duration(
-    manual: ManualRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_f29_a_jump_of_the_wall_clock_moves_no_duration(manual: ManualRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     """F29: the wall clock jumps by a day in the middle of an item; its durations and deadline stay."""
     handle = manual.handle(timeout=60.0)
     item = manual.sync.start()
@@ -149,7 +147,7 @@ def test_info_is_frozen(manual: ManualRuntime) -> None:
 # The error of a failure.
 
 
-class Unprintable(Exception):  # noqa: N818
+class Unprintable(Exception):
     """F7: neither str() nor repr() of it works."""
 
     def __init__(self, error: BaseException) -> None:
@@ -286,8 +284,7 @@ def test_wait_returns_at_the_end(manual: ManualRuntime) -> None:
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(handle.wait(PATIENCE)))
     thread.start()
-    while not handle._item.waiters:
-        pass
+    until(lambda: handle._item.waiters)
     item = manual.sync.start()
     assert item is not None
     manual.sync.finish(item)
@@ -433,7 +430,7 @@ def test_null_observer_and_environment_do_nothing(manual: ManualRuntime) -> None
             await observer.afinished(item)
 
     asyncio.run(main())
-    assert not (observer.announces or observer.follows)
+    assert (observer.announces, observer.follows) == (False, False)
 
 
 def test_operation_cancelled_prints_like_any_exception() -> None:

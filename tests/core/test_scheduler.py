@@ -14,7 +14,7 @@ from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
-from tests.support.gates import PATIENCE
+from tests.support.gates import PATIENCE, until
 from tests.support.manual import ManualRuntime, anoop, noop
 
 S = WorkItemStatus
@@ -180,7 +180,7 @@ def test_f27_bound_is_exact() -> None:
     manual = ManualRuntime(max_queued=3)
     for work_item in (noop, anoop, noop):
         manual.queue(work_item)
-    with pytest.raises(QueueFull, match='3 items are waiting already.*raise QBWI\\["MAX_WORKERS"\\]'):
+    with pytest.raises(QueueFull, match=r'3 items are waiting already.*raise QBWI\["MAX_WORKERS"\]'):
         manual.queue()
     assert manual.scheduler.queued_count == 3
     assert manual.observer.names() == ["rejected"]
@@ -772,8 +772,7 @@ def test_wait_until_empty_is_woken(manual: ManualRuntime, end: str) -> None:
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(manual.scheduler.wait_until_empty(PATIENCE)))
     thread.start()
-    while not manual.scheduler._empty_waiters:
-        pass
+    until(lambda: manual.scheduler._empty_waiters)
     if end == "finish":
         manual.sync.finish(item)
     elif end == "cancel":
@@ -790,8 +789,7 @@ def test_waiter_stays_until_the_last_item_has_ended(manual: ManualRuntime) -> No
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(manual.scheduler.wait_until_empty(PATIENCE)))
     thread.start()
-    while not manual.scheduler._empty_waiters:
-        pass
+    until(lambda: manual.scheduler._empty_waiters)
     manual.sync.finish(first)
     assert manual.scheduler._empty_waiters
     manual.sync.finish(second)

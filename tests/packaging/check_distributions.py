@@ -88,8 +88,9 @@ def check_wheel(path: Path) -> None:
     info = metadata_name.rpartition("/")[0]
     strange = [name for name in names if not name.startswith(("django_qbwi/", info))]
     require(not strange, f"the wheel holds files of other packages: {strange}")
-    sources = [str(name) for name in Path().glob("django_qbwi/**/*.py")]
-    wanted = ["django_qbwi/py.typed", f"{info}/entry_points.txt", f"{info}/licenses/LICENSE", *sources]
+    files = (name for name in Path().glob("django_qbwi/**/*") if name.is_file() and name.parent.name != "__pycache__")
+    sources = [name.as_posix() for name in files]
+    wanted = [f"{info}/entry_points.txt", f"{info}/licenses/LICENSE", *sources]
     require_all(wanted, names, path)
     requirements = {line for line in metadata if line.startswith("Requires-Dist:") and "extra ==" not in line}
     require(

@@ -1,12 +1,22 @@
-"""Places in an item where a test holds it."""
+"""Places in an item where a test holds it, and the waits of tests."""
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable
 
 from django_qbwi.core.cancellation import CancellationToken
 
 PATIENCE = 30
 """Seconds until a wait of a test gives up and fails; nothing waits that long unless it is broken."""
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Let other threads run until `happened()` is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0)
 
 
 class Gate:

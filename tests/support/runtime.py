@@ -70,9 +70,7 @@ class Runtime:
     def own_threads(self) -> list[threading.Thread]:
         """Return the threads that live since this was made, and are ours."""
         return [
-            thread
-            for thread in threading.enumerate()
-            if thread not in self._before and thread.name.startswith("qbwi-")
+            thread for thread in threading.enumerate() if thread not in self._before and thread.name.startswith("qbwi-")
         ]
 
     def retire(self) -> None:

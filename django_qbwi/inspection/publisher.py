@@ -1,0 +1,216 @@
+"""The listener of a process: lets other processes of its site look at it, and cancel items in it.
+
+One daemon thread waits for connections without a wakeup; each connection has a thread of its own for the second that
+it may take, so that a silent client holds up nobody. No thread is on the path of an item.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django_qbwi.core.exceptions import ProcessUnreachable
+from django_qbwi.core.loggers import SafeLogger
+from django_qbwi.core.primitives import new_lock, start_thread
+from django_qbwi.inspection import channel
+from django_qbwi.inspection.channel import Address, Place, Site
+from django_qbwi.inspection.subject import MAX_ITEMS, Subject
+
+logger = SafeLogger("django_qbwi.inspection")
+
+MAX_CONNECTIONS = 8
+"""At the same time; further ones are told that we are busy."""
+
+_REQUEST_SECONDS = 0.5
+"""Until a client has to have sent its request; it has no more for its answer either."""
+_ANSWER_SECONDS = 1.0
+"""Until it has to have read the answer."""
+_PAUSE = 0.5
+_MAX_IDS = 1_000
+
+
+class Publisher:
+    """Answers for one process, from `open` to `close`, once.
+
+    Invariant: `address` is set as long as somebody listens.
+    """
+
+    def __init__(self, place: Place, sites: Sequence[Site], subject: Subject) -> None:
+        """Make one that does not listen yet.
+
+        Args:
+            sites: The one under whose name it listens, then those whose keys are accepted as well.
+        """
+        self.address: Address | None = None
+        self._place = place
+        self._sites = sites
+        self._subject = subject
+        self._pid = os.getpid()
+        self._listener: _socket.socket | None = None
+        self._connections: dict[_socket.socket, None] = {}
+        self._ended = new_lock()
+
+    def __repr__(self) -> str:
+        return f"<Publisher address={self.address!r}>"
+
+    def open(self) -> None:
+        """Listen, in a thread; never blocks.
+
+        Raises:
+            OSError: There can be no such socket here.
+            RuntimeError: The operating system gave no thread.
+        """
+        listener, address = self._place.listen(self._sites[0].name, self._pid)
+        self._listener, self.address = listener, address
+        self._ended.acquire()
+        try:
+            start_thread(lambda: self._serve(listener), "qbwi-inspection")
+        except RuntimeError:
+            self._ended.release()
+            self.close()
+            raise
+
+    def close(self, seconds: float = 0.5) -> None:
+        """Stop listening, and wait for the end of the thread, for `seconds` at the most."""
+        listener, address = self._listener, self.address
+        if listener is None or address is None:
+            return
+        self._listener = self.address = None
+        _wake(listener, address)
+        self._ended.acquire(True, seconds)
+        listener.close()
+        with contextlib.suppress(OSError):
+            self._place.forget(address)
+
+    def close_in_child(self) -> None:
+        """Let go, in a forked child, of what belongs to the parent; the parent goes on."""
+        for inherited in (self._listener, *list(self._connections)):
+            if inherited is not None:
+                inherited.close()
+        self._listener = self.address = None
+
+    # In the thread that listens.
+
+    def _serve(self, listener: _socket.socket) -> None:
+        try:
+            while self._listener is listener:
+                try:
+                    number, _ = listener._accept()  # type: ignore[attr-defined]
+                except OSError as error:
+                    if self._listener is listener and error.errno != errno.ECONNABORTED:
+                        # No more files, for instance: the one who connects stays in the queue, and without a pause
+                        # this would turn on the spot.
+                        time.sleep(_PAUSE)
+                    continue
+                self._welcome(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, number))
+        finally:
+            self._ended.release()
+
+    def _welcome(self, connection: _socket.socket) -> None:
+        self._connections[connection] = None
+        try:
+            refusal = self._refusal(connection)
+            if refusal is None:
+                start_thread(lambda: self._answer(connection), "qbwi-inspection-answer")
+                return
+            connection.settimeout(0.0)
+            connection.send(refusal)
+        except (OSError, RuntimeError) as error:
+            logger.debug("A client of the inspection channel was turned away: %r", error)
+        self._end(connection)
+
+    def _refusal(self, connection: _socket.socket) -> bytes | None:
+        if self._listener is None:
+            return b""
+        if not channel.server_accepts(connection):
+            return channel.REFUSED
+        return channel.BUSY if len(self._connections) > MAX_CONNECTIONS else None
+
+    def _end(self, connection: _socket.socket) -> None:
+        connection.close()
+        self._connections.pop(connection, None)
+
+    # In the thread of a connection.
+
+    def _answer(self, connection: _socket.socket) -> None:
+        try:
+            self._exchange(connection)
+        except (OSError, ProcessUnreachable) as error:
+            logger.debug("A client of the inspection channel got no answer: %r", error)
+        except Exception:
+            logger.exception("Answering a client of the inspection channel failed")
+        finally:
+            self._end(connection)
+
+    def _exchange(self, connection: _socket.socket) -> None:
+        nonce = channel.new_nonce()
+        connection.settimeout(_REQUEST_SECONDS)
+        connection.sendall(f"{channel.PROTOCOL} {nonce.decode()}\n".encode())
+        line = channel.receive_line(connection, channel.MAX_REQUEST, _REQUEST_SECONDS)
+        client_nonce, _, sealed = line.partition(b" ")
+        if not channel.is_nonce(client_nonce):
+            raise ProcessUnreachable("a client of the inspection channel sent no nonce")
+        keys = [site.key for site in self._sites]
+        key, request = channel.open_sealed(keys, b"request", (nonce, client_nonce), sealed)
+        body = _fitting(self._subject, request, _describe(connection))
+        connection.settimeout(_ANSWER_SECONDS)
+        connection.sendall(channel.seal(key, b"answer", nonce, client_nonce, body) + b" " + body + b"\n")
+
+
+def answer(subject: Subject, request: Any, limit: int, peer: str) -> Any:
+    """Do what a request says, which nobody has looked at yet.
+
+    Raises:
+        ProcessUnreachable: It says nothing that can be done.
+    """
+    operation = request.get("operation") if isinstance(request, Mapping) else None
+    if operation == "overview":
+        asked = request.get("limit")
+        return subject.overview(min(limit, asked) if isinstance(asked, int) and asked >= 0 else limit)
+    if operation == "find":
+        return subject.find(str(request.get("id")))
+    if operation == "stacks":
+        return subject.stacks(limit)
+    by = f"{str(request.get('by'))[:150]} ({peer})" if operation in {"cancel", "drain"} else ""
+    if operation == "cancel":
+        ids = request.get("ids")
+        return subject.cancel([str(item_id) for item_id in ids[:_MAX_IDS]] if isinstance(ids, list) else [], by)
+    if operation == "drain":
+        return subject.drain(by)
+    raise ProcessUnreachable(f"a client of the inspection channel asked for {operation!r}")
+
+
+def _fitting(subject: Subject, request: Any, peer: str) -> bytes:
+    """Return the answer, with fewer items where it would be too long."""
+    limit = MAX_ITEMS
+    while True:
+        body = channel.encode({"answer": answer(subject, request, limit, peer)})
+        if len(body) < channel.MAX_ANSWER - 100:
+            return body
+        if limit < 2:
+            raise ProcessUnreachable(f"an answer was longer than {channel.MAX_ANSWER} bytes")
+        limit //= 2
+
+
+def _describe(connection: _socket.socket) -> str:
+    uid, pid = channel.peer_uid(connection), channel.peer_pid(connection)
+    return f"uid {'unknown' if uid is None else uid}, pid {'unknown' if pid is None else pid}"
+
+
+def _wake(listener: _socket.socket, address: Address) -> None:
+    with contextlib.suppress(OSError):
+        listener.shutdown(_socket.SHUT_RDWR)  # wakes accept() on Linux
+    if os.name == "posix" and not address.path.startswith("\0"):
+        # Elsewhere only a connection does.
+        with contextlib.suppress(OSError), contextlib.closing(_new_socket()) as connection:
+            connection.settimeout(0.1)
+            connection.connect(address.path)
+
+
+def _new_socket() -> _socket.socket:
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)

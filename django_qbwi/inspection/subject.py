@@ -1,0 +1,271 @@
+"""What can be asked of one process, and done to it: the same for this process and, over the channel, for others.
+
+Everything here may be called from any thread. Cancelling runs the callbacks of tokens and the receivers of signals in
+the calling thread; all the rest runs no code but ours, and never waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from django_qbwi.core.callables import printable
+from django_qbwi.core.cancellation import CancelReason
+from django_qbwi.core.items import WorkItem, WorkItemStatus
+from django_qbwi.core.loggers import SafeLogger
+from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.inspection.records import Item, ProcessRecord
+
+logger = SafeLogger("django_qbwi.inspection")
+
+MAX_ITEMS = 500
+"""Items of each list of an answer."""
+
+_CALL_OF_ITEM = re.compile(r'core[/\\](?:thread|loop)_executor\.py", line \d+, in (?:run_item|_run_user_code)$')
+"""The frame of ours that calls an item's function."""
+_LISTED_TRACEBACK = 2_000
+"""Characters of a traceback in a list; that of a single item is longer."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """The parts of a process that are looked at."""
+
+    scheduler: WorkItemScheduler
+    limits: Mapping[str, float | None]
+    drain_seconds: float
+    close_connections: Callable[[], None]
+    """Closes what receivers of signals have opened in the calling thread."""
+
+
+class Subject:
+    """One process, to look at and to steer; stands on this side of the channel."""
+
+    def __init__(self, server: Callable[[], str], find: Callable[[], Inspected | None]) -> None:
+        self._server = server
+        self._find = find
+        self._started_at = datetime.datetime.now(tz=datetime.UTC)
+        self._drain: _Drain | None = None
+
+    def __repr__(self) -> str:
+        return f"<Subject server={self._server()}>"
+
+    def overview(self, limit: int = MAX_ITEMS) -> dict[str, Any]:
+        """Describe the process and its items, at most `limit` of each list."""
+        inspected = self._find()
+        state, remaining = self._state(inspected)
+        live: list[Item] = []
+        recent: list[Item] = []
+        running = queued = finished = failed = 0
+        truncated = False
+        if inspected is not None:
+            scheduler = inspected.scheduler
+            running, queued, totals = scheduler.running_count, scheduler.queued_count, scheduler.totals
+            finished, failed = sum(totals.values()), totals[WorkItemStatus.FAILED]
+            found, ended = scheduler.live_items(limit + 1), scheduler.finished_items()
+            truncated = len(found) > limit or len(ended) > limit
+            # One that has its end, but not its record yet, is in neither list for that moment.
+            live = [_describe(item) for item in found[:limit] if not item.status.is_terminal]
+            recent = [_describe(item) for item in ended[:limit]]
+        return ProcessRecord(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            server=self._server(),
+            started_at=self._started_at.isoformat(),
+            state=state,
+            remaining=remaining,
+            running=running,
+            queued=queued,
+            finished=finished,
+            failed=failed,
+            limits={} if inspected is None else dict(inspected.limits),
+            items=live,
+            recent=recent,
+            truncated=truncated,
+        ).to_dict()
+
+    def find(self, item_id: str) -> dict[str, Any] | None:
+        """Return an item with its stack (None if it does not run), or None if it is not known here."""
+        inspected = self._find()
+        item = None if inspected is None else next(iter(_known(inspected.scheduler, {item_id})), None)
+        if inspected is None or item is None:
+            return None
+        runs = item.status is WorkItemStatus.RUNNING
+        # Read before the description, which may say that it has ended since: a stack without an owner helps nobody.
+        stack = own_frames(inspected.scheduler.stack(item)) if runs else None
+        return {"process": self._head(inspected), "item": item.info().to_dict(), "stack": stack}
+
+    def stacks(self, limit: int = MAX_ITEMS) -> list[dict[str, Any]]:
+        """Return the items that run, each with its stack."""
+        inspected = self._find()
+        if inspected is None:
+            return []
+        scheduler = inspected.scheduler
+        running = [item for item in scheduler.running_items()[:limit] if not item.status.is_terminal]
+        head = self._head(inspected)
+        return [
+            {"process": head, "item": item.info().to_dict(), "stack": own_frames(scheduler.stack(item))}
+            for item in running
+        ]
+
+    def cancel(self, item_ids: Iterable[str], by: str) -> dict[str, bool]:
+        """Cancel those items that are known here; see `WorkItemHandle.cancel` for what is returned of each.
+
+        Args:
+            by: Who does it, for the record and for the token's message.
+        """
+        inspected = self._find()
+        if inspected is None:
+            return {}
+        done = {}
+        try:
+            for item in _known(inspected.scheduler, set(item_ids)):
+                done[item.id] = inspected.scheduler.cancel(item, f"cancelled by {printable(by)}")
+                outcome = "cancelled" if done[item.id] else "was cancelled or had ended before it was cancelled"
+                logger.info("Work item id=%s name=%s %s by %s", item.id, item.name, outcome, printable(by))
+        finally:
+            inspected.close_connections()
+        return done
+
+    def drain(self, by: str) -> dict[str, Any]:
+        """Cancel with SHUTDOWN all that is queued and running now, and see to its end; returns at once.
+
+        The scheduler stays open, and what is queued from now on is not concerned. Where QBWI["SHUTDOWN_TIMEOUT"] is
+        over, async items are cancelled natively; whatever still runs then goes on, since its process does.
+        """
+        inspected = self._find()
+        ending = inspected is not None and inspected.scheduler.state is not SchedulerState.OPEN
+        if inspected is not None and not ending and not (self._drain is not None and self._drain.goes_on):
+            self._drain = _Drain(inspected, printable(by))
+            self._drain.start()
+        if ending and inspected is not None:
+            waiting_for = inspected.scheduler.running_count + inspected.scheduler.queued_count
+        else:
+            waiting_for = 0 if self._drain is None else self._drain.left
+        state, remaining = self._state(inspected)
+        return {
+            "pid": os.getpid(),
+            "state": state,
+            "remaining": remaining,
+            "waiting_for": waiting_for,
+            "ending": ending,
+        }
+
+    @property
+    def state(self) -> str:
+        """open, draining or closed."""
+        return self._state(self._find())[0]
+
+    def _head(self, inspected: Inspected) -> dict[str, Any]:
+        state, _ = self._state(inspected)
+        return {"pid": os.getpid(), "host": socket.gethostname(), "server": self._server(), "state": state}
+
+    def _state(self, inspected: Inspected | None) -> tuple[str, float | None]:
+        if inspected is None:
+            return SchedulerState.OPEN.value, None
+        scheduler = inspected.scheduler
+        state = scheduler.state
+        deadline = scheduler.stop.deadline if state is SchedulerState.DRAINING else None
+        drain = self._drain
+        if state is SchedulerState.OPEN and drain is not None and drain.goes_on:
+            state, deadline = SchedulerState.DRAINING, drain.deadline
+        remaining = None if deadline is None else max(0.0, round(deadline - scheduler.clock(), 1))
+        return state.value, remaining
+
+
+class _Drain:
+    """The end of the items of one moment, in a process that goes on."""
+
+    def __init__(self, inspected: Inspected, by: str) -> None:
+        self._inspected = inspected
+        self._by = by
+        self._scheduler = inspected.scheduler
+        self._items = dict.fromkeys(item for item in self._scheduler.live_items() if not item.status.is_terminal)
+        self.deadline = self._scheduler.clock() + inspected.drain_seconds
+
+    def __repr__(self) -> str:
+        return f"<_Drain left={self.left}>"
+
+    @property
+    def left(self) -> int:
+        """Items that have not ended."""
+        return len(self._items)
+
+    @property
+    def goes_on(self) -> bool:
+        """True until the last one has ended, or the limit has passed."""
+        return bool(self._items) and self._scheduler.clock() < self.deadline
+
+    def start(self) -> None:
+        """Cancel all of them, soon."""
+        items, scheduler = list(self._items), self._scheduler
+        running = sum(item.status is WorkItemStatus.RUNNING for item in items)
+        logger.info("Drain by %s: %d running, %d queued item(s)", self._by, running, len(items) - running)
+        for item in items:
+            if not item.add_waiter(lambda item=item: self._ended(item)):  # type: ignore[misc]
+                self._ended(item)
+        if not scheduler.started:
+            self._cancel_all()  # items run at the call, and there is no keeper
+        elif self._items:
+            # Where the callbacks of tokens also run at the end of the process.
+            scheduler.keeper.post(self._cancel_all)
+            scheduler.keeper.call_at(self.deadline, self._limit_passed)
+
+    def _cancel_all(self) -> None:
+        for item in list(self._items):
+            token = item.token
+            with self._scheduler.lock:
+                token._deadline = self.deadline if token._deadline is None else min(token._deadline, self.deadline)
+            token._cancel(CancelReason.SHUTDOWN, f"drained by {self._by}")
+
+    def _ended(self, item: WorkItem) -> None:
+        # In the thread of the item: it only takes note.
+        self._items.pop(item, None)
+        if not self._items:
+            self._scheduler.keeper.post(self._finish)
+
+    def _finish(self) -> None:
+        logger.info("Drain by %s is over: the scheduler is open", self._by)
+
+    def _limit_passed(self) -> None:
+        left = list(self._items)
+        if left:
+            logger.warning(
+                "Drain by %s is over, and the scheduler is open: %d item(s) did not end in %g s and go on",
+                self._by,
+                len(left),
+                self._inspected.drain_seconds,
+            )
+            self._scheduler.interrupt(left)
+
+
+def own_frames(stack: str) -> str:
+    """Return `stack` without the frames that are above those of the item: of threads, of asyncio and of ours."""
+    kept: list[str] = []
+    skips_source = False
+    for line in stack.splitlines(keepends=True):
+        if _CALL_OF_ITEM.search(line):
+            while kept and kept[-1].startswith(" "):
+                kept.pop()
+            skips_source = True
+        elif not (skips_source and line.startswith("    ")):
+            skips_source = False
+            kept.append(line)
+    return "".join(kept) or stack
+
+
+def _known(scheduler: WorkItemScheduler, item_ids: set[str]) -> list[WorkItem]:
+    # The ids of items that nobody has looked at do not exist yet, and are not made here.
+    return [item for item in (*scheduler.live_items(), *scheduler.finished_items()) if item._id in item_ids]
+
+
+def _describe(item: WorkItem) -> Item:
+    described = item.info().to_dict()
+    if described["error"] is not None:
+        described["error"]["traceback"] = described["error"]["traceback"][-_LISTED_TRACEBACK:]
+    return described

@@ -1,0 +1,457 @@
+"""`manage.py qbwi`: what is running in all processes of this site, and stop it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import getpass
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_qbwi import operations
+from django_qbwi.core.exceptions import QBWIError, WorkItemNotFound
+from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.management.tables import Cell, Column, Style, clean, clean_lines, render, seconds_between, span
+
+INCOMPLETE = 3
+NOT_FOUND = 4
+
+_WATCH_SECONDS = 2.0
+_POLL_SECONDS = 0.2
+_UNLIMITED = 1_000
+_HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
+
+_PROCESS_COLUMNS = (
+    Column(title="PID", right=True),
+    Column(title="STATE"),
+    Column(title="SERVER", importance=1),
+    Column(title="UP FOR", importance=2, right=True),
+    Column(title="RUNNING", right=True),
+    Column(title="QUEUED", right=True),
+    Column(title="FINISHED", importance=3, right=True),
+    Column(title="FAILED", importance=1, right=True),
+)
+_ITEM_COLUMNS = (
+    Column(title="ID"),
+    Column(title="STATUS"),
+    Column(title="PID", importance=1, right=True),
+    Column(title="KIND", importance=4),
+    Column(title="WAITED", importance=3, right=True),
+    Column(title="RAN FOR", importance=2, right=True),
+    Column(title="NAME", flexible=True),
+    Column(title="NOTES", importance=5),
+)
+
+
+class Incomplete(CommandError):
+    """Only a part of the processes answered."""
+
+
+class NotFound(CommandError):
+    """There is no such item, or no such process."""
+
+
+class Command(BaseCommand):
+    """Shows and steers the background work of all processes of this site on this machine."""
+
+    help = "Show what runs in the background of this site's processes, and cancel it."
+    # Neither a database nor the apps of the site are asked for anything.
+    requires_system_checks = []
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Let `--watch` stand before the operation without its seconds, which argparse would look for there."""
+        words = [
+            f"--watch={_WATCH_SECONDS}" if word == "--watch" and not _is_number(following) else word
+            for word, following in zip(argv, [*argv[1:], ""], strict=True)
+        ]
+        super().run_from_argv(words)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take the options before and after the operation alike."""
+        _add_options(parser, first=True)
+        found = parser.add_subparsers(dest="operation", metavar="{list,show,cancel,stacks,drain}")
+        # What is not given after the operation must not replace what was given before it.
+        made = {
+            name: found.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
+            for name, text in {
+                "list": "List processes and items (the default).",
+                "show": "Show one item, with its stack.",
+                "cancel": "Cancel items: queued ones never start, running ones see their token cancelled.",
+                "stacks": "Show where all running items are.",
+                "drain": "Cancel all items of a process, which goes on, and wait for their end.",
+            }.items()
+        }
+        for subparser in made.values():
+            _add_options(subparser, first=False)
+        made["show"].add_argument("id", help="The id of an item.")
+        made["cancel"].add_argument("ids", nargs="+", metavar="id", help="The ids of items.")
+        made["drain"].add_argument("--all", action="store_true", default=False, help="Drain all processes.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what was asked for.
+
+        Raises:
+            CommandError: With the exit code: 1 an error, 3 only a part of the processes answered, 4 not found.
+        """
+        operation = options["operation"] or "list"
+        work: Callable[[dict[str, Any]], None] = getattr(self, f"_{operation}")
+        options["status"] = _several(options["status"])
+        options["pid"] = [int(pid) for pid in _several(options["pid"])]
+        try:
+            if options["watch"] is not None and operation in {"list", "show", "stacks"}:
+                self._watch(work, options)
+            else:
+                work(options)
+        except WorkItemNotFound as error:
+            raise NotFound(str(error), returncode=NOT_FOUND) from error
+        except QBWIError as error:
+            raise CommandError(str(error)) from error
+        except BrokenPipeError:
+            # The reader has seen enough, as `head` does. What is still buffered must not fail at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    # The operations.
+
+    def _list(self, options: dict[str, Any]) -> None:
+        found = operations.overview()
+        _select(found, options["pid"], options["status"])
+        if options["format"] == "json":
+            self._write_json(found)
+        elif options["format"] == "jsonl":
+            for record in found["processes"]:
+                for item in (*record["items"], *record["recent"]):
+                    self.stdout.write(json.dumps(item))
+        else:
+            self._write_overview(found, options)
+        self._end(options["pid"], [record["pid"] for record in found["processes"]], found["unresponsive"])
+
+    def _show(self, options: dict[str, Any]) -> None:
+        entry = operations.find(options["id"])
+        if options["format"] == "table":
+            self._write_entry(entry, details=True)
+        else:
+            self._write_json({"schema": 1, **entry}, options["format"])
+
+    def _stacks(self, options: dict[str, Any]) -> None:
+        results = operations.stacks()
+        entries = [
+            entry
+            for entry in results
+            if not options["pid"] or entry["process"]["pid"] in options["pid"]
+            if not options["status"] or entry["item"]["status"] in options["status"]
+        ]
+        if options["format"] == "json":
+            self._write_json({"schema": 1, "unresponsive": results.unresponsive, "stacks": entries})
+        elif options["format"] == "jsonl":
+            for entry in entries:
+                self._write_json(entry, "jsonl")
+        else:
+            for entry in entries:
+                self._write_entry(entry, details=False)
+            if not entries:
+                self.stdout.write("Nothing is running.")
+        self._end([], [], results.unresponsive)
+
+    def _cancel(self, options: dict[str, Any]) -> None:
+        results = operations.cancel(options["ids"], by=_who())
+        if options["format"] == "json":
+            self._write_json({"schema": 1, "unresponsive": results.unresponsive, "cancelled": results})
+        for item_id, first in results.items():
+            if options["format"] == "jsonl":
+                self._write_json({"id": item_id, "cancelled": first}, "jsonl")
+            elif options["format"] == "table":
+                self.stdout.write(f"{clean(item_id)}  {self._outcome(first)}")
+        missing = [item_id for item_id, first in results.items() if first is None]
+        if missing:
+            self._end([], [], results.unresponsive)
+            raise NotFound(f"no process knows {clean(', '.join(missing))}", returncode=NOT_FOUND)
+
+    def _drain(self, options: dict[str, Any]) -> None:
+        if bool(options["pid"]) == options["all"]:
+            raise CommandError("Give the processes to drain with --pid, or all of them with --all.")
+        results = operations.drain(options["pid"] or None, by=_who())
+        speaks = options["format"] == "table"
+        for result in results:
+            if speaks:
+                self.stdout.write(_drain_text(result))
+        waited_for = {result["pid"] for result in results if result["state"] == "draining" and not result["ending"]}
+        longest = max([result["remaining"] or 0.0 for result in results], default=0.0)
+        for record in self._drained(waited_for, longest):
+            if speaks:
+                self.stdout.write(
+                    f"Process {record['pid']}: the drain is over. Its scheduler is OPEN again and takes new items; "
+                    f"{record['running']} running, {record['queued']} queued."
+                )
+        if options["format"] == "json":
+            self._write_json({"schema": 1, "unresponsive": results.unresponsive, "drained": results})
+        elif options["format"] == "jsonl":
+            for result in results:
+                self._write_json(result, "jsonl")
+        self._end(options["pid"], [result["pid"] for result in results], results.unresponsive)
+
+    def _drained(self, pids: set[int], seconds: float) -> Iterator[dict[str, Any]]:
+        """Yield the record of each process when its drain is over, or of those that are left after the limit."""
+        limit = time.monotonic() + seconds + 1.0
+        left = set(pids)
+        while left and time.monotonic() < limit:
+            time.sleep(_POLL_SECONDS)
+            found = operations.overview(limit=0)
+            for record in found["processes"]:
+                if record["pid"] in left and record["state"] == "open":
+                    left.discard(record["pid"])
+                    yield record
+            left &= {record["pid"] for record in found["processes"]} | set(found["unresponsive"])
+
+    # Watching.
+
+    def _watch(self, work: Callable[[dict[str, Any]], None], options: dict[str, Any]) -> None:
+        in_place = self.stdout.isatty() and options["format"] == "table"
+        if in_place:
+            self.stdout.write(_CLEAR, ending="")
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                started = time.monotonic()
+                if in_place:
+                    self._redraw(work, options)
+                else:
+                    with contextlib.suppress(Incomplete):  # it is shown, and may be over the next time
+                        work(options)
+                    self.stdout.flush()
+                time.sleep(max(0.1, options["watch"] - (time.monotonic() - started)))
+        if in_place:
+            self.stdout.write("")  # the prompt of the shell gets a line of its own
+
+    def _redraw(self, work: Callable[[dict[str, Any]], None], options: dict[str, Any]) -> None:
+        # Collected first and written in one piece: the terminal never shows half of it.
+        terminal, lines = self.stdout, _Lines()
+        self.stdout = lines  # type: ignore[assignment]
+        try:
+            with contextlib.suppress(Incomplete):
+                work(options)
+        finally:
+            self.stdout = terminal
+        height = max(4, shutil.get_terminal_size().lines - 2)
+        text = lines.lines
+        if len(text) > height:
+            text = [*text[: height - 1], f"… {len(text) - height + 1} more lines"]
+        now = datetime.datetime.now().astimezone().strftime("%H:%M:%S")
+        title = f"Every {options['watch']:g} s, {now}. Ctrl-C ends."
+        shown = "".join(f"{line}{_CLEAR_LINE}\n" for line in (title, *text))
+        terminal.write(f"{_HOME}{shown}{_CLEAR_BELOW}", ending="")
+        terminal.flush()
+
+    # Writing.
+
+    def _write_json(self, value: Any, how: str = "json") -> None:
+        self.stdout.write(json.dumps(value, indent=2 if how == "json" else None))
+
+    def _write_overview(self, found: dict[str, Any], options: dict[str, Any]) -> None:
+        width = self._terminal_width()
+        now = datetime.datetime.now(tz=datetime.UTC)
+        count = found["answered"] + len(found["unresponsive"])
+        if found["scope"] == "process":
+            self.stdout.write("Only this process can be looked at here: no channel to the others.")
+        else:
+            self.stdout.write(f"{found['answered']} of {count} process{'' if count == 1 else 'es'} answered.")
+        if found["refused"]:
+            pids = ", ".join(str(pid) for pid in found["refused"])
+            self.stdout.write(self.style.WARNING(f"Of another user, who can ask: {pids}."))
+        rows = [self._process_row(record, now) for record in found["processes"]]
+        rows += [self._unresponsive_row(pid) for pid in found["unresponsive"]]
+        if rows:
+            self._write_table(_PROCESS_COLUMNS, rows, width)
+        ended = {str(status) for status in WorkItemStatus if status.is_terminal}
+        shown = [item for record in found["processes"] for item in record["items"]]
+        if ended & set(options["status"]):
+            shown += [item for record in found["processes"] for item in record["recent"]]
+        if shown:
+            self.stdout.write("")
+            self._write_table(_ITEM_COLUMNS, [self._item_row(item, now) for item in shown], width)
+        if found["truncated"]:
+            self.stdout.write(self.style.WARNING("Not all items are listed."))
+
+    def _write_table(self, columns: tuple[Column, ...], rows: list[list[Cell]], width: int) -> None:
+        for line in render(columns, rows, width, self.style.MIGRATE_HEADING):
+            self.stdout.write(line)
+
+    def _write_entry(self, entry: dict[str, Any], *, details: bool) -> None:
+        item, process = entry["item"], entry["process"]
+        now = datetime.datetime.now(tz=datetime.UTC)
+        running = span(seconds_between(item["started_at"], item["finished_at"], now))
+        status = clean(item["status"])
+        title = self.style.MIGRATE_HEADING(clean(item["name"]))
+        style = self._status_style(status)
+        self.stdout.write(f"{title}  {style(status) if style else status}  {running}".rstrip())
+        rows = {"id": item["id"], "process": f"{process['pid']} ({process['server']} on {process['host']})"}
+        if details:
+            names = ("kind", "thread", "queued_at", "started_at", "finished_at", "timeout", "cancel_reason", "origin")
+            rows |= {name: item[name] for name in (*names, "request_id") if item[name] is not None}
+        for name, value in rows.items():
+            self.stdout.write(f"  {name.replace('_', ' '):<13} {clean(str(value))}")
+        text = entry["stack"]
+        if item["error"] is not None:
+            text = item["error"]["traceback"]
+        for line in clean_lines(text or ""):
+            self.stdout.write(f"  {line}")
+        self.stdout.write("")
+
+    def _process_row(self, record: dict[str, Any], now: datetime.datetime) -> list[Cell]:
+        limits = record["limits"]
+        capacity = sum(int(limits.get(name) or 0) for name in ("max_workers", "max_async_in_flight"))
+        state = clean(record["state"])
+        if record["remaining"] is not None:
+            state += f" {record['remaining']:.0f} s"
+        return [
+            Cell(str(record["pid"])),
+            Cell(state, self.style.WARNING if record["state"] != "open" else None),
+            Cell(clean(record["server"])),
+            Cell(span(seconds_between(record["started_at"], None, now))),
+            Cell(f"{record['running']}/{capacity}" if capacity else str(record["running"])),
+            Cell(str(record["queued"])),
+            Cell(str(record["finished"])),
+            Cell(str(record["failed"]), self.style.ERROR if record["failed"] else None),
+        ]
+
+    def _unresponsive_row(self, pid: int) -> list[Cell]:
+        return [Cell(str(pid)), Cell("unresponsive", self.style.WARNING), *[Cell("")] * (len(_PROCESS_COLUMNS) - 2)]
+
+    def _item_row(self, item: dict[str, Any], now: datetime.datetime) -> list[Cell]:
+        status = clean(item["status"])
+        notes = ["overdue"] if item["overdue"] else []
+        if item["cancel_reason"] is not None and item["finished_at"] is None:
+            notes.append(f"cancel: {clean(item['cancel_reason'])}")
+        if item["error"] is not None:
+            notes.append(clean(item["error"]["type"]))
+        if item["origin"] is not None:
+            notes.append(clean(item["origin"])[:60])
+        return [
+            Cell(clean(item["id"])),
+            Cell(status, self._status_style(status)),
+            Cell(str(item["pid"])),
+            Cell(clean(item["kind"])),
+            Cell(span(seconds_between(item["queued_at"], item["started_at"] or item["finished_at"], now))),
+            Cell(span(seconds_between(item["started_at"], item["finished_at"], now))),
+            Cell(clean(item["name"])),
+            Cell(", ".join(notes)),
+        ]
+
+    def _status_style(self, status: str) -> Style | None:
+        if status in {"running", "succeeded"}:
+            return self.style.SUCCESS
+        if status in {"failed", "abandoned", "discarded"}:
+            return self.style.ERROR
+        return None
+
+    def _outcome(self, first: bool | None) -> str:
+        if first is None:
+            return self.style.ERROR("not found")
+        return self.style.SUCCESS("cancelled") if first else "was cancelled before, or has ended"
+
+    def _terminal_width(self) -> int:
+        # Where nobody looks at it, in a pipe or a file, nothing is cut.
+        return shutil.get_terminal_size((_UNLIMITED, 24)).columns
+
+    def _end(self, pids: Iterable[int], found: Iterable[int], unresponsive: list[int]) -> None:
+        if unresponsive:
+            listed = ", ".join(str(pid) for pid in unresponsive)
+            raise Incomplete(f"no answer from process {listed}", returncode=INCOMPLETE)
+        missing = sorted(set(pids) - set(found))
+        if missing:
+            listed = ", ".join(str(pid) for pid in missing)
+            raise NotFound(f"no process of this site with pid {listed}", returncode=NOT_FOUND)
+
+
+class _Lines:
+    """Takes the place of the output, and keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, text: str = "", style_func: Style | None = None, ending: str | None = None) -> None:
+        """Keep a line."""
+        self.lines += text.split("\n")
+
+
+def _add_options(parser: argparse.ArgumentParser, *, first: bool) -> None:
+    default: dict[str, Any] = {} if first else {"default": argparse.SUPPRESS}
+    parser.add_argument(
+        "--format",
+        choices=["table", "json", "jsonl"],
+        help="table for people (the default), json, or jsonl: one object a line.",
+        **({"default": "table"} if first else default),
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=_WATCH_SECONDS,
+        metavar="SECONDS",
+        help=f"Look again every {_WATCH_SECONDS:g} seconds, or as often as given, until Ctrl-C.",
+        **default,
+    )
+    parser.add_argument(
+        "--status",
+        action="append",
+        choices=[str(status) for status in WorkItemStatus],
+        help="Only items with this status; may be repeated. Ended ones are listed only so.",
+        **default,
+    )
+    parser.add_argument("--pid", action="append", type=int, help="Only this process; may be repeated.", **default)
+
+
+def _select(found: dict[str, Any], pids: list[int], statuses: list[str]) -> None:
+    if pids:
+        found["processes"] = [record for record in found["processes"] if record["pid"] in pids]
+        found["unresponsive"] = [pid for pid in found["unresponsive"] if pid in pids]
+        found["answered"] = len(found["processes"])
+    if statuses:
+        for record in found["processes"]:
+            for name in ("items", "recent"):
+                record[name] = [item for item in record[name] if item["status"] in statuses]
+
+
+def _drain_text(result: dict[str, Any]) -> str:
+    waiting = f"{result['waiting_for']} item{'' if result['waiting_for'] == 1 else 's'}"
+    if result["ending"]:
+        return f"Process {result['pid']}: is {result['state']} already, since it ends; {waiting} left."
+    if result["state"] != "draining":
+        return f"Process {result['pid']}: nothing to drain. Its scheduler is OPEN."
+    return f"Process {result['pid']}: waiting for {waiting}, {result['remaining']:.0f} s at the most."
+
+
+def _several(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple, set)) else [value]
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0.1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0.1 and 86400 seconds")
+    return seconds
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        # A uid without a name, as in many containers.
+        user = "a user without a name"
+    return f"{user} by manage.py {sys.argv[1] if len(sys.argv) > 1 else 'qbwi'}"

@@ -1,0 +1,197 @@
+"""What holds for the scheduler after any order of queueing, starting, ending, cancelling, timing out and draining."""
+
+import asyncio
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from django_qbwi.core.cancellation import OperationCancelled
+from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining
+from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.scheduler import SchedulerState
+from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
+
+S = WorkItemStatus
+MAX_QUEUED = 4
+LEGAL_ENDS = {
+    S.QUEUED: {S.CANCELLED, S.DISCARDED},
+    S.RUNNING: {S.SUCCEEDED, S.FAILED, S.CANCELLED, S.ABANDONED},
+}
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Does everything that the world can do to a scheduler, and keeps its own account of it."""
+
+    @initialize(announces=st.booleans(), accepts=st.booleans())
+    def begin(self, announces: bool, accepts: bool) -> None:
+        self.manual = ManualRuntime(
+            announces=announces, accept_while_draining=accepts, max_queued=MAX_QUEUED, history_size=3
+        )
+        self.scheduler = self.manual.scheduler
+        self.accepts = accepts
+        self.accepted: list[WorkItem] = []
+        self.waiting: dict[bool, list[WorkItem]] = {False: [], True: []}
+        self.running: list[WorkItem] = []
+        self.unreported: list[WorkItem] = []
+        self.ended: dict[WorkItem, WorkItemStatus] = {}
+        self.given_up = False
+
+    def executor(self, is_async: bool) -> ManualExecutor:
+        return self.manual.loop if is_async else self.manual.sync
+
+    def end(self, item: WorkItem, status: WorkItemStatus) -> None:
+        """Note an end in the account."""
+        assert item not in self.ended
+        before = S.RUNNING if item in self.running else S.QUEUED
+        assert status in LEGAL_ENDS[before]
+        if before is S.QUEUED:
+            self.waiting[item.is_async].remove(item)
+        elif status is not S.ABANDONED:
+            self.running.remove(item)
+        self.ended[item] = status
+
+    # Acts.
+
+    @rule(is_async=st.booleans(), timeout=st.none() | st.floats(0.1, 20))
+    def queue(self, is_async: bool, timeout: float | None) -> None:
+        item = self.manual.make(anoop if is_async else noop, timeout=timeout)
+        full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
+        state = self.scheduler.state
+        try:
+            self.scheduler.queue(item)
+        except SchedulerClosed:
+            assert state is SchedulerState.CLOSED
+        except SchedulerDraining:
+            assert state is SchedulerState.DRAINING
+            assert not self.accepts
+        except QueueFull:
+            assert full
+        else:
+            assert not full
+            assert state is SchedulerState.OPEN or (state is SchedulerState.DRAINING and self.accepts)
+            self.accepted.append(item)
+            self.waiting[is_async].append(item)
+
+    @rule(is_async=st.booleans())
+    def start(self, is_async: bool) -> None:
+        item = self.executor(is_async).start()
+        expected = self.waiting[is_async].pop(0) if self.waiting[is_async] else None
+        assert item is expected, "first in, first out"
+        if item is not None:
+            self.running.append(item)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), outcome=st.sampled_from(["return", "raise", "exit", "cancel", "foreign"]))
+    def finish(self, data: st.DataObject, outcome: str) -> None:
+        item = data.draw(st.sampled_from(self.running))
+        cancelled = item.token.is_cancellation_requested
+        errors = {
+            "return": None,
+            "raise": ValueError("no such album"),
+            "exit": SystemExit(1),
+            "cancel": OperationCancelled(item.token),
+            "foreign": asyncio.CancelledError(),
+        }
+        late = item in self.ended
+        assert self.executor(item.is_async).finish(item, errors[outcome]) is not late
+        if late:
+            self.running.remove(item)
+            return
+        if outcome == "return":
+            self.end(item, S.SUCCEEDED)
+        else:
+            self.end(item, S.CANCELLED if cancelled and outcome in ("cancel", "foreign") else S.FAILED)
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data(), message=st.none() | st.text(max_size=5))
+    def cancel(self, data: st.DataObject, message: str | None) -> None:
+        item = data.draw(st.sampled_from(self.accepted))
+        first = not item.token.is_cancellation_requested and item not in self.ended
+        assert WorkItemHandle(item).cancel(message) is first
+        if item in self.waiting[item.is_async]:
+            self.end(item, S.CANCELLED)
+
+    @rule(seconds=st.floats(0, 30))
+    def let_time_pass(self, seconds: float) -> None:
+        self.manual.advance(seconds)
+
+    @rule(limit=st.floats(1, 30))
+    def sign_of_the_end(self, limit: float) -> None:
+        stop = self.scheduler.stop
+        if stop.first_sign is None:
+            stop.deadline = self.manual.clock() + limit
+            stop.requested = True
+            stop.first_sign = self.manual.clock()
+            stop.deliver()
+
+    @rule()
+    def close_if_empty(self) -> None:
+        empty = not (self.waiting[False] or self.waiting[True] or self.live() or self.unreported)
+        was_closed = self.scheduler.state is SchedulerState.CLOSED
+        assert self.scheduler.close_if_empty() is (empty or was_closed)
+
+    @rule()
+    def give_up(self) -> None:
+        left = self.scheduler.give_up()
+        assert left == [*self.live(), *self.waiting[False], *self.waiting[True]]
+        for item in left:
+            self.end(item, S.ABANDONED if item in self.running else S.DISCARDED)
+        self.unreported += left
+
+    @precondition(lambda self: self.unreported)
+    @rule()
+    def report(self) -> None:
+        self.scheduler.report_unstarted(self.unreported.pop(0))
+
+    # What holds.
+
+    def live(self) -> list[WorkItem]:
+        """The running items that were not given up."""
+        return [item for item in self.running if item not in self.ended]
+
+    @invariant()
+    def counts_are_exact(self) -> None:
+        assert self.scheduler.queued_count == len(self.waiting[False]) + len(self.waiting[True]) <= MAX_QUEUED
+        assert self.scheduler.queue_length(True) == len(self.waiting[True])
+        assert self.scheduler.running_count == len(self.live())
+        assert self.scheduler.live_items() == [*self.live(), *self.waiting[False], *self.waiting[True]]
+
+    @invariant()
+    def sums_add_up(self) -> None:
+        done = len(self.ended) - len(self.unreported)
+        assert sum(self.scheduler.totals.values()) == done
+        assert done + len(self.unreported) + len(self.live()) + self.scheduler.queued_count == len(self.accepted)
+        expected = Counter(status for item, status in self.ended.items() if item not in self.unreported)
+        assert {status: total for status, total in self.scheduler.totals.items() if total} == expected
+
+    @invariant()
+    def statuses_are_those_of_the_account(self) -> None:
+        for item in self.accepted:
+            expected = self.ended.get(item, S.RUNNING if item in self.running else S.QUEUED)
+            assert item.status is expected
+
+    @invariant()
+    def each_end_is_reported_once(self) -> None:
+        reported = Counter(item for event, item, _ in self.manual.observer.events if event == "finished")
+        assert set(reported) == {item for item in self.ended if item not in self.unreported}
+        assert all(times == 1 for times in reported.values())
+
+    @invariant()
+    def history_is_bounded(self) -> None:
+        assert len(self.scheduler.finished_items()) == min(3, len(self.ended) - len(self.unreported))
+
+    @invariant()
+    def timers_belong_to_running_items(self) -> None:
+        known = {item for item in self.running if item not in self.ended} | set(self.unreported)
+        assert set(self.scheduler._timers) <= known
+
+    @invariant()
+    def emptiness_is_seen(self) -> None:
+        nothing = not (self.live() or self.waiting[False] or self.waiting[True] or self.unreported)
+        assert self.scheduler.is_empty is nothing
+
+
+TestScheduler = SchedulerMachine.TestCase
+TestScheduler.settings = settings(max_examples=100, stateful_step_count=40)

@@ -1,0 +1,120 @@
+"""R1, F48: a signal handler that raises in the main thread, 3,000 times in the middle of queueing, tears nothing apart."""
+
+import signal
+
+import pytest
+
+from tests.support.scripts import run_script
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
+
+STORM = """
+import logging, random, signal, sys, threading, time, warnings
+from tests.support.observers import RecordingObserver
+from tests.support.runtime import Runtime
+
+PATIENCE = 60
+WORKERS = 3
+# asyncio's debug mode, and our own monitor, remark on the crowd.
+logging.disable(logging.WARNING)
+# Struck between its making and its storing, a loop is closed by its finalizer, which warns.
+warnings.simplefilter("ignore", ResourceWarning)
+announces, fresh, wanted = sys.argv[1] == "announces", sys.argv[1] == "start", int(sys.argv[2])
+
+
+class Storm(Exception):
+    pass
+
+
+def in_the_call(frame):
+    # Only inside of the call: this script has promised nothing. Nor has the standard library where it starts a thread
+    # (it prints a KeyError out of _bootstrap), makes or drops a loop, or runs a callback whose errors it prints.
+    while frame is not None:
+        module, name = frame.f_globals["__name__"], frame.f_code.co_name
+        if frame.f_code is threading.Thread.start.__code__ or module == "_weakrefset":
+            return False
+        if name in ("__init__", "__del__") and module.startswith("asyncio."):
+            return False
+        if frame.f_code is queue.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+hits = 0
+
+
+def strike(signum, frame):
+    global hits
+    if in_the_call(frame):
+        hits += 1
+        raise Storm
+
+
+def queue(runtime, work_item, number):
+    runtime.queue(work_item, number)
+
+
+def item(token, number):
+    ran.append(number)
+
+
+async def aitem(token, number):
+    ran.append(number)
+
+
+def new_runtime():
+    return Runtime(max_workers=WORKERS, max_queued=10**9, observer=RecordingObserver(announces=announces))
+
+
+def settle(runtime):
+    # Every worker and the loop still work, and nothing is left in the registry.
+    barrier = threading.Barrier(WORKERS + 1)
+    handles = [runtime.queue(lambda token: barrier.wait(PATIENCE)) for _ in range(WORKERS)]
+    barrier.wait(PATIENCE)
+    handles += [runtime.queue(aitem, -1) for _ in range(3)]
+    assert all(handle.wait(PATIENCE) for handle in handles)
+    assert runtime.scheduler.wait_until_empty(PATIENCE), runtime.scheduler
+    assert (runtime.scheduler.queued_count, runtime.scheduler.running_count) == (0, 0)
+    assert sum(runtime.scheduler.totals.values()) == len(ran) + WORKERS
+    assert len(runtime.threads._workers) <= WORKERS
+    names = [thread.name for thread in runtime.own_threads()]
+    assert names.count("qbwi-loop") == names.count("qbwi-keeper") == 1, names
+    runtime.retire()
+
+
+signal.signal(signal.SIGALRM, strike)
+ran, accepted, number = [], set(), 0
+runtime = new_runtime()
+deadline = time.monotonic() + PATIENCE
+while hits < wanted and time.monotonic() < deadline:
+    number += 1
+    before = hits
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 4e-4 if fresh else 4e-5))
+        queue(runtime, random.choice([item, aitem]), number)
+        accepted.add(number)
+    except Storm:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    if fresh and hits > before:
+        settle(runtime)
+        assert accepted <= set(ran)
+        ran, accepted, runtime = [], set(), new_runtime()
+    elif number % 500 == 0:
+        time.sleep(0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+settle(runtime)
+numbers = [number for number in ran if number > 0]
+assert len(numbers) == len(set(numbers)), "an item ran twice"
+assert accepted <= set(numbers), "an accepted item did not run"
+print("survived", hits)
+"""
+
+
+@pytest.mark.parametrize(("how", "hits"), [("plain", 3_000), ("announces", 3_000), ("start", 200)])
+def test_r1_exceptions_inside_queueing(how: str, hits: int) -> None:
+    """R1: after the storm the counts are exact, each accepted item has run once, and every worker still works."""
+    [line] = run_script(STORM, how, str(hits))
+    assert line == f"survived {hits}"

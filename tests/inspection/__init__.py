@@ -1,0 +1,1 @@
+"""The channel between processes, without Django's settings and without other processes."""

@@ -1,0 +1,108 @@
+"""One scheduler to look at, and a listener for it."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_qbwi.conf import Settings
+from django_qbwi.core.callables import examine
+from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.hosting import Assembly
+from django_qbwi.inspection.channel import AbstractPlace, Place, Site
+from django_qbwi.inspection.publisher import Publisher
+from django_qbwi.inspection.subject import Inspected, Subject
+from django_qbwi.lifecycle.servers import ServerHost
+
+PATIENCE = 30
+SITE = Site.of(b"a secret", "tests", "inspection")
+
+
+class Inspection:
+    """A subject with a scheduler of its own, and whatever listens for it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.assembly = Assembly(Settings(**settings), ServerHost())
+        self.scheduler = self.assembly.scheduler
+        self.connections_closed = 0
+        self.subject = Subject(lambda: "tests", self._inspected)
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self._publishers: list[Publisher] = []
+
+    def queue(self, work_item: Callable[..., Any], *args: Any, **options: Any) -> WorkItemHandle:
+        """Queue a call."""
+        item = self.scheduler.make_item(work_item, args, is_async=examine(work_item, args), **options)
+        self.scheduler.queue(item)
+        return WorkItemHandle(item)
+
+    def hold(self, token: Any) -> None:
+        """An item that runs until the gate opens, whatever its token says."""
+        self.entered.release()
+        assert self.gate.wait(PATIENCE)
+
+    def queue_held(self, count: int = 1) -> list[WorkItemHandle]:
+        """Queue items that run until the gate opens, and wait until as many have begun."""
+        handles = [self.queue(self.hold) for _ in range(count)]
+        for _ in handles:
+            assert self.entered.acquire(timeout=PATIENCE)
+        return handles
+
+    def listen(self, place: Place | None = None, *sites: Site) -> Publisher:
+        """Open a listener."""
+        publisher = Publisher(place or AbstractPlace(), sites or (SITE,), self.subject)
+        publisher.open()
+        self._publishers.append(publisher)
+        return publisher
+
+    def end(self) -> None:
+        """Let all items go, and all threads."""
+        self.gate.set()
+        for publisher in self._publishers:
+            publisher.close(PATIENCE)
+        self.assembly.end(PATIENCE)
+
+    def _inspected(self) -> Inspected:
+        return Inspected(
+            scheduler=self.scheduler,
+            limits={"max_workers": self.assembly.settings.max_workers},
+            drain_seconds=self.assembly.settings.shutdown_timeout,
+            close_connections=self._close_connections,
+        )
+
+    def _close_connections(self) -> None:
+        self.connections_closed += 1
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Return a temporary folder with a name that leaves room for that of a socket, which has about 100 characters."""
+    with tempfile.TemporaryDirectory(prefix="qbwi", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def make_inspection() -> Iterator[Callable[..., Inspection]]:
+    """Return a function that makes an inspection with settings."""
+    made: list[Inspection] = []
+
+    def make(**settings: Any) -> Inspection:
+        made.append(Inspection(**settings))
+        return made[-1]
+
+    yield make
+    for inspection in made:
+        inspection.end()
+    for thread in threading.enumerate():
+        if thread.name.startswith("qbwi-"):
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), thread
+
+
+@pytest.fixture
+def inspection(make_inspection: Callable[..., Inspection]) -> Inspection:
+    """Return one with room for one sync item at a time."""
+    return make_inspection(max_workers=1)

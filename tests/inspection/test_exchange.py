@@ -1,0 +1,505 @@
+"""A listener and those who ask it: honest ones, impatient ones and hostile ones."""
+
+import _socket
+import contextlib
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_qbwi.core.exceptions import ProcessUnreachable
+from django_qbwi.inspection import channel, publisher
+from django_qbwi.inspection.channel import AbstractPlace, Address, DirectoryPlace, Place, Site
+from django_qbwi.inspection.publisher import MAX_CONNECTIONS, Publisher
+from django_qbwi.inspection.reader import Answers, ask
+from tests.inspection.conftest import PATIENCE, SITE, Inspection
+
+OVERVIEW = {"operation": "overview"}
+OLD = Site.of(b"an old secret", "tests", "inspection")
+
+
+@pytest.fixture(params=["abstract", "directory"])
+def place(request: pytest.FixtureRequest, short_path: Path) -> Place:
+    """Return each kind of place."""
+    return AbstractPlace() if request.param == "abstract" else DirectoryPlace(str(short_path))
+
+
+@pytest.fixture
+def listener(inspection: Inspection) -> Publisher:
+    """Return a listener on an idle process."""
+    return inspection.listen()
+
+
+@contextlib.contextmanager
+def mute(place: Place, site: Site = SITE, pid: int = 4711) -> Iterator[Address]:
+    """Listen as a stopped process does: the kernel takes the connection, and nobody answers."""
+    listener, address = place.listen(site.name, pid)
+    with contextlib.closing(listener):
+        yield address
+        place.forget(address)
+
+
+def question(request: Any = OVERVIEW, **options: Any) -> Answers:
+    """Ask with much patience, unless the test is about impatience."""
+    options.setdefault("seconds", PATIENCE)
+    return ask(AbstractPlace(), options.pop("sites", [SITE]), request, **options)
+
+
+@contextlib.contextmanager
+def connected(listener: Publisher) -> Iterator[_socket.socket]:
+    """Connect by hand."""
+    assert listener.address is not None
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    with contextlib.closing(connection):
+        connection.settimeout(None)  # with a timeout a full queue of connections is an error at once
+        connection.connect(listener.address.path)
+        connection.settimeout(PATIENCE)
+        yield connection
+
+
+def until_end(connection: _socket.socket) -> bytes:
+    """Return all that comes until the other side closes."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := connection.recv(65_536):
+            received += chunk
+    return received
+
+
+# Honest clients.
+
+
+def test_process_answers(inspection: Inspection, place: Place) -> None:
+    """One request, one answer, whatever the place."""
+    inspection.listen(place)
+    (handle,) = inspection.queue_held()
+    found = ask(place, [SITE], OVERVIEW, seconds=PATIENCE)
+    assert [(pid, answer["items"][0]["id"]) for pid, answer in found.answers] == [(os.getpid(), handle.id)]
+    assert (found.unresponsive, found.refused) == ([], [])
+
+
+def test_item_is_cancelled_from_outside(inspection: Inspection, listener: Publisher) -> None:
+    """The token says who it was, with the uid and the pid that the kernel vouches for."""
+    (handle,) = inspection.queue_held()
+    found = question({"operation": "cancel", "ids": [handle.id, "x"], "by": "me"})
+    assert [answer for _, answer in found.answers] == [{handle.id: True}]
+    assert handle.token.message == f"cancelled by me (uid {os.getuid()}, pid {os.getpid()})"
+
+
+def test_item_is_shown_from_outside(inspection: Inspection, listener: Publisher) -> None:
+    """With its stack, or not at all."""
+    (handle,) = inspection.queue_held()
+    ((_, found),) = question({"operation": "find", "id": handle.id}).answers
+    ((_, missing),) = question({"operation": "find", "id": "x"}).answers
+    assert ("self.gate.wait" in found["stack"], missing) == (True, None)
+
+
+def test_stacks_are_shown_from_outside(inspection: Inspection, listener: Publisher) -> None:
+    """Those of all running items."""
+    inspection.queue_held()
+    ((_, found),) = question({"operation": "stacks"}).answers
+    assert len(found) == 1
+
+
+def test_process_is_drained_from_outside(inspection: Inspection, listener: Publisher) -> None:
+    """It answers at once, and drains meanwhile."""
+    (handle,) = inspection.queue_held()
+    ((_, found),) = question({"operation": "drain", "by": "me"}).answers
+    assert handle.token.wait(PATIENCE)
+    assert found["state"] == "draining"
+
+
+def test_limit_is_that_of_the_reader(inspection: Inspection, listener: Publisher) -> None:
+    """The reader may ask for less, never for more."""
+    inspection.queue_held()
+    inspection.queue(inspection.hold)
+    lengths = [len(question({**OVERVIEW, "limit": limit}).answers[0][1]["items"]) for limit in (1, 10**9, -1, "many")]
+    assert lengths == [1, 2, 2, 2]
+
+
+def test_long_answer_is_shortened(inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that would be too long has fewer items, and says so."""
+    inspection.queue_held()
+    for _ in range(30):
+        inspection.queue(inspection.hold)
+    monkeypatch.setattr(channel, "MAX_ANSWER", 5_000)
+    ((_, found),) = question().answers
+    assert 0 < len(found["items"]) < 31
+    assert found["truncated"] is True
+
+
+def test_all_processes_are_asked_at_the_same_time(make_inspection: Callable[..., Inspection]) -> None:
+    """Answers do not wait for one another, nor for the one that does not answer."""
+    for _ in range(8):
+        make_inspection().listen()
+    with mute(AbstractPlace()):
+        found = question(seconds=0.3)
+    assert (len(found.answers), found.unresponsive) == (8, [4711])
+
+
+def test_asking_process_is_left_out(listener: Publisher) -> None:
+    """It knows itself."""
+    assert question(but=listener.address).answers == []
+
+
+def test_only_given_processes_are_asked(listener: Publisher) -> None:
+    """By their pids."""
+    assert (len(question(pids=[os.getpid()]).answers), question(pids=[1]).answers) == (1, [])
+
+
+def test_fallback_key_is_accepted(inspection: Inspection) -> None:
+    """A client that knows the old key only is answered under a site that has rotated it."""
+    old_name = Site(SITE.name, OLD.key)
+    inspection.listen(AbstractPlace(), SITE, OLD)
+    assert len(question(sites=[old_name]).answers) == 1
+
+
+def test_process_with_the_old_key_is_found(inspection: Inspection) -> None:
+    """A client that has rotated the key finds processes that still run with the old one."""
+    inspection.listen(AbstractPlace(), OLD)
+    assert len(question(sites=[SITE, OLD]).answers) == 1
+
+
+# Processes that do not answer.
+
+
+def test_stopped_process_is_unresponsive(place: Place) -> None:
+    """F37, F15: nobody answers, and the time is over."""
+    with mute(place):
+        assert ask(place, [SITE], OVERVIEW, seconds=0.05).unresponsive == [4711]
+
+
+def test_stopped_process_with_a_full_queue_is_unresponsive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F37: also when many have asked before, and the kernel takes no more connections."""
+    monkeypatch.setattr(channel, "_BACKLOG", 0)
+    with mute(AbstractPlace()) as address, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                connection.connect(address.path)
+        assert question(seconds=0.1).unresponsive == [4711]
+
+
+def test_dead_process_is_not_listed(short_path: Path) -> None:
+    """F36: what a killed process leaves in a directory is removed by the first who asks."""
+    place = DirectoryPlace(str(short_path))
+    listener, address = place.listen(SITE.name, 1)
+    listener.close()
+    found = ask(place, [SITE], OVERVIEW, seconds=PATIENCE)
+    assert (found.unresponsive, Path(address.path).exists()) == ([], False)
+
+
+def test_process_that_ends_while_it_is_asked_is_not_listed() -> None:
+    """F36: one that took the connection and died is gone, not unresponsive."""
+    place = AbstractPlace()
+    listener, _ = place.listen(SITE.name, 1)
+
+    def take_and_die() -> None:
+        number, _ = listener._accept()  # type: ignore[attr-defined]
+        connection = _socket.socket(fileno=number)
+        listener.close()
+        connection.close()
+
+    thread = threading.Thread(target=take_and_die)
+    thread.start()
+    found = question()
+    thread.join(PATIENCE)
+    assert found == Answers(answers=[], unresponsive=[], refused=[])
+
+
+def test_request_that_broke_off_is_not_repeated(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that fails while it answers is asked once, and counts as unresponsive at once."""
+    asked = []
+
+    def fail(*args: Any) -> Any:
+        asked.append(args)
+        raise ProcessUnreachable("a test")
+
+    monkeypatch.setattr(publisher, "answer", fail)
+    assert (question().unresponsive, len(asked)) == ([os.getpid()], 1)
+
+
+def test_failure_to_answer_is_recorded(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug of ours is an ERROR in the process, and costs it nothing else."""
+
+    def fail(limit: int) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(inspection.subject, "overview", fail)
+    question()
+    monkeypatch.undo()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert len(question().answers) == 1
+
+
+@pytest.mark.parametrize("request_", [None, [], "overview", {"operation": "eval"}, {}, {"operation": ["find"]}])
+def test_unknown_request_gets_no_answer(listener: Publisher, request_: Any) -> None:
+    """S5: there are five operations, and nothing else."""
+    assert question(request_).unresponsive == [os.getpid()]
+
+
+def test_too_long_request_is_not_sent(listener: Publisher) -> None:
+    """The client knows the limit as well."""
+    assert question({"operation": "find", "id": "x" * channel.MAX_REQUEST}).unresponsive == [os.getpid()]
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"qbwi 2 " + b"0" * 32 + b"\n", b"\n", b"\x80\x04.\n"]
+)
+def test_foreign_server_is_unresponsive(greeting: bytes) -> None:
+    """Who greets otherwise is not sent anything."""
+    place = AbstractPlace()
+    listener, _ = place.listen(SITE.name, 4711)
+    sent: list[bytes] = []
+
+    def serve() -> None:
+        number, _ = listener._accept()  # type: ignore[attr-defined]
+        connection = _socket.socket(fileno=number)
+        with contextlib.closing(connection):
+            connection.sendall(greeting)
+            sent.append(until_end(connection))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with contextlib.closing(listener):
+        found = question(seconds=PATIENCE)
+        thread.join(PATIENCE)
+    assert (found.unresponsive, sent) == ([4711], [b""])
+
+
+def test_server_without_the_key_is_not_believed(inspection: Inspection) -> None:
+    """S11: an answer that is not sealed with the site's key is none."""
+    inspection.listen(AbstractPlace(), Site(SITE.name, b"another key"))
+    assert question().answers == []
+
+
+def test_server_of_another_user_is_not_asked(listener: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S11: nothing is sent to somebody else's process that took our name."""
+    monkeypatch.setattr(channel, "client_accepts", lambda connection: False)
+    found = question()
+    assert (found.answers, found.refused) == ([], [os.getpid()])
+
+
+# Clients that are turned away.
+
+
+def test_client_of_another_user_is_refused(listener: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S11: it is told so, and no thread is spent on it."""
+    monkeypatch.setattr(channel, "server_accepts", lambda connection: False)
+    found = question()
+    assert (found.answers, found.refused) == ([], [os.getpid()])
+
+
+def test_client_without_the_key_gets_no_answer(listener: Publisher) -> None:
+    """S11: the right user with a wrong key learns nothing."""
+    assert question(sites=[Site(SITE.name, OLD.key)]).answers == []
+
+
+def test_old_request_is_not_good_again(inspection: Inspection, listener: Publisher) -> None:
+    """S11: who has seen a request cannot send it a second time."""
+    nonce = channel.new_nonce()
+    with connected(listener) as connection:
+        greeting = channel.receive_line(connection, 100, PATIENCE).removeprefix(b"qbwi 1 ")
+        body = channel.encode(OVERVIEW)
+        line = nonce + b" " + channel.seal(SITE.key, b"request", greeting, nonce, body) + b" " + body + b"\n"
+        connection.sendall(line)
+        first = until_end(connection)
+    with connected(listener) as connection:
+        channel.receive_line(connection, 100, PATIENCE)
+        connection.sendall(line)
+        assert (len(first) > 100, until_end(connection)) == (True, b"")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", id="another protocol"),
+        pytest.param(b"\x80\x04\x95cos\nsystem\n\n", id="a pickle"),
+        pytest.param(os.urandom(5_000) + b"\n", id="noise"),
+        pytest.param(b"\n", id="an empty line"),
+        pytest.param(b"0" * 32 + b" " + b"0" * 64 + b" {}\n", id="a wrong seal"),
+    ],
+)
+def test_garbage_is_closed(inspection: Inspection, listener: Publisher, sent: bytes) -> None:
+    """F44: no answer, and the next one is served as ever."""
+    with connected(listener) as connection:
+        channel.receive_line(connection, 100, PATIENCE)
+        connection.sendall(sent)
+        assert until_end(connection) == b""
+    assert len(question().answers) == 1
+
+
+def test_flood_is_closed(listener: Publisher) -> None:
+    """F44: who sends without end is cut off at the limit, not at the memory's."""
+    block, sent = b"x" * 65_536, 0
+    with connected(listener) as connection:
+        channel.receive_line(connection, 100, PATIENCE)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while sent < 1 << 30:
+                sent += connection.send(block)
+    assert sent < 1 << 22
+
+
+@pytest.mark.parametrize("sent", [b"", b"half a li"])
+def test_silence_is_closed(listener: Publisher, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    """F44: nothing, or half a line, is waited for no longer than a request may take."""
+    monkeypatch.setattr(publisher, "_REQUEST_SECONDS", 0.01)
+    with connected(listener) as connection:
+        channel.receive_line(connection, 100, PATIENCE)
+        connection.sendall(sent)
+        assert until_end(connection) == b""
+
+
+def test_reader_that_does_not_read_is_closed(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F44: an answer that nobody takes is given up."""
+    monkeypatch.setattr(publisher, "_ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(inspection.subject, "overview", lambda limit: "x" * 5_000_000)
+    with connected(listener) as connection:
+        greeting = channel.receive_line(connection, 100, PATIENCE).removeprefix(b"qbwi 1 ")
+        nonce, body = channel.new_nonce(), channel.encode(OVERVIEW)
+        seal = channel.seal(SITE.key, b"request", greeting, nonce, body)
+        connection.sendall(nonce + b" " + seal + b" " + body + b"\n")
+        while threading.active_count() > 2 and any(
+            thread.name == "qbwi-inspection-answer" for thread in threading.enumerate()
+        ):
+            threading.Event().wait(0.001)
+        assert len(until_end(connection)) < 5_000_000
+
+
+def test_thousand_connections_are_bounded(inspection: Inspection, listener: Publisher) -> None:
+    """F44: no more threads than allowed, the others are told that it is busy, and items go on."""
+    with contextlib.ExitStack() as stack:
+        answers = []
+        for _ in range(1_000):
+            connection = stack.enter_context(connected(listener))
+            answers.append(connection)
+            threads = [thread for thread in threading.enumerate() if thread.name == "qbwi-inspection-answer"]
+            assert len(threads) <= MAX_CONNECTIONS + 1
+        greetings = [channel.receive_line(connection, 100, PATIENCE) for connection in answers]
+        (handle,) = inspection.queue_held()
+        assert b"busy" in greetings
+    inspection.gate.set()
+    assert handle.wait(PATIENCE)
+    assert len(question().answers) == 1
+
+
+def test_busy_process_is_asked_again(inspection: Inspection, listener: Publisher) -> None:
+    """A client that came while others were served tries again within its time."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            channel.receive_line(stack.enter_context(connected(listener)), 100, PATIENCE)
+        silent = stack.pop_all()
+    timer = threading.Timer(0.05, silent.close)
+    timer.start()
+    found = question()
+    timer.join(PATIENCE)
+    assert len(found.answers) == 1
+
+
+# The listener's own end.
+
+
+def test_closed_listener_is_not_found(inspection: Inspection, place: Place) -> None:
+    """Its thread ends, its socket is closed, and nothing is left in a directory."""
+    listener = inspection.listen(place)
+    listener.close(PATIENCE)
+    listener.close(PATIENCE)
+    assert (place.find([SITE.name]), listener.address) == ([], None)
+    for thread in threading.enumerate():
+        if thread.name == "qbwi-inspection":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def test_address_is_free_when_no_thread_starts(inspection: Inspection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F24: without a thread there is no listener either, and the caller hears why."""
+
+    def refuse(*args: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(publisher, "start_thread", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        inspection.listen()
+    assert AbstractPlace().find([SITE.name]) == []
+
+
+def test_connection_without_a_thread_is_closed(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F24: a client for whom no thread could be started is turned away; the listener stays."""
+
+    def refuse(*args: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "start_thread", refuse)
+        with connected(listener) as connection:
+            assert until_end(connection) == b""
+    assert len(question().answers) == 1
+
+
+def test_listener_survives_a_lack_of_files(inspection: Inspection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has no more files pauses, instead of turning on the spot, and goes on."""
+    paused = threading.Event()
+    monkeypatch.setattr("django_qbwi.inspection.publisher.time.sleep", lambda seconds: paused.set())
+
+    class Exhausted:
+        """A listening socket that fails once."""
+
+        def __init__(self, listener: _socket.socket) -> None:
+            self._listener = listener
+            self._failed = False
+
+        def _accept(self) -> Any:
+            if not self._failed:
+                self._failed = True
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self._listener._accept()  # type: ignore[attr-defined]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._listener, name)
+
+    class Place(AbstractPlace):
+        """Gives such sockets."""
+
+        def listen(self, site: str, pid: int) -> Any:
+            listener, address = super().listen(site, pid)
+            return Exhausted(listener), address
+
+    inspection.listen(Place())
+    assert (len(question().answers), paused.is_set()) == (1, True)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_child_has_no_channel(inspection: Inspection, listener: Publisher) -> None:
+    """F38: the child lets go of the parent's sockets, and the parent still answers."""
+    with connected(listener) as connection:
+        channel.receive_line(connection, 100, PATIENCE)
+        assert listener._listener is not None
+        inherited = [opened.fileno() for opened in (listener._listener, *listener._connections)]
+        child = os.fork()
+        if child == 0:
+            listener.close_in_child()
+            os._exit(sum(_is_open(number) for number in inherited))
+        assert (len(inherited), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])) == (2, 0)
+    assert len(question().answers) == 1
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,279 @@
+"""What can be asked of a process, and done to it."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.inspection.subject import Subject, own_frames
+from tests.inspection.conftest import PATIENCE, Inspection
+
+
+async def awaiting(token: Any) -> None:
+    """Wait for the cancellation."""
+    await token.cancelled()
+
+
+def failing(token: Any) -> None:
+    """Fail, with a long traceback."""
+    raise ValueError("x" * 5_000)
+
+
+def test_idle_process_is_described(inspection: Inspection) -> None:
+    """A process without items has a state, limits and zeros."""
+    found = inspection.subject.overview()
+    counts = [found[name] for name in ("running", "queued", "finished", "failed", "items", "recent", "truncated")]
+    assert (found["state"], found["server"], found["remaining"], counts) == (
+        "open",
+        "tests",
+        None,
+        [0, 0, 0, 0, [], [], False],
+    )
+
+
+def test_process_without_scheduler_is_described() -> None:
+    """Before its scheduler is made a process can be looked at all the same."""
+    subject = Subject(lambda: "tests", lambda: None)
+    assert (subject.overview()["state"], subject.find("x"), subject.stacks(), subject.cancel(["x"], "me")) == (
+        "open",
+        None,
+        [],
+        {},
+    )
+
+
+def test_running_items_come_first(inspection: Inspection) -> None:
+    """Running, then queued items, with their counts."""
+    handles = [*inspection.queue_held(), inspection.queue(inspection.hold), inspection.queue(inspection.hold)]
+    found = inspection.subject.overview()
+    assert [item["id"] for item in found["items"]] == [handle.id for handle in handles]
+    assert (found["running"], found["queued"]) == (1, 2)
+
+
+def test_recent_items_come_newest_first(inspection: Inspection) -> None:
+    """Ended items, failed ones counted apart."""
+    handles = [inspection.queue(failing), inspection.queue(len, name="also failing")]
+    for handle in handles:
+        assert handle.wait(PATIENCE)
+    assert inspection.scheduler.wait_until_empty(PATIENCE)
+    found = inspection.subject.overview()
+    assert [item["id"] for item in found["recent"]] == [handle.id for handle in reversed(handles)]
+    assert (found["finished"], found["failed"]) == (2, 2)
+
+
+def test_lists_are_capped(inspection: Inspection) -> None:
+    """F25: more items than asked for are counted, not listed, and the answer says so."""
+    inspection.queue_held()
+    for _ in range(5):
+        inspection.queue(inspection.hold)
+    found = inspection.subject.overview(limit=2)
+    assert (len(found["items"]), found["queued"], found["truncated"]) == (2, 5, True)
+
+
+def test_listing_does_not_wait_for_the_lock(inspection: Inspection) -> None:
+    """F25: the items are copied while another thread holds the scheduler's lock."""
+    inspection.queue_held()
+    inspection.queue(inspection.hold)
+    found: list[int] = []
+    with inspection.scheduler.lock:
+        thread = threading.Thread(target=lambda: found.append(len(inspection.scheduler.live_items())))
+        thread.start()
+        thread.join(PATIENCE)
+    assert found == [2]
+
+
+def test_listed_traceback_is_short(inspection: Inspection) -> None:
+    """A list has the end of a traceback; the item itself has more of it."""
+    handle = inspection.queue(failing)
+    assert handle.wait(PATIENCE)
+    assert inspection.scheduler.wait_until_empty(PATIENCE)
+    listed = inspection.subject.overview()["recent"][0]["error"]["traceback"]
+    found = inspection.subject.find(handle.id)
+    assert found is not None
+    assert len(listed) == 2_000 < len(found["item"]["error"]["traceback"])
+
+
+def test_running_item_is_found_with_its_stack(inspection: Inspection) -> None:
+    """The stack of a sync item is that of its thread."""
+    (handle,) = inspection.queue_held()
+    found = inspection.subject.find(handle.id)
+    assert found is not None
+    assert (found["item"]["status"], "self.gate.wait" in found["stack"]) == ("running", True)
+
+
+def test_async_item_is_found_with_its_await_chain(inspection: Inspection) -> None:
+    """The stack of an async item shows what it awaits."""
+    handle = inspection.queue(awaiting)
+    while handle.status is WorkItemStatus.QUEUED:
+        threading.Event().wait(0.001)
+    found = inspection.subject.find(handle.id)
+    inspection.subject.cancel([handle.id], "me")
+    assert found is not None
+    assert "await token.cancelled()" in found["stack"]
+
+
+@pytest.mark.parametrize("queued", [True, False])
+def test_item_that_does_not_run_has_no_stack(inspection: Inspection, queued: bool) -> None:
+    """Neither before its start nor after its end."""
+    if queued:
+        inspection.queue_held()
+    handle = inspection.queue(inspection.hold)
+    if not queued:
+        inspection.gate.set()
+        assert handle.wait(PATIENCE)
+    found = inspection.subject.find(handle.id)
+    assert found is not None
+    assert found["stack"] is None
+
+
+def test_unknown_item_is_not_found(inspection: Inspection) -> None:
+    """Looking for an id does not make ids for items that nobody has looked at."""
+    (handle,) = inspection.queue_held()
+    assert inspection.subject.find("0" * 24) is None
+    assert handle._item._id is None
+
+
+def test_stack_begins_with_the_item(inspection: Inspection) -> None:
+    """The frames of threads and of ours, which are above it, tell nobody anything; those below it stay."""
+    (handle,) = inspection.queue_held()
+    found = inspection.subject.find(handle.id)
+    assert found is not None
+    assert found["stack"].splitlines()[0].endswith("in hold")
+    assert "threading.py" in found["stack"]
+
+
+def test_stack_of_several_parts_is_cut_in_each() -> None:
+    """An async item may be shown with its task and with the thread that it waits for."""
+    ours = '  File "/a/django_qbwi/core/loop_executor.py", line 1, in _run_user_code\n    await call()\n'
+    part = (
+        f'  File "/a/threading.py", line 1, in run\n    run()\n{ours}  File "/b/items.py", line 2, in send\n    x()\n'
+    )
+    item = '  File "/b/items.py", line 2, in send\n    x()\n'
+    assert own_frames(f"{part}in its executor thread:\n{part}") == f"{item}in its executor thread:\n{item}"
+
+
+def test_stack_of_nothing_stays() -> None:
+    """A stack without frames of the item is shown as it is."""
+    assert own_frames("  <no stack>\n") == "  <no stack>\n"
+
+
+def test_stacks_are_those_of_running_items(inspection: Inspection) -> None:
+    """A queued item is nowhere."""
+    (handle,) = inspection.queue_held()
+    inspection.queue(inspection.hold)
+    assert [entry["item"]["id"] for entry in inspection.subject.stacks()] == [handle.id]
+
+
+def test_queued_item_is_cancelled(inspection: Inspection) -> None:
+    """It never starts."""
+    inspection.queue_held()
+    handle = inspection.queue(inspection.hold)
+    assert inspection.subject.cancel([handle.id], "me") == {handle.id: True}
+    assert handle.status is WorkItemStatus.CANCELLED
+
+
+def test_running_item_sees_its_cancellation(inspection: Inspection) -> None:
+    """Its token says who it was; the second time is too late."""
+    (handle,) = inspection.queue_held()
+    done = [inspection.subject.cancel([handle.id], by) for by in ("me", "you")]
+    assert done == [{handle.id: True}, {handle.id: False}]
+    assert handle.token.message == "cancelled by me"
+
+
+def test_unknown_ids_are_left_out(inspection: Inspection) -> None:
+    """Only what is known here is answered for: another process may know the rest."""
+    (handle,) = inspection.queue_held()
+    assert inspection.subject.cancel(["0" * 24, handle.id], "me") == {handle.id: True}
+
+
+def test_cancelling_is_recorded(inspection: Inspection, caplog: pytest.LogCaptureFixture) -> None:
+    """S16, S14: who cancelled what is in the log, without control characters."""
+    (handle,) = inspection.queue_held()
+    with caplog.at_level(logging.INFO, "django_qbwi.inspection"):
+        inspection.subject.cancel([handle.id], "me\n\x1b[31mroot")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Work item id={handle.id} name={handle.name} cancelled by me??[31mroot"
+    ]
+
+
+def test_cancelling_closes_connections(inspection: Inspection) -> None:
+    """What receivers of signals open in the thread that cancels does not stay open."""
+    (handle,) = inspection.queue_held()
+    inspection.subject.cancel([handle.id], "me")
+    assert inspection.connections_closed == 1
+
+
+def test_drain_cancels_with_shutdown(inspection: Inspection) -> None:
+    """Items see the same as at the end of the process, with a deadline."""
+    (handle,) = inspection.queue_held()
+    result = inspection.subject.drain("me")
+    assert handle.token.wait(PATIENCE)
+    assert (handle.token.reason, handle.token.remaining() is not None) == ("shutdown", True)
+    assert (result["state"], result["waiting_for"], result["ending"]) == ("draining", 1, False)
+
+
+def test_drain_leaves_new_items_alone(inspection: Inspection) -> None:
+    """The process goes on: what is queued after the drain began is accepted, and not cancelled."""
+    inspection.queue_held()
+    inspection.subject.drain("me")
+    later = inspection.queue(inspection.hold)
+    assert inspection.assembly.keeper.flush(PATIENCE)
+    assert not later.token.is_cancellation_requested
+
+
+def test_drain_is_over_when_its_items_have_ended(inspection: Inspection, caplog: pytest.LogCaptureFixture) -> None:
+    """Then the process is open again, and a record says so."""
+    (handle,) = inspection.queue_held()
+    with caplog.at_level(logging.INFO, "django_qbwi.inspection"):
+        inspection.subject.drain("me")
+        assert inspection.subject.state == "draining"
+        inspection.gate.set()
+        assert handle.wait(PATIENCE)
+        assert inspection.assembly.keeper.flush(PATIENCE)
+    assert inspection.subject.state == "open"
+    assert [record.getMessage() for record in caplog.records] == [
+        "Drain by me: 1 running, 0 queued item(s)",
+        "Drain by me is over: the scheduler is open",
+    ]
+
+
+def test_drain_ends_at_its_limit(make_inspection: Callable[..., Inspection], caplog: pytest.LogCaptureFixture) -> None:
+    """What does not end goes on, since the process does; a WARNING says how many."""
+    inspection = make_inspection(max_workers=1, shutdown_timeout=0.01)
+    (handle,) = inspection.queue_held()
+    warned = threading.Event()
+
+    def notice(record: logging.LogRecord) -> bool:
+        if record.levelno == logging.WARNING:
+            warned.set()
+        return True
+
+    caplog.handler.addFilter(notice)
+    inspection.subject.drain("me")
+    assert warned.wait(PATIENCE)
+    caplog.handler.removeFilter(notice)
+    assert (inspection.subject.state, handle.status) == ("open", WorkItemStatus.RUNNING)
+
+
+def test_second_drain_joins_the_first(inspection: Inspection) -> None:
+    """Asked twice, a process drains once."""
+    inspection.queue_held()
+    results = [inspection.subject.drain("me") for _ in range(2)]
+    assert [result["waiting_for"] for result in results] == [1, 1]
+
+
+def test_drain_without_items_is_over_at_once(inspection: Inspection) -> None:
+    """There is nothing to wait for."""
+    result = inspection.subject.drain("me")
+    assert (result["state"], result["waiting_for"]) == ("open", 0)
+
+
+def test_ending_process_is_left_alone(inspection: Inspection) -> None:
+    """One that ends drains already, and will not be open again."""
+    inspection.queue_held()
+    inspection.assembly.coordinator.sign("a test")
+    result = inspection.subject.drain("me")
+    assert (result["state"], result["ending"], result["waiting_for"]) == ("draining", True, 1)

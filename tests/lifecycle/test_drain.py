@@ -1,0 +1,556 @@
+"""The drain: one clock that only shrinks, the exit held for what is worth it, and let go at the limit."""
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from django_qbwi.core.cancellation import CancelReason, OperationCancelled
+from django_qbwi.core.exceptions import SchedulerClosed, SchedulerDraining
+from django_qbwi.core.items import WorkItem, WorkItemStatus
+from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.lifecycle.drain import DrainCoordinator, margin
+from tests.support.manual import ManualRuntime, anoop
+
+S = WorkItemStatus
+
+
+class Host:
+    """A server with a limit, which counts its heartbeats."""
+
+    def __init__(self, limits: dict[int | None, float]) -> None:
+        self.limits = limits
+        self.beats = 0
+
+    def limit(self, signum: int | None) -> float | None:
+        return self.limits.get(signum, self.limits.get(None))
+
+    def beat(self) -> None:
+        self.beats += 1
+
+
+class Reports:
+    """Writes down what is reported of a drain."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, float]] = []
+        self.waiting: list[tuple[list[str], float]] = []
+        self.finished: list[tuple[int, int, float]] = []
+
+    def drain_started(self, scheduler: WorkItemScheduler, sign: str, limit: float) -> None:
+        self.started.append((sign, limit))
+
+    def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
+        self.waiting.append(([item.name for item in waited_for], remaining))
+
+    def drain_finished(self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float) -> None:
+        self.finished.append((abandoned, discarded, elapsed))
+
+
+class Drain(ManualRuntime):
+    """A coordinator on a scheduler that is moved by hand: waiting lets the time pass, and what is due happens."""
+
+    def __init__(self, *, limits: dict[int | None, float] | None = None, **options: Any) -> None:
+        drain_options = {name: options.pop(name) for name in ("shutdown_timeout", "cancel_after") if name in options}
+        super().__init__(**options)
+        self.host = Host(limits or {})
+        self.reports = Reports()
+        self.waits: list[float] = []
+        self.raising: list[tuple[float, BaseException]] = []
+        self.scheduler.wait_until_empty = self.wait  # type: ignore[method-assign]
+        self.coordinator = DrainCoordinator(
+            self.scheduler, self.reporter, self.reports, self.host, clock=self.clock, **drain_options
+        )
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds from the start of the test until the deadline."""
+        deadline = self.scheduler.stop.deadline
+        return None if deadline is None else deadline - 1_000
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let time pass until the next thing is due, at most for `timeout`; a signal handler may raise."""
+        assert timeout is not None
+        assert timeout > 0
+        self.waits.append(timeout)
+        self.advance(0)
+        if self.raising and self.raising[0][0] <= self.elapsed() + timeout:
+            self.advance(max(0, self.raising[0][0] - self.elapsed()))
+            raise self.raising.pop(0)[1]
+        if not self.scheduler.is_empty:
+            self.advance(timeout)
+        return self.scheduler.is_empty
+
+    def at(self, seconds: float, call: Callable[[], object]) -> None:
+        """Have something happen so many seconds after the start of the test."""
+        self.keeper.call_at(1_000 + seconds, call)
+
+    def running(self, name: str = "slow", **options: Any) -> WorkItem:
+        """Return an item that runs."""
+        item = self.queue(name=name, **options)
+        assert self.sync.start() is item
+        return item
+
+    def elapsed(self) -> float:
+        """Seconds since the start of the test."""
+        return self.clock() - 1_000
+
+
+# The limit and the margin.
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(90.0, 2.0), (30.0, 2.0), (10.0, 1.0), (1.0, 0.1)])
+def test_margin_is_a_tenth_and_two_seconds_at_most(limit: float, kept: float) -> None:
+    """What is kept of the limit for the last records: min(2 s, L/10)."""
+    assert margin(limit) == kept
+
+
+@pytest.mark.parametrize(
+    ("timeout", "host", "at_most", "deadline"),
+    [
+        (90.0, None, None, 88.0),
+        (90.0, 30.0, None, 28.0),
+        (10.0, 30.0, None, 9.0),
+        (90.0, 30.0, 10.0, 9.0),
+        (90.0, 0.0, None, 0.0),
+    ],
+)
+def test_f35_shortest_limit_counts(timeout: float, host: float | None, at_most: float | None, deadline: float) -> None:
+    """F35: the limit is the shortest of our own, the server's and that of the way of ending, less the margin."""
+    drain = Drain(shutdown_timeout=timeout, limits={} if host is None else {None: host})
+    drain.coordinator.sign("SIGTERM", at_most=at_most)
+    assert drain.deadline == deadline
+
+
+def test_first_sign_starts_the_clock() -> None:
+    """The first sign makes the scheduler draining, cancels all tokens and sets their deadline."""
+    drain = Drain()
+    item = drain.running()
+    assert not drain.coordinator.signed
+    drain.coordinator.sign("SIGTERM")
+    assert drain.coordinator.signed
+    assert drain.scheduler.state is SchedulerState.DRAINING
+    assert (item.token.reason, item.token.remaining()) == (CancelReason.SHUTDOWN, 88.0)
+    assert "draining" in repr(drain.coordinator)
+
+
+def test_second_sign_does_not_extend_the_deadline() -> None:
+    """Signs of several layers do not add up: the deadline is that of the first one."""
+    drain = Drain()
+    drain.coordinator.sign("SIGTERM")
+    drain.advance(10)
+    drain.coordinator.sign("worker exit")
+    assert drain.deadline == 88.0
+    assert drain.reports.started == [("SIGTERM", 90.0)]
+
+
+def test_second_sign_may_shorten_the_deadline() -> None:
+    """A later sign of a quicker end counts: the deadline only ever shrinks."""
+    drain = Drain(limits={int(signal.SIGQUIT): 5.0})
+    drain.coordinator.sign("SIGTERM")
+    drain.advance(1)
+    drain.coordinator.sign("SIGQUIT", signal.SIGQUIT)
+    assert drain.deadline == 5.5
+
+
+def test_first_sign_is_reported_once() -> None:
+    """One record says what started the drain and how long it may take."""
+    drain = Drain()
+    drain.running()
+    for name in ("SIGTERM", "SIGTERM", "lifespan"):
+        drain.coordinator.sign(name)
+    drain.advance(0)
+    assert drain.reports.started == [("SIGTERM", 90.0)]
+
+
+def test_callbacks_run_on_the_keeper() -> None:
+    """A sign only stores and posts: the callbacks of the tokens run when the keeper comes to it."""
+    drain = Drain()
+    item = drain.running()
+    called: list[int] = []
+    item.token.register(lambda: called.append(1))
+    drain.coordinator.sign("SIGTERM")
+    assert item.token.is_cancellation_requested
+    assert called == []
+    drain.advance(0)
+    assert called == [1]
+
+
+def test_cancel_after_leaves_the_items_undisturbed_for_a_while() -> None:
+    """With CANCEL_AFTER the tokens know the deadline at once, and are cancelled so many seconds after the sign."""
+    drain = Drain(cancel_after=20.0)
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.advance(19)
+    assert not item.token.is_cancellation_requested
+    assert item.token.remaining() == 69.0
+    drain.advance(1)
+    assert item.token.reason is CancelReason.SHUTDOWN
+
+
+def test_cancel_after_counts_from_the_first_sign() -> None:
+    """A second sign does not start the undisturbed time again."""
+    drain = Drain(cancel_after=20.0)
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.advance(15)
+    drain.coordinator.sign("worker exit")
+    drain.advance(5)
+    assert item.token.is_cancellation_requested
+
+
+def test_normal_end_cancels_nobody() -> None:
+    """A command that has come to its end waits for its items without cancelling them."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.sign("the exit of the process", cancel=False)
+    drain.advance(10)
+    assert not item.token.is_cancellation_requested
+    assert item.token.remaining() == 78.0
+
+
+def test_stop_signal_at_the_normal_end_cancels() -> None:
+    """A stop signal in that wait cancels at once."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.sign("the exit of the process", cancel=False)
+    drain.coordinator.stop_signal("SIGTERM", signal.SIGTERM, repeated=False)
+    assert item.token.is_cancellation_requested
+
+
+# Forcing.
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT"])
+def test_f33_second_interrupt_forces(name: str) -> None:
+    """F33: a second Ctrl-C, more than a second after the first stop signal, ends the wait at once."""
+    drain = Drain()
+    drain.running()
+    number = getattr(signal, name)
+    drain.coordinator.stop_signal(name, number, repeated=False)
+    drain.at(7, lambda: drain.coordinator.stop_signal(name, number, repeated=True))
+    drain.coordinator.hold(last=True)
+    assert drain.elapsed() < 9
+    assert drain.reports.finished[0][:2] == (1, 0)
+
+
+def test_f33_repeated_sigterm_never_forces() -> None:
+    """F33: gunicorn repeats SIGTERM every second: the items keep their time."""
+    drain = Drain()
+    item = drain.running()
+    for second in range(40):
+        drain.at(
+            second, lambda second=second: drain.coordinator.stop_signal("SIGTERM", signal.SIGTERM, repeated=second > 1)
+        )
+    drain.at(40, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    assert item.status is S.SUCCEEDED
+
+
+@pytest.mark.parametrize(("second", "status"), [(0.5, S.SUCCEEDED), (3.0, S.ABANDONED)])
+def test_duplicates_within_a_second_are_one(second: float, status: WorkItemStatus) -> None:
+    """Two KeyboardInterrupts within a second are one stop; a later one forces."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.stop_signal("SIGINT", signal.SIGINT, repeated=False)
+    drain.at(10, lambda: drain.sync.finish(item))
+    drain.clock.advance(second)
+    drain.raising.append((0, KeyboardInterrupt()))
+    drain.coordinator.hold(last=True)
+    assert item.status is status
+
+
+def test_first_interrupt_of_an_undisturbed_wait_cancels() -> None:
+    """In the wait of a command the first KeyboardInterrupt cancels the items, the second one forces."""
+    drain = Drain()
+    item = drain.running()
+    called: list[float] = []
+    item.token.register(lambda: called.append(drain.elapsed()))
+    drain.coordinator.sign("the exit of the process", cancel=False)
+    drain.raising += [(5, KeyboardInterrupt()), (8, KeyboardInterrupt())]
+    drain.coordinator.hold(last=True)
+    assert called == [5]
+    assert drain.elapsed() == 8.5
+    assert item.status is S.ABANDONED
+
+
+def test_no_exception_gets_out_of_the_hold() -> None:
+    """R22: what signal handlers raise into the wait does not skip the exit hooks of other libraries."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.raising += [(1, SystemExit(1)), (2, ValueError("from a handler"))]
+    drain.at(4, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    assert item.status is S.SUCCEEDED
+
+
+def test_exception_in_the_look_whether_it_is_over() -> None:
+    """R22: the same for one that arrives while the hold looks at the scheduler."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.at(3, lambda: drain.sync.finish(item))
+    look = drain.scheduler.close_if_empty
+    errors = [SystemExit(1), KeyboardInterrupt()]
+
+    def interrupted() -> bool:
+        if errors:
+            raise errors.pop()
+        return look()
+
+    drain.scheduler.close_if_empty = interrupted  # type: ignore[method-assign]
+    drain.coordinator.hold(last=True)
+    assert item.status is S.SUCCEEDED
+
+
+def test_exception_while_letting_go_is_swallowed() -> None:
+    """R22: a further Ctrl-C while letting go changes nothing: there is nothing left to shorten."""
+    drain = Drain(shutdown_timeout=10.0)
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.raising.append((9, KeyboardInterrupt()))
+    drain.coordinator.hold(last=True)
+    assert item.status is S.ABANDONED
+    assert drain.sync.retired == 1
+
+
+# Holding.
+
+
+def test_f31_hold_without_items_returns_at_once() -> None:
+    """F31: a process that has never queued anything closes, and waits for nothing."""
+    drain = Drain()
+    drain.coordinator.hold(last=True)
+    assert drain.scheduler.state is SchedulerState.CLOSED
+    assert drain.waits == []
+
+
+def test_first_hold_of_an_unused_scheduler_leaves_it_open() -> None:
+    """A server's own exit hook does not close."""
+    drain = Drain()
+    drain.coordinator.hold(last=False)
+    assert drain.scheduler.state is SchedulerState.OPEN
+
+
+def test_f32_hold_waits_for_the_last_item() -> None:
+    """F32: the exit is held until nothing is queued or running; then the scheduler is closed, and its threads end."""
+    drain = Drain()
+    running, queued = drain.running(), drain.queue()
+    drain.coordinator.sign("SIGTERM")
+    drain.at(3, lambda: drain.sync.finish(running))
+    drain.at(4, drain.sync.start)
+    drain.at(6, lambda: drain.sync.finish(queued))
+    drain.coordinator.hold(last=True)
+    assert (running.status, queued.status) == (S.SUCCEEDED, S.SUCCEEDED)
+    assert drain.elapsed() == 6
+    assert drain.scheduler.state is SchedulerState.CLOSED
+    assert drain.sync.retired == drain.loop.retired == 1
+    assert drain.reports.finished == [(0, 0, 6.0)]
+
+
+def test_r21_only_the_last_hold_closes() -> None:
+    """R21: after the server's own hook requests that are still served may queue; in the final hold theirs may not."""
+    drain = Drain()
+    drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.at(2, lambda: drain.sync.finish(next(iter(drain.sync.contexts))))
+    drain.coordinator.hold(last=False)
+    assert drain.scheduler.state is SchedulerState.DRAINING
+    late = drain.running()
+    with pytest.raises(SchedulerDraining):
+        drain.sync.contexts[late].run(drain.queue)
+    drain.at(4, lambda: drain.sync.finish(late))
+    drain.coordinator.hold(last=True)
+    with pytest.raises(SchedulerClosed):
+        drain.queue()
+
+
+def test_several_holds_share_one_deadline() -> None:
+    """The limits of several hooks do not add up."""
+    drain = Drain(shutdown_timeout=20.0)
+    drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=False)
+    assert drain.elapsed() == 18
+    drain.coordinator.hold(last=True)
+    assert drain.elapsed() < 20
+
+
+def test_heartbeats_go_on_while_the_exit_is_held() -> None:
+    """The server hears of the process every second, or it would kill it."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.at(30, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    assert drain.host.beats >= 30
+    assert max(drain.waits) <= 1
+
+
+def test_waited_for_items_are_named_every_five_seconds() -> None:
+    """While the exit is held, a record every 5 s names the items and the seconds that are left."""
+    drain = Drain()
+    item = drain.running("thumbnails")
+    drain.coordinator.sign("SIGTERM")
+    drain.at(12, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    assert drain.reports.waiting == [(["thumbnails"], 83.0), (["thumbnails"], 78.0)]
+
+
+def test_few_of_many_waited_for_items_are_named() -> None:
+    """The record is bounded, however many items there are."""
+    drain = Drain()
+    for _ in range(100):
+        drain.queue()
+    drain.coordinator.sign("SIGTERM", at_most=8)
+    drain.coordinator.hold(last=True)
+    assert len(drain.reports.waiting[0][0]) == 20
+
+
+# Letting go.
+
+
+def test_limit_abandons_and_discards() -> None:
+    """At the limit what runs is ABANDONED and what is queued DISCARDED, each with a record, the running ones first."""
+    drain = Drain(shutdown_timeout=20.0)
+    queued, running = drain.queue(), None
+    running = drain.sync.start()
+    other = drain.queue()
+    assert running is queued
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=True)
+    assert (queued.status, other.status) == (S.ABANDONED, S.DISCARDED)
+    reported = [(item, status) for event, item, status in drain.observer.events if event == "finished"]
+    assert reported == [(queued, S.ABANDONED), (other, S.DISCARDED)]
+    assert drain.reports.finished[0][:2] == (1, 1)
+    assert drain.coordinator.gave_up
+    assert 18 <= drain.elapsed() <= 20
+
+
+def test_async_items_get_a_last_moment() -> None:
+    """Async items are interrupted where they stand, and may end in the moment before the others are given up."""
+    drain = Drain(shutdown_timeout=20.0)
+    drain.queue(anoop)
+    item = drain.loop.start()
+    assert item is not None
+    drain.coordinator.sign("SIGTERM")
+    drain.loop.cancel_natively = lambda items: drain.keeper.post(  # type: ignore[method-assign]
+        lambda: drain.loop.finish(item, OperationCancelled(item.token))
+    )
+    drain.coordinator.hold(last=True)
+    assert item.status is S.CANCELLED
+    assert not drain.coordinator.gave_up
+
+
+def test_tokens_are_cancelled_at_the_limit_at_the_latest() -> None:
+    """At the normal end of a command nobody was cancelled; at the limit everybody is: the last moment is CANCELLED."""
+    drain = Drain(shutdown_timeout=20.0)
+    drain.queue(anoop)
+    item = drain.loop.start()
+    assert item is not None
+    called: list[int] = []
+    item.token.register(lambda: called.append(1))
+    drain.coordinator.sign("the exit of the process", cancel=False)
+    drain.loop.cancel_natively = lambda items: drain.keeper.post(  # type: ignore[method-assign]
+        lambda: drain.loop.finish(item, OperationCancelled(item.token))
+    )
+    drain.coordinator.hold(last=True)
+    assert (item.status, item.cancel_reason, called) == (S.CANCELLED, CancelReason.SHUTDOWN, [1])
+
+
+def test_f49_stuck_reporter_does_not_hold_the_exit() -> None:
+    """F49: a logging handler or a receiver that blocks for ever costs half the margin; the statuses stand."""
+    drain = Drain(shutdown_timeout=20.0)
+    item = drain.running()
+    drain.reporter.stuck = True
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=True)
+    assert item.status is S.ABANDONED
+    assert drain.elapsed() <= 20
+    assert drain.sync.retired == 1
+    assert drain.reports.finished == []
+
+
+def test_item_that_ends_while_letting_go_is_left_alone() -> None:
+    """R3: an item whose status is decided in the last moment keeps it, and is reported by its own worker."""
+    drain = Drain(shutdown_timeout=20.0)
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.at(18.2, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    assert item.status is S.SUCCEEDED
+    assert drain.reports.finished[0][:2] == (0, 0)
+
+
+# In the background.
+
+
+def test_background_drain_ends_with_the_last_item() -> None:
+    """Where a signal would have killed the process, the keeper drains and then calls what kills it after all."""
+    drain = Drain()
+    item = drain.running("thumbnails")
+    ended: list[float] = []
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.drain_in_background(lambda: ended.append(drain.elapsed()))
+    for _ in range(70):
+        drain.advance(0.1)
+    assert ended == []
+    drain.sync.finish(item)
+    drain.advance(0.1)
+    drain.advance(0.1)
+    assert len(ended) == 1
+    assert drain.scheduler.state is SchedulerState.CLOSED
+    assert [names for names, _ in drain.reports.waiting] == [["thumbnails"]]
+    assert drain.host.beats > 60
+    assert len(drain.reports.finished) == 1
+
+
+def test_background_drain_lets_go_at_the_limit() -> None:
+    """It has the same limit as any other drain."""
+    drain = Drain(shutdown_timeout=2.0)
+    item = drain.running()
+    ended: list[int] = []
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.drain_in_background(lambda: ended.append(1))
+    for _ in range(25):
+        drain.advance(0.1)
+    assert ended == [1]
+    assert item.status is S.ABANDONED
+
+
+def test_background_drain_leaves_the_end_to_the_last_hook() -> None:
+    """If the process comes to its exit by itself meanwhile, the hold there goes on alone."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.drain_in_background(lambda: pytest.fail("called"))
+    drain.at(3, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    drain.advance(10)
+    assert len(drain.reports.finished) == 1
+
+
+def test_end_is_told_once() -> None:
+    """However many hooks come to the end, one record says so."""
+    drain = Drain()
+    drain.sync.finish(drain.running())
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=True)
+    drain.coordinator.hold(last=True)
+    assert len(drain.reports.finished) == 1
+
+
+def test_force_wakes_who_holds_the_exit() -> None:
+    """Forcing sets the deadline to now, cancels, and nudges the wait through the keeper."""
+    drain = Drain()
+    item = drain.running()
+    nudges: list[int] = []
+    drain.scheduler.nudge = lambda: nudges.append(1)  # type: ignore[method-assign]
+    drain.coordinator.force()
+    assert drain.deadline == 0.0
+    assert item.token.is_cancellation_requested
+    assert nudges == []
+    drain.advance(0)
+    assert nudges == [1]

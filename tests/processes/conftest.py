@@ -1,0 +1,35 @@
+"""The plays of a whole session, started ahead of the tests that look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes.scenario import Theatre, is_installed
+
+
+@pytest.fixture(scope="session")
+def theatre(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Theatre]:
+    """Play the rows of all selected tests, a few at a time."""
+    with Theatre(tmp_path_factory.mktemp("processes")) as theatre:
+        for item in request.session.items:
+            callspec = getattr(item, "callspec", None)
+            plays = getattr(getattr(item, "obj", None), "plays", None)
+            row = None if callspec is None else callspec.params.get("row")
+            if plays is not None and row is not None and is_installed(row):
+                theatre.announce((row, how) for how in plays)
+        yield theatre
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """Replace the fixture of the unit tests: plays of other rows go on in threads while a test looks at its own."""
+
+
+@pytest.fixture(autouse=True)
+def _installed(request: pytest.FixtureRequest) -> None:
+    callspec = getattr(request.node, "callspec", None)
+    row = None if callspec is None else callspec.params.get("row")
+    if row is not None and not is_installed(row):
+        pytest.skip(f"{row.server.name} is not installed here")

@@ -1,0 +1,313 @@
+"""Starts a server on the site, asks it for work, ends it, and tells what its processes left behind.
+
+Order is forced by lines that the site's processes write, never by sleeping for long enough. All times are seconds of
+the monotonic clock, which is one for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(__file__).resolve().parent / "site"
+PATIENCE = 60.0
+"""Seconds until a wait counts as failed; only a hung process comes near."""
+
+_MODULES = {"manage.py": ["-m", "django"], "script.py": [str(SITE / "script.py")], "python": []}
+PROGRAMS = frozenset({"uwsgi"})
+"""Servers that are no Python modules, beside the interpreter."""
+_POLL_SECONDS = 0.01
+# What a server tells of its own course varies from run to run, and in a traceback stand the frames of our handlers.
+_USUAL = re.compile(
+    r"During handling of the above exception"
+    r"|\[.*\] \[INFO\]|INFO: |WARNING:waitress.queue"
+    r"|  +(File |\S)"
+    r"|\[\S+ \S+\] \"GET "
+)
+
+
+class Failed(AssertionError):
+    """A server did not do what every server does; the message has its output."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a server and its items left behind."""
+
+    lines: list[dict[str, Any]]
+    """What the site's processes reported, in order."""
+    records: list[str]
+    """The records of django_qbwi, INFO and above."""
+    stderr: str
+    status: int | None
+    """Exit status of the server, negative for a signal, as `subprocess` has it."""
+    signed_at: float
+    """When the event happened."""
+    ended_at: float
+    """When the process that was to end had ended."""
+    slow: str
+    """What became of the request in flight."""
+
+    def at(self, event: str, name: str = "") -> list[float]:
+        """Return when `event` was reported."""
+        return [line["at"] for line in self.lines if line["event"] == event and line["name"] == name]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the event to the end of the process."""
+        return self.ended_at - self.signed_at
+
+    def own_records(self, status: str) -> list[str]:
+        """Return our records of items that ended with `status`."""
+        return [record for record in self.records if f"status={status} " in record]
+
+
+class Site:
+    """The site under one server, or in one command; a context manager that leaves no process behind."""
+
+    def __init__(
+        self,
+        directory: Path,
+        command: str,
+        *,
+        hosted: bool = True,
+        seconds: float = 2.0,
+        settings: dict[str, Any] | None = None,
+        environ: dict[str, str] | None = None,
+        prefix: str = "",
+    ) -> None:
+        self.directory = directory
+        self.port = _free_port()
+        self.requests = 0
+        self._prefix = prefix
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environ = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("QBWI_", "COV", "PYTEST"))},
+            "DJANGO_SETTINGS_MODULE": "tests.processes.site.settings",
+            "PYTHONPATH": os.pathsep.join([str(directory), str(ROOT)]),
+            # gunicorn keeps a control socket there, one for all of a user's servers.
+            "HOME": str(directory),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
+            "QBWI_SITE_DIR": str(directory),
+            "QBWI_SITE_HOSTED": "1" if hosted else "0",
+            "QBWI_SITE_SECONDS": str(seconds),
+            "QBWI_SITE_SETTINGS": json.dumps(settings or {}),
+            **(environ or {}),
+        }
+
+    def __enter__(self) -> Site:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "qbwi_touched.py").write_text("")
+        with contextlib.closing(sqlite3.connect(self.directory / "site.sqlite3")) as connection:
+            connection.execute("CREATE TABLE note (id integer PRIMARY KEY AUTOINCREMENT, text varchar(100) NOT NULL)")
+            # Several items write: with a rollback journal they would wait for one another's locks.
+            connection.execute("PRAGMA journal_mode=WAL")
+        with self._file("stdout").open("wb") as stdout, self._file("stderr").open("wb") as stderr:
+            self._process = subprocess.Popen(
+                self.arguments(), cwd=ROOT, env=self._environ, stdout=stdout, stderr=stderr, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        process = self.process
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+
+    def arguments(self) -> list[str]:
+        """Return the command line for this interpreter and a free port."""
+        program, *rest = shlex.split(
+            self._command.format(port=self.port, site=SITE, directory=self.directory, environment=sys.prefix)
+        )
+        if program in PROGRAMS:
+            return [str(Path(sys.executable).parent / program), *rest]
+        module = _MODULES.get(program, ["-m", program])
+        arguments = [sys.executable, *module, *rest]
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell without job control starts its background commands like that; nobody runs a server so.
+            return ["env", "--default-signal=INT", *arguments]
+        return arguments
+
+    # The processes.
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process that was started: the server, or its master."""
+        assert self._process is not None
+        return self._process
+
+    def serving(self) -> int:
+        """Wait until the server answers; return the pid of the process that did."""
+        return int(self.wait_until(lambda: self._get("pid"), "an answer"))
+
+    def kill(self, target: str, signum: int, worker: int) -> None:
+        """Send a signal to the `server`, to the `worker`, or to the whole `group`, as a terminal does."""
+        if target == "group":
+            os.killpg(self.process.pid, signum)
+        else:
+            os.kill(worker if target == "worker" else self.process.pid, signum)
+
+    def wait_for_end(self, pid: int, patience: float = PATIENCE) -> float:
+        """Wait until the process `pid` is gone; return when."""
+        if pid == self.process.pid:
+            self.wait_until(lambda: self.process.poll() is not None, "the end of the server", patience)
+        else:
+            self.wait_until(lambda: not _lives(pid), "the end of the worker", patience)
+        return time.monotonic()
+
+    # Its site.
+
+    def get(self, path: str) -> str:
+        """Send a request that has to be answered in good order."""
+        try:
+            return self._get(path)
+        except OSError as error:
+            raise self.failed(f"GET {path} ended with {error!r}") from error
+
+    def get_in_background(self, path: str) -> Callable[[], str]:
+        """Send a request from a thread; return a function that waits for it and tells what became of it."""
+        result: list[str] = []
+
+        def run() -> None:
+            try:
+                result.append(self._get(path))
+            except OSError as error:
+                result.append(type(error).__name__)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+
+        def wait() -> str:
+            thread.join(PATIENCE)
+            return result[0] if result else "nothing"
+
+        return wait
+
+    def touch(self) -> None:
+        """Change a file that the reloaders watch."""
+        later = time.time() + 1
+        path = self.directory / "qbwi_touched.py"
+        path.write_text(f"# {later}\n")
+        os.utime(path, (later, later))
+
+    def tells_of_change(self) -> bool:
+        """Tell whether the server's own log speaks of a change."""
+        return re.search("detected changes|modified", self._file("stderr").read_text(errors="replace")) is not None
+
+    # What it left.
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what was reported until now."""
+        path = self._file("lines")
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def wait_for(self, event: str, name: str = "", count: int = 1, patience: float = PATIENCE) -> float:
+        """Wait until `event` was reported `count` times; return when it was the last time."""
+
+        def found() -> list[float] | None:
+            times = [line["at"] for line in self.lines() if line["event"] == event and line["name"] == name]
+            return times if len(times) >= count else None
+
+        times: list[float] = self.wait_until(found, f"the line {event!r} {name!r}", patience)
+        return times[count - 1]
+
+    def wait_until(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+        """Poll until `condition()` returns something true; it may fail to connect."""
+        limit = time.monotonic() + patience
+        while True:
+            with contextlib.suppress(OSError):
+                found = condition()
+                if found:
+                    return found
+            if time.monotonic() > limit:
+                raise self.failed(f"waited {patience:.0f} s in vain for {what}")
+            if what == "an answer" and self.process.poll() is not None:
+                raise self.failed("the server ended at once")
+            time.sleep(_POLL_SECONDS)
+
+    def outcome(self, signed_at: float, ended_at: float, slow: str) -> Outcome:
+        """Return what is left behind."""
+        records = self._file("records")
+        return Outcome(
+            lines=self.lines(),
+            records=re.split(r"\n(?=[A-Z]+ )", records.read_text().strip()) if records.exists() else [],
+            stderr=self._file("stderr").read_text(errors="replace"),
+            status=self.process.poll(),
+            signed_at=signed_at,
+            ended_at=ended_at,
+            slow=slow,
+        )
+
+    def failed(self, message: str) -> Failed:
+        """Return an exception that shows what the processes said."""
+        parts = [message, f"command: {shlex.join(self.arguments())}", f"status: {self.process.poll()}"]
+        for name in ("stdout", "stderr", "records", "lines"):
+            if self._file(name).exists():
+                parts.append(f"--- {name}\n{self._file(name).read_text(errors='replace')[-4000:]}")
+        return Failed("\n".join(parts))
+
+    def _get(self, path: str) -> str:
+        # Read to the end of the connection: only then is the server done with the request, and a signal that comes now
+        # finds it idle.
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+            connection.sendall(f"GET /{self._prefix}{path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, separator, body = answer.decode().partition("\r\n\r\n")
+        if not separator:
+            raise ConnectionResetError("the server closed the connection without an answer")
+        self.requests += 1
+        status = head.split()[1]
+        return body if status == "200" else status
+
+    def _file(self, name: str) -> Path:
+        return self.directory / name
+
+
+def alien_lines(stderr: str, usual: str) -> list[str]:
+    """Tell the lines of `stderr` that are neither ours nor among those that the server prints without us."""
+    known = {_without_numbers(line) for line in usual.splitlines()}
+    return [
+        line
+        for line in stderr.splitlines()
+        if line.strip()
+        and not line.startswith("QBWI ")
+        and not _USUAL.match(line)
+        and _without_numbers(line) not in known
+    ]
+
+
+def _without_numbers(line: str) -> str:
+    return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "0", re.sub(r"/\S*", "/", line)).strip()
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _lives(pid: int) -> bool:
+    # A child that its parent has not asked after yet is gone, but still has its pid.
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state != "Z"

@@ -1,0 +1,1 @@
+"""A site whose items wait for their cancellation, to be looked at from outside."""

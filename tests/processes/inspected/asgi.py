@@ -1,0 +1,8 @@
+"""For servers of ASGI."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.processes.inspected.settings")
+application = get_asgi_application()

@@ -1,0 +1,196 @@
+"""Plays one row of the matrix: start, ask for work, let the event happen, wait for the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.processes.harness import PROGRAMS, Failed, Outcome, Site
+from tests.processes.matrix import REQUESTS, Row
+
+SECONDS = float(os.environ.get("QBWI_ITEM_SECONDS", "2"))
+"""How long the items work."""
+SLOW_SECONDS = 1.0
+"""How long the request in flight takes; it starts just before the event."""
+TOGETHER = int(os.environ.get("QBWI_TOGETHER", "3"))
+"""Rows that are played at the same time: they mostly wait."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """How a row is played."""
+
+    items: tuple[str, ...] = ()
+    hosted: bool = True
+    """Whether django_qbwi is installed in the site."""
+    slow: str = ""
+    """The query of a request in flight; none without it."""
+    settings: tuple[tuple[str, Any], ...] = ()
+    environ: tuple[tuple[str, str], ...] = ()
+    options: str = ""
+    again: tuple[tuple[float, int], ...] = ()
+    """Further signals: seconds after the event, and which."""
+    again_target: str = "server"
+    seconds: float | None = None
+    """How long the items work, where it matters."""
+
+
+BUSY = Play(items=("sync_item", "async_item"), slow=f"seconds={SLOW_SECONDS}")
+BUSY_CONTROL = dataclasses.replace(BUSY, hosted=False)
+IDLE = Play()
+IDLE_CONTROL = Play(hosted=False)
+ENDLESS_ITEMS = ("endless_item", "stuck_item", "stuck_executor_item", "stubborn_item")
+
+
+def is_installed(row: Row) -> bool:
+    """Tell whether this Python has the server."""
+    return all(
+        (Path(sys.executable).parent / module).exists()
+        if module in PROGRAMS
+        else importlib.util.find_spec(module) is not None
+        for module in row.server.requires
+    )
+
+
+def play(row: Row, how: Play, directory: Path) -> Outcome:
+    """Play `row` once; blocks until all of its processes are gone."""
+    items = f" {' '.join(how.items)}" if row.server.is_command else ""
+    site = Site(
+        directory,
+        f"{row.command} {how.options}".strip() + items,
+        hosted=how.hosted,
+        seconds=SECONDS if how.seconds is None else max(how.seconds, SECONDS),
+        settings=dict(how.settings),
+        environ=dict(how.environ),
+        prefix="async/" if row.server.is_async else "",
+    )
+    with site:
+        return _play_command(row, how, site) if row.server.is_command else _play_server(row, how, site)
+
+
+def _play_command(row: Row, how: Play, site: Site) -> Outcome:
+    if how.hosted:
+        _wait_for_items(how, site)
+    site.wait_for("ready")
+    signed_at = site.wait_for("command ends") if row.event.action == "none" else time.monotonic()
+    if row.event.signum is not None:
+        site.kill("server", row.event.signum, site.process.pid)
+    _send_again(how, site, site.process.pid, signed_at)
+    ended_at = site.wait_for_end(site.process.pid)
+    return site.outcome(signed_at, ended_at, "")
+
+
+def _play_server(row: Row, how: Play, site: Site) -> Outcome:
+    worker = site.serving()
+    if how.items:
+        worker = int(site.get(f"queue?{'&'.join(f'item={name}' for name in how.items)}"))
+        if how.hosted:
+            _wait_for_items(how, site)
+    slow: Callable[[], str] = lambda: ""  # noqa: E731 - a request that is not made
+    if how.slow and row.in_flight:
+        slow = site.get_in_background(f"slow?{how.slow}")
+        site.wait_for("request started")
+    signed_at = _happen(row, site, worker)
+    _send_again(how, site, worker, signed_at)
+    if row.event.ends == "server":
+        ended_at = site.wait_for_end(site.process.pid)
+        return site.outcome(signed_at, ended_at, slow())
+    ended_at = site.wait_for_end(worker)
+    answer = slow()
+    site.wait_until(lambda: site.serving() != worker, "another worker")
+    outcome = site.outcome(signed_at, ended_at, answer)
+    return dataclasses.replace(outcome, status=None)
+
+
+def _wait_for_items(how: Play, site: Site) -> None:
+    for name in how.items:
+        site.wait_for("started", name)
+
+
+def _happen(row: Row, site: Site, worker: int) -> float:
+    event = row.event
+    if event.action == "touch":
+        return _change_a_file(row, site)
+    if event.action == "requests":
+        # The request in flight counts as well, though it has no answer yet.
+        in_flight = len([line for line in site.lines() if line["event"] == "request started"])
+        for _ in range(REQUESTS - site.requests - in_flight):
+            site.get("pid")
+        return time.monotonic()
+    signed_at = time.monotonic()
+    assert event.signum is not None
+    site.kill(event.target, event.signum, worker)
+    return signed_at
+
+
+def _change_a_file(row: Row, site: Site) -> float:
+    # A reloader that has not looked at the file before takes it for unchanged: change it until it is seen.
+    while True:
+        site.touch()
+        try:
+            if row.server.name.startswith("runserver"):
+                return site.wait_for("file changed", patience=3.0)
+            site.wait_until(site.tells_of_change, "the reloader", 3.0)
+            return time.monotonic()
+        except Failed:
+            if site.process.poll() is not None:
+                raise
+
+
+def _send_again(how: Play, site: Site, worker: int, signed_at: float) -> None:
+    for after, signum in how.again:
+        # The one place where time itself is the input: a signal counts as a second one when it comes a second later.
+        time.sleep(max(0.0, signed_at + after - time.monotonic()))
+        if site.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                site.kill(how.again_target, signum, worker)
+
+
+class Theatre:
+    """Plays rows ahead of the tests that ask for them, a few at a time; each way of playing one only once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._pool = ThreadPoolExecutor(TOGETHER, "play")
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._played: dict[tuple[Row, Play], Future[Outcome]] = {}
+
+    def __enter__(self) -> Theatre:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def announce(self, plays: Iterable[tuple[Row, Play]]) -> None:
+        """Have these played soon, in this order."""
+        for row, how in plays:
+            self._start(row, how)
+
+    def outcome(self, row: Row, how: Play) -> Outcome:
+        """Return what came of it, or raise what went wrong."""
+        return self._start(row, how).result()
+
+    def once_more(self, row: Row, how: Play) -> Outcome:
+        """Play it again, for a measurement that something else on the machine may have disturbed."""
+        with self._lock:
+            self._played.pop((row, how), None)
+        return self.outcome(row, how)
+
+    def _start(self, row: Row, how: Play) -> Future[Outcome]:
+        with self._lock:
+            found = self._played.get((row, how))
+            if found is None:
+                directory = self._directory / f"play{next(self._numbers)}"
+                found = self._played[row, how] = self._pool.submit(play, row, how, directory)
+            return found

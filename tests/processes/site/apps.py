@@ -1,0 +1,34 @@
+"""The app of the site: a table, a command, and handlers of its own where a test asks for them."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+
+from django.apps import AppConfig
+from django.utils.autoreload import file_changed
+
+from tests.processes.site.report import DIRECTORY, report
+
+
+class SiteConfig(AppConfig):
+    """Imports the file that a test touches to have the server reload."""
+
+    name = "tests.processes.site"
+    label = "site"
+
+    def ready(self) -> None:
+        """Report reloads and the exit, and set a handler where asked to."""
+        if (DIRECTORY / "qbwi_touched.py").exists():
+            importlib.import_module("qbwi_touched")
+        atexit.register(report, "atexit")
+        file_changed.connect(_report_change, dispatch_uid="tests.processes.site")
+        if os.environ.get("QBWI_SITE_HANDLER") == "ready":
+            from tests.processes.site.handlers import install  # only where a test asks for it
+
+            install()
+
+
+def _report_change(file_path: object, **kwargs: object) -> None:
+    report("file changed")

@@ -1,0 +1,196 @@
+"""The items that the tests queue; each reports when it starts, sees its token cancelled, and finishes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from tests.processes.site.models import Note
+from tests.processes.site.report import report
+
+SECONDS = float(os.environ.get("QBWI_SITE_SECONDS", "2"))
+_STEP = 0.05
+
+
+def sync_item(token: Any, seconds: float = SECONDS) -> None:
+    """Work for `seconds`, with the database in the second half."""
+    with _reported("sync_item", token):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(_STEP)
+            _look_at(token)
+            if time.monotonic() > end - seconds / 2:
+                _write("sync")
+        _write("sync, the last")
+
+
+async def async_item(token: Any, seconds: float = SECONDS) -> None:
+    """Work for `seconds`, with the async ORM, sync_to_async and the default executor in the second half."""
+    with _reported("async_item", token):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(_STEP)
+            _look_at(token)
+            if time.monotonic() > end - seconds / 2:
+                await Note.objects.acreate(text="async")
+                assert await Note.objects.acount() > 0
+                await sync_to_async(_write)("sync in async")
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, _STEP)
+        await sync_to_async(time.sleep, thread_sensitive=False)(_STEP)
+        await Note.objects.acreate(text="async, the last")
+
+
+def honouring_item(token: Any) -> None:
+    """Wait for the cancellation, and leave."""
+    with _reported("honouring_item", token):
+        token.wait(600)
+        _look_at(token)
+
+
+async def honouring_async_item(token: Any) -> None:
+    """Await the cancellation, and leave."""
+    with _reported("honouring_async_item", token):
+        await token.cancelled()
+        _look_at(token)
+
+
+def endless_item(token: Any) -> None:
+    """Never look at the token, never end."""
+    with _reported("endless_item", token):
+        while True:
+            time.sleep(600)
+
+
+async def stuck_item(token: Any) -> None:
+    """Wait for a thread that nobody can interrupt."""
+    with _reported("stuck_item", token):
+        await sync_to_async(time.sleep)(600)
+
+
+async def stuck_executor_item(token: Any) -> None:
+    """Wait for a thread of the loop's default executor that nobody can interrupt."""
+    with _reported("stuck_executor_item", token):
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
+
+
+async def stubborn_item(token: Any) -> None:
+    """Swallow every cancellation."""
+    with _reported("stubborn_item", token):
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(600)
+
+
+def quick_item(token: Any) -> None:
+    """Do one thing."""
+    with _reported("quick_item", token):
+        _write("quick")
+
+
+def forking_item(token: Any) -> None:
+    """Fork, and let the child return into the code that called this."""
+    with _reported("forking_item", token):
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+
+
+def multiprocessing_item(token: Any) -> None:
+    """Run a forked child of multiprocessing that queues an item of its own, and tell how it ended."""
+    with _reported("multiprocessing_item", token):
+        start = time.monotonic()
+        child = multiprocessing.get_context("fork").Process(target=queue, args=("quick_item",))
+        child.start()
+        child.join()
+        report("child", status=child.exitcode, seconds=time.monotonic() - start)
+
+
+def program_item(token: Any) -> None:
+    """Start a program when the end has begun, and stop it."""
+    with _reported("program_item", token):
+        token.wait(600)
+        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as child:
+            start = time.monotonic()
+            child.terminate()
+            try:
+                status = child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                status = child.wait()
+            report("child", status=status, seconds=time.monotonic() - start)
+
+
+ITEMS = {
+    function.__name__: function
+    for function in (
+        sync_item,
+        async_item,
+        honouring_item,
+        honouring_async_item,
+        endless_item,
+        stuck_item,
+        stuck_executor_item,
+        stubborn_item,
+        quick_item,
+        forking_item,
+        multiprocessing_item,
+        program_item,
+    )
+}
+
+
+def queue(name: str) -> None:
+    """Queue an item, and report whether it was accepted; without django_qbwi nothing happens."""
+    from django.apps import apps  # the site also runs without django_qbwi
+
+    if not apps.is_installed("django_qbwi"):
+        return
+    from django_qbwi import WorkItemRejected, queue_background_work_item
+
+    try:
+        queue_background_work_item(ITEMS[name])
+    except WorkItemRejected as error:
+        report("rejected", name, error=type(error).__name__)
+    else:
+        report("queued", name)
+
+
+@contextlib.contextmanager
+def _reported(name: str, token: Any) -> Iterator[None]:
+    registration = token.register(lambda: report("called back", name, reason=str(token.reason)))
+    _seen.pop(id(token), None)
+    _seen[id(token)] = name
+    report("started", name, cancelled=token.is_cancellation_requested)
+    try:
+        yield
+    except BaseException as error:
+        report("raised", name, error=repr(error))
+        raise
+    else:
+        report("finished", name)
+    finally:
+        registration.close()
+
+
+_seen: dict[int, str] = {}
+
+
+def _look_at(token: Any) -> None:
+    if token.is_cancellation_requested:
+        name = _seen.pop(id(token), None)
+        if name is not None:
+            report("cancelled", name, reason=str(token.reason), remaining=token.remaining())
+
+
+def _write(text: str) -> None:
+    Note.objects.create(text=text)
+    assert Note.objects.exists()

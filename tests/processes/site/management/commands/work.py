@@ -1,0 +1,30 @@
+"""A command that queues items, and then either ends or works on."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from tests.processes.site.items import queue
+from tests.processes.site.report import report
+
+
+class Command(BaseCommand):
+    """Queue items and end, or go on until a signal ends it."""
+
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: Any) -> None:
+        """Take names of items, and seconds to go on."""
+        parser.add_argument("items", nargs="*")
+        parser.add_argument("--stay", type=float, default=0.0)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Queue, work, end."""
+        for name in options["items"]:
+            queue(name)
+        report("ready")
+        time.sleep(options["stay"])
+        report("command ends")

@@ -1,0 +1,68 @@
+"""Views that queue, wait, and tell who serves; sync ones for WSGI, async ones for ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from asgiref.sync import async_to_sync
+from django.http import HttpRequest, HttpResponse
+
+from tests.processes.site.items import queue
+from tests.processes.site.models import Note
+from tests.processes.site.report import report
+
+
+def pid(request: HttpRequest) -> HttpResponse:
+    """Tell which process serves."""
+    return HttpResponse(str(os.getpid()))
+
+
+def sync_queue(request: HttpRequest) -> HttpResponse:
+    """Queue the items named in the query."""
+    for name in request.GET.getlist("item"):
+        queue(name)
+    return HttpResponse(str(os.getpid()))
+
+
+async def async_queue(request: HttpRequest) -> HttpResponse:
+    """Queue the items named in the query, on the running loop."""
+    for name in request.GET.getlist("item"):
+        queue(name)
+    return HttpResponse(str(os.getpid()))
+
+
+def sync_slow(request: HttpRequest) -> HttpResponse:
+    """Take some time, and queue at the end what the query names."""
+    report("request started")
+    time.sleep(float(request.GET["seconds"]))
+    for name in request.GET.getlist("item"):
+        queue(name)
+    report("request finished")
+    return HttpResponse("done")
+
+
+async def async_slow(request: HttpRequest) -> HttpResponse:
+    """Take some time, and queue at the end what the query names."""
+    report("request started")
+    await asyncio.sleep(float(request.GET["seconds"]))
+    for name in request.GET.getlist("item"):
+        queue(name)
+    report("request finished")
+    return HttpResponse("done")
+
+
+def orm(request: HttpRequest) -> HttpResponse:
+    """Use the database in the request."""
+    return HttpResponse(str(Note.objects.count() >= 0))
+
+
+def bridge(request: HttpRequest) -> HttpResponse:
+    """Use an event loop of the request's own."""
+
+    async def count() -> int:
+        await asyncio.sleep(0.01)
+        return 1
+
+    return HttpResponse(str(async_to_sync(count)() >= 0))

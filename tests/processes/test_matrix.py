@@ -1,0 +1,153 @@
+"""Each row of the matrix: what is promised for a server and an event, on the real server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.processes.harness import Outcome, alien_lines
+from tests.processes.matrix import ROWS, Row
+from tests.processes.scenario import (
+    BUSY,
+    BUSY_CONTROL,
+    ENDLESS_ITEMS,
+    IDLE,
+    IDLE_CONTROL,
+    SLOW_SECONDS,
+    Play,
+    Theatre,
+)
+
+pytestmark = pytest.mark.processes
+
+LIMIT = 3.0
+"""Seconds of a small SHUTDOWN_TIMEOUT."""
+SLACK = 1.5 * float(os.environ.get("QBWI_SLACK", "1")) * (2 if sys.flags.dev_mode else 1)
+"""Seconds that a process may take to end when nothing holds it: the interpreter's own work on a busy machine."""
+
+ENDLESS = Play(items=ENDLESS_ITEMS, settings=(("SHUTDOWN_TIMEOUT", LIMIT),))
+
+
+def rows(*plays: Play, where: Callable[[Row], bool] = lambda row: True) -> Any:
+    """Parametrise a test with the rows of the table, and announce how it has them played."""
+
+    def decorate(test: Any) -> Any:
+        test.plays = plays
+        params = [pytest.param(row, id=row.id, marks=_marks(row)) for row in ROWS if where(row)]
+        return pytest.mark.parametrize("row", params)(test)
+
+    return decorate
+
+
+def _marks(row: Row) -> list[Any]:
+    marks = []
+    if row.smoke:
+        marks.append(pytest.mark.process_smoke)
+    if row.fails is not None:
+        marks.append(pytest.mark.xfail(reason=row.fails, strict=True))
+    return marks
+
+
+@rows(BUSY, BUSY_CONTROL)
+def test_items_finish(row: Row, theatre: Theatre) -> None:
+    """A sync and an async item that use the database to their last moment finish, and the process ends then."""
+    outcome = theatre.outcome(row, BUSY)
+    control = theatre.outcome(row, BUSY_CONTROL)
+    for name in BUSY.items:
+        assert outcome.at("finished", name), _story(f"{name} was lost", outcome)
+    assert len(outcome.own_records("succeeded")) == 2, _story("records", outcome)
+    _check_cancellation(row, outcome)
+    _check_status(row, outcome, control)
+    _check_stderr(row, outcome, control, BUSY_CONTROL, theatre)
+    last = max(outcome.at("finished", name)[0] for name in BUSY.items)
+    due = max(last, outcome.signed_at + max(SLOW_SECONDS, control.seconds))
+    assert outcome.ended_at - due < SLACK, _story("late end", outcome)
+    if row.in_flight and control.slow == "done":
+        assert outcome.slow == "done", _story(f"the request in flight: {outcome.slow}", outcome)
+
+
+@rows(IDLE, IDLE_CONTROL, where=lambda row: row.fails is None)
+def test_idle_process_ends_as_without_us(row: Row, theatre: Theatre) -> None:
+    """With nothing queued the process ends as soon as without django_qbwi, and in the same way."""
+    outcome = theatre.outcome(row, IDLE)
+    control = theatre.outcome(row, IDLE_CONTROL)
+    assert outcome.status == control.status, _story(f"status {outcome.status}, not {control.status}", outcome)
+    _check_stderr(row, outcome, control, IDLE_CONTROL, theatre)
+    for _ in range(3):
+        # Only a delay that is there each time is ours.
+        if outcome.seconds < control.seconds + 0.2:
+            return
+        outcome, control = theatre.once_more(row, IDLE), theatre.once_more(row, IDLE_CONTROL)
+    assert outcome.seconds < control.seconds + 0.2, _story(f"the control took {control.seconds:.2f} s", outcome)
+
+
+@rows(ENDLESS, IDLE_CONTROL, where=lambda row: row.fails is None)
+def test_endless_items_leave_at_the_limit(row: Row, theatre: Theatre) -> None:
+    """Items that never end do not hold the process past the limit, and are named with their stacks."""
+    outcome = theatre.outcome(row, ENDLESS)
+    control = theatre.outcome(row, IDLE_CONTROL)
+    assert outcome.seconds < max(LIMIT, control.seconds) + SLACK, _story("too late", outcome)
+    assert outcome.seconds > LIMIT * 0.9 - 0.5, _story("too early", outcome)
+    _check_status(row, outcome, control)
+    given_up = "\n".join(outcome.own_records("abandoned"))
+    for name in ENDLESS_ITEMS:
+        # Those that wait for a thread may also end by their native cancellation, in the last moment.
+        ends = [r for r in outcome.records if f"items.{name} status=" in r]
+        assert len(ends) == 1, _story(f"{name} has {len(ends)} records", outcome)
+    for name in ("endless_item", "stubborn_item"):
+        assert f"{name} status=abandoned" in given_up, _story(f"{name} is not named", outcome)
+    # Under gevent a sleeping thread shows its hub: the item's own frames are in a greenlet that is switched off.
+    assert ("hub.py" if "gevent" in row.server.name else "time.sleep(600)") in given_up, _story("no stack", outcome)
+
+
+def _check_cancellation(row: Row, outcome: Outcome) -> None:
+    if row.cancelled_within is None:
+        assert not any(outcome.at("cancelled", name) for name in BUSY.items), _story("cancelled", outcome)
+        return
+    start = outcome.signed_at
+    if row.cancelled_after_requests and row.in_flight:
+        start += SLOW_SECONDS
+    for name in BUSY.items:
+        for event in ("cancelled", "called back"):
+            assert outcome.at(event, name), _story(f"no {event!r} of {name}", outcome)
+            after = outcome.at(event, name)[0] - start
+            assert after < row.cancelled_within + 0.1, _story(f"{event} of {name} after {after:.2f} s", outcome)
+
+
+def _check_status(row: Row, outcome: Outcome, control: Outcome) -> None:
+    expected = control.status if row.status is None else row.status
+    assert outcome.status == expected, _story(f"status {outcome.status}, not {expected}", outcome)
+
+
+def _check_stderr(row: Row, outcome: Outcome, control: Outcome, how: Play, theatre: Theatre) -> None:
+    usual = control.stderr
+    for _ in range(3):
+        # Where signals come in pairs, what a server prints depends on which of its lines they hit.
+        if not alien_lines(outcome.stderr, usual):
+            return
+        usual += theatre.once_more(row, how).stderr
+    assert alien_lines(outcome.stderr, usual) == [], _story("stderr", outcome)
+
+
+def _story(message: str, outcome: Outcome) -> str:
+    start = outcome.signed_at
+    lines = [
+        f"{line['at'] - start:8.3f} {line['pid']} {line['event']} {line['name']}"
+        + "".join(f" {key}={value}" for key, value in line.items() if key not in {"event", "name", "pid", "at"})
+        for line in outcome.lines
+    ]
+    return "\n".join(
+        [
+            message,
+            *lines,
+            f"{outcome.seconds:8.3f} ended with status {outcome.status}; request in flight: {outcome.slow}",
+            "--- records",
+            *outcome.records,
+            "--- stderr",
+            outcome.stderr,
+        ]
+    )

@@ -1,0 +1,167 @@
+"""The pytest plugin, in a pytest of its own: the fixtures, and the drain after each test."""
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pytest
+
+import django_qbwi
+
+pytest_plugins = ["pytester"]
+
+CHECKOUT = str(Path(django_qbwi.__file__).parent.parent)
+INSTALLED = importlib.metadata.entry_points(group="pytest11", name="django_qbwi")
+# In a checkout that is not installed, pytest has to be told of the plugin.
+PLUGIN = () if INSTALLED else ("-p", "django_qbwi.pytest_plugin")
+
+SETTINGS = """
+SECRET_KEY = "for the tests only"
+USE_TZ = True
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django_qbwi"]
+"""
+
+IMPORTS = """
+import threading
+import pytest
+from django_qbwi import queue_background_work_item
+PATIENCE = 30
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder that knows of this package and of no settings."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [CHECKOUT, os.environ.get("PYTHONPATH")])))
+    return pytester
+
+
+@pytest.fixture
+def site(project: pytest.Pytester) -> pytest.Pytester:
+    """A folder with settings, where each pytest is a process of its own and every warning an error."""
+    project.makepyfile(mysettings=SETTINGS)
+    project.makeini("[pytest]\nDJANGO_SETTINGS_MODULE = mysettings\npythonpath = .\nfilterwarnings = error\n")
+    return project
+
+
+def run(site: pytest.Pytester, tests: str, *options: str) -> pytest.RunResult:
+    """Run tests in a subprocess, in their order."""
+    site.makepyfile(IMPORTS + tests)
+    result = site.runpytest_subprocess(*PLUGIN, "-p", "no:randomly", "-p", "no:cacheprovider", *options, timeout=60)
+    result.stdout.no_fnmatch_line("*ResourceWarning*")
+    assert result.stderr.str() == ""
+    return result
+
+
+def test_fixtures(site: pytest.Pytester) -> None:
+    """`immediate_work_items`, `captured_work_items` and `drain_work_items` are there without an import."""
+    result = run(
+        site,
+        """
+ran = []
+
+def item(token):
+    ran.append(threading.current_thread())
+
+def test_immediate(immediate_work_items):
+    queue_background_work_item(item)
+    assert ran.pop() is threading.current_thread()
+
+def test_captured(captured_work_items):
+    queue_background_work_item(item)
+    assert ran == []
+    captured_work_items.run_all()
+    assert ran.pop() is threading.current_thread()
+
+def test_drain(drain_work_items):
+    queue_background_work_item(item)
+    assert drain_work_items(PATIENCE)
+    assert ran.pop() is not threading.current_thread()
+""",
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_items_end_before_the_database_is_closed(site: pytest.Pytester) -> None:
+    """What a test leaves behind is waited for before its fixtures, and its database, are torn down."""
+    result = run(
+        site,
+        """
+from django.contrib.auth.models import Group
+
+handles, seen = [], []
+
+@pytest.fixture
+def looks_at_its_end(transactional_db):
+    yield
+    seen.append((handles[0].status, Group.objects.count()))
+
+@pytest.mark.django_db(transaction=True)
+def test_leaves_an_item_behind(looks_at_its_end):
+    def item(token):
+        assert not token.wait(0.05)
+        Group.objects.create(name="late")
+    handles.append(queue_background_work_item(item))
+
+def test_after_it():
+    assert seen == [("succeeded", 1)]
+""",
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_item_that_does_not_end_is_warned_of(site: pytest.Pytester) -> None:
+    """An item that outlives its test by too long is abandoned with a warning, and the next test starts clean."""
+    site.makeconftest("from django_qbwi import pytest_plugin\npytest_plugin._DRAIN_SECONDS = 0.05\n")
+    result = run(
+        site,
+        """
+release = threading.Event()
+
+def test_leaves_an_item_behind():
+    queue_background_work_item(lambda token: release.wait(PATIENCE))
+
+def test_after_it():
+    release.set()
+    assert queue_background_work_item(lambda token: None).wait(PATIENCE)
+""",
+        "-W",
+        "default::pytest.PytestWarning",
+    )
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*work items of this test did not end within*"])
+
+
+def test_no_item_no_drain(site: pytest.Pytester) -> None:
+    """Tests without items are left alone: no thread is started."""
+    result = run(
+        site,
+        """
+import threading
+
+def test_nothing():
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("qbwi")] == []
+
+def test_still_nothing():
+    test_nothing()
+""",
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_project_without_django(project: pytest.Pytester) -> None:
+    """In a project without Django the plugin does nothing, and imports nothing."""
+    project.makepyfile(
+        """
+import sys
+
+def test_nothing():
+    assert not {"django", "asgiref"} & set(sys.modules)
+    assert "django_qbwi.pytest_plugin" in sys.modules
+"""
+    )
+    options = [*PLUGIN, "-p", "no:django", "-p", "no:anyio", "-p", "no:cacheprovider"]
+    result = project.runpytest_subprocess(*options, timeout=60)
+    result.assert_outcomes(passed=1)
