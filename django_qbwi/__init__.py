@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         OperationCancelled,
     )
     from django_qbwi.core.exceptions import (
+        CapturedRequest,
         InspectionError,
         InvalidWorkItem,
         NotHosted,
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
         QueueFull,
         SchedulerClosed,
         SchedulerDraining,
+        UserNotRead,
         WorkItemNotFound,
         WorkItemRejected,
+        WorkItemWarning,
     )
     from django_qbwi.core.items import WorkItemHandle, WorkItemInfo, WorkItemStatus, current_work_item
+    from django_qbwi.snapshots.copier import copies_request, snapshot_request
+    from django_qbwi.snapshots.snapshot import RequestSnapshot
     from django_qbwi.work_items import background_work_item, queue_background_work_item, queue_on_commit
 
 __version__ = "0.1.0"
@@ -34,6 +39,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "core.cancellation": ("CancelReason", "CancellationToken", "CancellationTokenSource", "OperationCancelled"),
     "core.exceptions": (
+        "CapturedRequest",
         "InspectionError",
         "InvalidWorkItem",
         "NotHosted",
@@ -42,10 +48,14 @@ _HOMES = {
         "QueueFull",
         "SchedulerClosed",
         "SchedulerDraining",
+        "UserNotRead",
         "WorkItemNotFound",
         "WorkItemRejected",
+        "WorkItemWarning",
     ),
     "core.items": ("WorkItemHandle", "WorkItemInfo", "WorkItemStatus", "current_work_item"),
+    "snapshots.copier": ("copies_request", "snapshot_request"),
+    "snapshots.snapshot": ("RequestSnapshot",),
     "work_items": ("background_work_item", "queue_background_work_item", "queue_on_commit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -54,6 +64,9 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "queue_background_work_item",
     "queue_on_commit",
     "background_work_item",
+    "copies_request",
+    "snapshot_request",
+    "RequestSnapshot",
     "current_work_item",
     "CancelReason",
     "CancellationToken",
@@ -64,6 +77,9 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "WorkItemStatus",
     "QBWIError",
     "InvalidWorkItem",
+    "CapturedRequest",
+    "UserNotRead",
+    "WorkItemWarning",
     "WorkItemRejected",
     "QueueFull",
     "SchedulerDraining",

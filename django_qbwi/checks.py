@@ -10,9 +10,11 @@ from typing import Any
 from django.apps.config import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
 from django_qbwi.inspection.channel import Place, find_place
+from django_qbwi.snapshots.carriers import load_carriers
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -22,6 +24,11 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     if found:
         return [Error(problem.message, hint=problem.hint, id=_error_id(problem)) for problem in found]
     loaded = conf.load()
+    try:
+        load_carriers(loaded.context)
+    except ImproperlyConfigured as error:
+        hint = "Give the dotted path of an object or a class with capture() and restore(captured)."
+        return [Error(str(error), hint=hint, id="qbwi.E003")]
     if loaded.cancel_after > 0 and loaded.cancel_after >= loaded.shutdown_timeout:
         return [
             Warning(

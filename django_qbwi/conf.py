@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -40,6 +40,12 @@ class Settings:
     """Run items at the call, in the caller's thread: for test settings."""
     history_size: int = 200
     """Finished items remembered per process."""
+    request_capture: str = "error"
+    """What happens if an item would carry its request along: "error", "warn" or "allow"."""
+    context: Sequence[str] = ()
+    """Dotted paths of carriers: what else of the caller's context an item gets."""
+    warn_in_transaction: bool = True
+    """Whether to warn, once, of an item that is queued inside an open transaction and not on its commit."""
     inspection: bool = True
     """Whether other processes of the site may ask this one what it runs, and cancel items."""
 
@@ -83,7 +89,7 @@ def load() -> Settings:
 
 
 def _unknown(key: Any) -> Problem:
-    close = difflib.get_close_matches(str(key).upper(), KEYS, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(key.upper(), KEYS, n=1, cutoff=0.5) if isinstance(key, str) else None
     hint = f'Did you mean "{close[0]}"?' if close else f"The keys are: {', '.join(KEYS)}."
     return Problem(str(key), f"QBWI has no key {key!r}", hint)
 
@@ -113,6 +119,14 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_capture_mode(value: Any) -> bool:
+    return value in ("error", "warn", "allow")
+
+
+def _is_list_of_paths(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(path, str) and path for path in value)
+
+
 _COUNT = (_is_count, "an integer of 1 or more")
 _SPAN = (_is_span, "a number of seconds, 0 or more")
 _FLAG = (_is_flag, "True or False")
@@ -128,5 +142,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "handle_signals": _FLAG,
     "immediate": _FLAG,
     "history_size": (_is_size, "an integer of 0 or more"),
+    "request_capture": (_is_capture_mode, '"error", "warn" or "allow"'),
+    "context": (_is_list_of_paths, "a list of dotted paths"),
+    "warn_in_transaction": _FLAG,
     "inspection": _FLAG,
 }

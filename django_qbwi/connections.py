@@ -116,6 +116,20 @@ def in_test_transaction() -> bool:
     return False
 
 
+def open_transaction() -> str | None:
+    """Return the alias of a connection of this thread with an open `atomic` block, a TestCase's own not counted.
+
+    Costs next to nothing in a thread that never opened a connection.
+    """
+    if getattr(_thread, "opened", False):
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block and not all(
+                getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
+            ):
+                return connection.alias
+    return None
+
+
 def _mark_thread(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     _thread.opened = True
     if _thread.environment is not None:

@@ -24,13 +24,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started, setting_changed
 
 from django_qbwi import conf
-from django_qbwi.connections import ConnectionEnvironment, in_test_transaction, under_test
-from django_qbwi.core.exceptions import NotHosted
+from django_qbwi.connections import ConnectionEnvironment, in_test_transaction, open_transaction, under_test
+from django_qbwi.core.exceptions import NotHosted, WorkItemWarning
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.loop_executor import LoopExecutor
 from django_qbwi.core.primitives import new_rlock
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.service_thread import ServiceThread
+from django_qbwi.core.stacks import caller_level
 from django_qbwi.core.thread_executor import ThreadExecutor
 from django_qbwi.identity import sites
 from django_qbwi.immediate import executor_of_sync_code, run_immediately, run_in_a_thread
@@ -41,6 +42,9 @@ from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
 from django_qbwi.signals import DrainRecords, SignalsAndRecords, inspection_logger, lifecycle_logger, scheduler_logger
+from django_qbwi.snapshots.carriers import load_carriers
+from django_qbwi.snapshots.guard import is_simple
+from django_qbwi.snapshots.intake import Call, Intake, origin_of
 
 _CURES = (
     'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
@@ -68,10 +72,6 @@ _modules = sys.modules
 Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], bool, "str | None", "float | None"], WorkItemHandle]
 
 
-class WorkItemWarning(UserWarning):
-    """Something about the use of work items that is likely a mistake."""
-
-
 class Assembly:
     """One scheduler with all that it needs: settings, executors, service threads, drain."""
 
@@ -86,7 +86,11 @@ class Assembly:
         self.refusal = host.refusal()
         self.unusual = settings.immediate or self.refusal is not None or isinstance(host, servers.RunserverParentHost)
         """Whether items are not simply queued here."""
+        self.warns_in_transaction = settings.warn_in_transaction
         self.environment = ConnectionEnvironment(lambda alias: process().hint_at_locks(alias))
+        self.intake = Intake(settings.request_capture, load_carriers(settings.context))
+        self.carries = bool(settings.context)
+        """Whether there are carriers to ask at each queueing."""
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
         self.scheduler = WorkItemScheduler(
@@ -168,6 +172,7 @@ class Process:
         self.exit_held = False
         self._file_changed_at: float | None = None
         self.test_warned = False
+        self.transaction_warned = False
         self.subject = Subject(lambda: self.host.name, self._inspected)
         self.publisher: Publisher | None = None
 
@@ -292,8 +297,19 @@ class Process:
                 f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
                 "django_db(transaction=True)).",
                 WorkItemWarning,
-                stacklevel=_stacklevel_of_caller(),
+                stacklevel=caller_level(),
             )
+
+    def warn_of_transaction(self, item: WorkItem, alias: str) -> None:
+        """Warn, once, that an item is queued inside an open transaction, which may be rolled back."""
+        self.transaction_warned = True
+        warnings.warn(
+            f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
+            "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
+            'this with QBWI = {"WARN_IN_TRANSACTION": False}.',
+            WorkItemWarning,
+            stacklevel=caller_level(),
+        )
 
     def hint_at_locks(self, alias: str) -> None:
         """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
@@ -446,24 +462,58 @@ def scheduler() -> WorkItemScheduler:
     return process().current.scheduler
 
 
+def take(work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool) -> Call:
+    """Prepare a call that was validated, in the caller's thread: copy its request, refuse one that is carried along.
+
+    Raises:
+        InvalidWorkItem: It carries a request, or one cannot be copied.
+        ImproperlyConfigured: settings.QBWI is wrong.
+    """
+    work_item, args, _ = process().current.intake.take(work_item, args, is_async)
+    return work_item, args
+
+
 def queue(
-    work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, name: str | None, timeout: float | None
+    work_item: Callable[..., Any],
+    args: tuple[Any, ...],
+    is_async: bool,
+    name: str | None,
+    timeout: float | None,
+    taken: bool = False,
 ) -> WorkItemHandle:
     """Queue a call that was validated; the heart of the public functions, and the path of every item.
 
+    Args:
+        work_item: What to call.
+        args: Its arguments after the token.
+        is_async: Whether it is a coroutine function.
+        name: For display.
+        timeout: In seconds.
+        taken: Whether the call went through `take` before a commit.
+
     Raises:
+        InvalidWorkItem: It carries a request, or one cannot be copied.
         WorkItemRejected, and its subclasses: Refused; nothing was queued.
         ImproperlyConfigured: settings.QBWI is wrong.
     """
     here = _current or _this_process()
     assembly = here.assembly or here.current
+    origin = None
+    if taken:
+        origin = origin_of(work_item, args)
+    elif assembly.carries or not is_simple(work_item, args):
+        work_item, args, origin = assembly.intake.take(work_item, args, is_async)
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
     item = WorkItem(
         assembly.scheduler, work_item, args, is_async, name, assembly.item_timeout if timeout is None else timeout
     )
+    if origin is not None:
+        item.origin = origin
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
+    if not (here.transaction_warned or taken) and assembly.warns_in_transaction and (alias := open_transaction()):
+        here.warn_of_transaction(item, alias)
     # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
     if _get_ident() == here.main_ident and _getsignal(_SIGTERM) is not here.top_handler:
         here.stand_before_new_handlers()
@@ -514,13 +564,6 @@ def _in_test_transaction() -> bool:
         return answer.result(1.0)
     except (TimeoutError, RuntimeError):
         return False
-
-
-def _stacklevel_of_caller() -> int:
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("django_qbwi."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:

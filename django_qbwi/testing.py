@@ -12,6 +12,7 @@ from typing import Any
 from django_qbwi import hosting
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.immediate import run_immediately
+from django_qbwi.snapshots.intake import Surrounded, origin_of
 
 
 class CapturedWorkItem:
@@ -20,7 +21,8 @@ class CapturedWorkItem:
     def __init__(self, item: WorkItem) -> None:
         self._item = item
         self.handle = WorkItemHandle(item)
-        self.work_item: Callable[..., Any] | None = item.work_item
+        queued = item.work_item
+        self.work_item: Callable[..., Any] | None = queued.function if isinstance(queued, Surrounded) else queued
         """The queued function."""
         self.args = item.args
         """Its arguments after the token."""
@@ -126,4 +128,7 @@ def _make(
         name=name,
         timeout=assembly.settings.item_timeout if timeout is None else timeout,
     )
+    origin = origin_of(work_item, args)
+    if origin is not None:
+        item.origin = origin
     return assembly, item

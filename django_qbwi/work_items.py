@@ -10,15 +10,18 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.db import transaction
+from django.http import HttpRequest
 
 from django_qbwi import hosting
-from django_qbwi.core.callables import examine, name_of, printable
+from django_qbwi.core.callables import FunctionWrapper, examine, name_of, printable
 from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.signals import scheduler_logger
+from django_qbwi.snapshots.snapshot import RequestSnapshot
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 
 WorkItemFunction = Callable[Concatenate[CancellationToken, P], R]
@@ -54,6 +57,7 @@ def queue_background_work_item(
 
     Raises:
         InvalidWorkItem: `work_item` cannot be called so, or an option is wrong.
+        CapturedRequest: It would carry the request along, which is over when it runs.
         QueueFull: QBWI["MAX_QUEUED"] items wait already.
         SchedulerDraining, SchedulerClosed: The process is ending.
         NotHosted: The app is not installed, or Django is not set up.
@@ -79,8 +83,9 @@ def queue_on_commit(
 ) -> None:
     """Queue `work_item(token, *args)` when the current transaction commits; at once where none is open.
 
-    The item is checked at the call. If it is refused after the commit (QueueFull and the like), that is logged at
-    ERROR and sent as `work_item_rejected`; it reaches neither the caller nor the other on-commit hooks.
+    The item is checked, and its request copied (`copies_request`), at the call. If it is refused after the commit
+    (QueueFull and the like), that is logged at ERROR and sent as `work_item_rejected`; it reaches neither the caller
+    nor the other on-commit hooks.
 
     Args:
         work_item: As for `queue_background_work_item`.
@@ -103,13 +108,13 @@ def queue_on_commit(
     name, timeout = _options(name, timeout)
     _refuse_on_running_loop(work_item)
     # Raises here what a hook after the commit could only log: wrong settings, no app.
-    hosting.scheduler()
+    work_item, args = hosting.take(work_item, args, is_async)
     transaction.on_commit(
         functools.partial(_queue_after_commit, work_item, args, is_async, name, timeout), using=using, robust=True
     )
 
 
-class BackgroundWorkItem(Generic[P, R]):
+class BackgroundWorkItem(FunctionWrapper, Generic[P, R]):
     """A function that can be queued: what `background_work_item` makes of it.
 
     Calling it still runs the function, in place, with a token as the first argument.
@@ -124,11 +129,12 @@ class BackgroundWorkItem(Generic[P, R]):
         using: str | None = None,
     ) -> None:
         name, timeout = _options(name, timeout)
+        # First: it copies the attributes of the function, which may be a callable of ours with the same ones.
+        functools.update_wrapper(self, function)
         self._function = function
         self._name = name
         self._timeout = timeout
         self._using = using
-        functools.update_wrapper(self, function)
         if iscoroutinefunction(function):
             markcoroutinefunction(self)
 
@@ -145,6 +151,19 @@ class BackgroundWorkItem(Generic[P, R]):
             return self
         bound: Callable[..., R] = self._function.__get__(instance, owner)
         return BackgroundWorkItem(bound, name=self._name, timeout=self._timeout, using=self._using)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The decorated function."""
+        return self._function
+
+    def copying_request(
+        self: BackgroundWorkItem[Concatenate[RequestSnapshot, Q], R],
+        copy: Callable[[Callable[..., Any]], Callable[..., Any]],
+        /,
+    ) -> BackgroundWorkItem[Concatenate[HttpRequest | RequestSnapshot, Q], R]:
+        """Return it with its function inside of `copy`; for `copies_request` above `background_work_item`."""
+        return BackgroundWorkItem(copy(self._function), name=self._name, timeout=self._timeout, using=self._using)
 
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
         """Queue the function with its own arguments; see `queue_background_work_item`."""
@@ -218,7 +237,7 @@ def _queue_after_commit(
     timeout: float | None,
 ) -> None:
     try:
-        hosting.queue(work_item, args, is_async, name, timeout)
+        hosting.queue(work_item, args, is_async, name, timeout, taken=True)
     except WorkItemRejected as error:
         # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
         scheduler_logger.error("After the commit: %s", error)

@@ -25,6 +25,9 @@ DEFAULTS = {
     "IMMEDIATE": False,
     "HISTORY_SIZE": 200,
     "INSPECTION": True,
+    "REQUEST_CAPTURE": "error",
+    "CONTEXT": (),
+    "WARN_IN_TRANSACTION": True,
 }
 
 INVALID = {
@@ -40,6 +43,9 @@ INVALID = {
     "IMMEDIATE": ["", 1, None],
     "HISTORY_SIZE": [-1, 1.0, None, True],
     "INSPECTION": ["on", 1, None],
+    "REQUEST_CAPTURE": ["ERROR", True, None],
+    "CONTEXT": ["a.path", [5], [""], None],
+    "WARN_IN_TRANSACTION": [1, None],
 }
 
 VALID = {
@@ -55,6 +61,9 @@ VALID = {
     "IMMEDIATE": [True, False],
     "HISTORY_SIZE": [0, 1],
     "INSPECTION": [True, False],
+    "REQUEST_CAPTURE": ["error", "warn", "allow"],
+    "CONTEXT": [[], ("a.path",)],
+    "WARN_IN_TRANSACTION": [True, False],
 }
 
 

@@ -30,7 +30,10 @@ def database(tmp_path: Path, django_db_blocker, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(connections.settings, "site", entry)
     # Outside of tests, connections may live from one item to the next.
     monkeypatch.setattr(hygiene, "under_test", lambda: False)
-    with django_db_blocker.unblock(), override_settings(QBWI={"MAX_WORKERS": 1, "MAX_ASYNC_IN_FLIGHT": 1}):
+    with (
+        django_db_blocker.unblock(),
+        override_settings(QBWI={"MAX_WORKERS": 1, "MAX_ASYNC_IN_FLIGHT": 1, "WARN_IN_TRANSACTION": False}),
+    ):
         yield path
     if hasattr(connections._connections, "site"):
         connections["site"].close()

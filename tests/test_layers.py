@@ -94,6 +94,8 @@ def test_contracts_hold_in_the_copy(copy: Path) -> None:
         ("connections.py", "from . import conf", "Each room imports only"),
         ("core/items.py", "from django_qbwi import conf", "Each room imports only"),
         ("lifecycle/servers.py", "from django_qbwi import hosting", "Each room imports only"),
+        ("snapshots/plain.py", "from . import intake", "The snapshots have floors"),
+        ("snapshots/guard.py", "from django_qbwi import hosting", "Each room imports only"),
         ("checks.py", "from django_qbwi import queue_background_work_item", "Nothing inside imports the face"),
         ("core/items.py", "import django_qbwi", "Nothing inside imports the face"),
         ("helpers.py", "", "Each room imports only"),

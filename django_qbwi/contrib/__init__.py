@@ -1,1 +1,1 @@
-"""What is optional: each app in here is installed by its own entry in INSTALLED_APPS."""
+"""What is optional: apps for INSTALLED_APPS, and carriers for QBWI["CONTEXT"]; imported where they are listed."""

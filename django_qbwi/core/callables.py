@@ -21,6 +21,17 @@ _UNCOMMON = _GENERATORS | inspect.CO_COROUTINE
 _COROUTINE_MARK = "_is_coroutine_marker" if hasattr(inspect, "markcoroutinefunction") else "_is_coroutine"
 
 
+class FunctionWrapper:
+    """Base class of our callables around a function, which take the same arguments as that function."""
+
+    __slots__ = ()
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function inside."""
+        raise NotImplementedError
+
+
 def examine(work_item: Any, args: tuple[Any, ...]) -> bool:
     """Check that `work_item(token, *args)` can be called, without calling it; return True if it is async.
 
@@ -63,8 +74,8 @@ def name_of(work_item: Any) -> str:
     Never raises, whatever the object's own `__repr__` or attributes do.
     """
     try:
-        while isinstance(work_item, functools.partial):
-            work_item = work_item.func
+        while isinstance(work_item, (functools.partial, FunctionWrapper)):
+            work_item = work_item.func if isinstance(work_item, functools.partial) else work_item.function
         qualified_name = getattr(work_item, "__qualname__", None)
         if not isinstance(qualified_name, str):
             work_item = type(work_item)
@@ -101,6 +112,8 @@ def _unwrap(work_item: Any, positional: int) -> tuple[Any, int, dict[str, Any]]:
         elif kind is types.MethodType:
             positional += 1
             function = function.__func__
+        elif issubclass(kind, FunctionWrapper):
+            function = function.function
         else:
             return None, positional, keywords
 
@@ -153,8 +166,8 @@ def _examine_slowly(work_item: Any, args: tuple[Any, ...]) -> bool:
         raise InvalidWorkItem(_not_callable(work_item))
     call: Callable[..., Any] = work_item
     function: Any = work_item
-    while isinstance(function, functools.partial):
-        function = function.func
+    while isinstance(function, (functools.partial, FunctionWrapper)):
+        function = function.func if isinstance(function, functools.partial) else function.function
     if not isinstance(function, (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType)):
         function = type(function).__call__
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

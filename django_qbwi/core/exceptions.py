@@ -11,6 +11,18 @@ class InvalidWorkItem(QBWIError, TypeError):
     """What was given cannot be queued; the message names the value and the cure. Nothing was queued."""
 
 
+class CapturedRequest(InvalidWorkItem):
+    """The item would carry a request along, which is over when it runs; the message names the variable and the cure."""
+
+
+class UserNotRead(QBWIError, RuntimeError):
+    """A snapshot was taken on a running event loop, where the user of the request had not been loaded."""
+
+
+class WorkItemWarning(UserWarning):
+    """Something about the use of work items that is likely a mistake."""
+
+
 class WorkItemRejected(QBWIError, RuntimeError):
     """The scheduler refused a valid item. Nothing was queued, and `work_item_rejected` was sent."""
 

@@ -70,6 +70,7 @@ _UNSET = {
     "finished": None,
     "generation": 0,
     "ident": None,
+    "origin": (None, None),
     "overdue": False,
     "started": None,
     "thread": None,
@@ -174,6 +175,7 @@ class WorkItem:
         "generation",
         "ident",
         "is_async",
+        "origin",
         "overdue",
         "owner",
         "queued",
@@ -217,10 +219,12 @@ class WorkItem:
         thread: str | None
         ident: int | None
         generation: int
+        origin: tuple[str | None, str | None]
+        """Method and path of the request that queued it, and its id, where known."""
     else:
 
         def __getattr__(self, name: str) -> Any:
-            # Ten slots stay empty until there is something to put in; filling them cost a third of queueing.
+            # Eleven slots stay empty until there is something to put in; filling them cost a third of queueing.
             try:
                 return _UNSET[name]
             except KeyError:
@@ -295,6 +299,8 @@ class WorkItem:
             overdue=self.overdue,
             cancel_reason=reason,
             error=self.failure,
+            origin=self.origin[0],
+            request_id=self.origin[1],
             pid=self.owner.pid,
             thread=self.thread,
         )

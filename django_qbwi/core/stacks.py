@@ -9,6 +9,7 @@ import types
 from typing import Any
 
 _MAX_FRAMES = 40
+_PACKAGE = __name__.split(".")[0]
 
 
 def stack_of_thread(ident: int | None) -> str:
@@ -35,6 +36,16 @@ def stack_of_task(task: asyncio.Task[Any]) -> str:
     if not frames:
         return "  <no stack>\n"
     return _format(traceback.StackSummary.extract(iter(frames), lookup_lines=False), reverse=False)
+
+
+def caller_level() -> int:
+    """Return the `stacklevel` with which a warning of our caller points at the first code that is not ours."""
+    frame: types.FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == _PACKAGE:
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def _is_machinery(frame: types.FrameType) -> bool:

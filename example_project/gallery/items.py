@@ -1,7 +1,7 @@
 """The work that the gallery does in the background.
 
-Each function gets a cancellation token first, then primary keys: the request that asked for it is over when
-it runs. The reason why a token is cancelled decides what to do:
+Each function gets a cancellation token first, then primary keys, or a copy of the request: the request itself is
+over when it runs. The reason why a token is cancelled decides what to do:
 
 - REQUESTED or TIMEOUT: nobody wants the rest any more, so stop.
 - SHUTDOWN: the server ends, and waits for the item. Finish or save within `token.remaining()` seconds.
@@ -14,9 +14,17 @@ import time
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.mail import EmailMessage
+from django.urls import reverse
 from django.utils import timezone
 
-from django_qbwi import CancellationToken, CancelReason, background_work_item, current_work_item
+from django_qbwi import (
+    CancellationToken,
+    CancelReason,
+    RequestSnapshot,
+    background_work_item,
+    copies_request,
+    current_work_item,
+)
 from example_project.gallery import handles
 from example_project.gallery.drawing import draw_postcard, print_album, shrink
 from example_project.gallery.models import Album, Count, Postcard, Thumbnail, Upload
@@ -41,10 +49,15 @@ def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
 
 
 @background_work_item(name="send postcard", timeout=30)
-def send_postcard(token: CancellationToken, postcard_id: int) -> None:
-    """Draw a postcard and e-mail it; a cancellation counts until the e-mail is handed over."""
+@copies_request
+def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id: int) -> None:
+    """Draw a postcard and e-mail it; a cancellation counts until the e-mail is handed over.
+
+    It is queued with the request, of which it gets a copy: to know the address of the site, as the visitor sees it.
+    """
     postcard = Postcard.objects.get(pk=postcard_id)
-    email = EmailMessage("A postcard for you", postcard.greeting, "gallery@example.com", [postcard.address])
+    text = f"{postcard.greeting}\n\nMore pictures: {visit.build_absolute_uri(reverse('gallery:home'))}"
+    email = EmailMessage("A postcard for you", text, "gallery@example.com", [postcard.address])
     email.attach("postcard.jpg", draw_postcard(postcard.greeting), "image/jpeg")
     time.sleep(2 * settings.GALLERY_PAUSE)  # a slow mail server
     stop_unless_time_for(token, seconds=5)

@@ -21,6 +21,7 @@ from django_qbwi import (
     CancelReason,
     OperationCancelled,
     QueueFull,
+    RequestSnapshot,
 )
 from django_qbwi.testing import captured_work_items, immediate_work_items
 from example_project.gallery import items
@@ -78,7 +79,7 @@ class TheFunctionItselfTests(GalleryTestCase):
         source = CancellationTokenSource()
         source.cancel()
         with self.assertRaises(OperationCancelled):
-            items.send_postcard(source.token, postcard.pk)
+            items.send_postcard(source.token, RequestSnapshot(host="gallery.example.com"), postcard.pk)
         self.assertEqual(mail.outbox, [])
 
 
@@ -93,6 +94,7 @@ class WhatAViewQueuesTests(GalleryTestCase):
             captured.run_all()
         [email] = mail.outbox
         self.assertEqual(email.to, ["you@example.com"])
+        self.assertIn("More pictures: http://testserver/", email.body)
         self.assertEqual(email.attachments[0].filename, "postcard.jpg")
 
     def test_thumbnails_wait_for_the_commit(self):

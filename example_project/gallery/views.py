@@ -70,7 +70,7 @@ async def order_postcard(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return await sync_to_async(correct)(request, postcard_form=form)
     postcard = await Postcard.objects.acreate(**form.cleaned_data)
-    handles.remember(items.send_postcard.queue(postcard.pk))
+    handles.remember(items.send_postcard.queue(request, postcard.pk))
     return done(request, f"The postcard to {postcard.address} is on its way.")
 
 

@@ -5,25 +5,32 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, assert_type
 
+from django.http import HttpRequest, QueryDict
+
 from django_qbwi import (
     CancellationToken,
     CancellationTokenSource,
     CancelReason,
+    CapturedRequest,
     InvalidWorkItem,
     NotHosted,
     OperationCancelled,
     QBWIError,
     QueueFull,
+    RequestSnapshot,
     SchedulerClosed,
     SchedulerDraining,
+    UserNotRead,
     WorkItemHandle,
     WorkItemInfo,
     WorkItemRejected,
     WorkItemStatus,
     background_work_item,
+    copies_request,
     current_work_item,
     queue_background_work_item,
     queue_on_commit,
+    snapshot_request,
 )
 
 
@@ -91,6 +98,52 @@ async def decorated_async() -> None:
     assert_type(await report(CancellationToken.none(), 2026), str)
 
 
+@background_work_item
+@copies_request
+def visit_below(token: CancellationToken, visit: RequestSnapshot, campaign: str) -> bool:
+    return bool(visit.path and campaign)
+
+
+@copies_request
+@background_work_item(timeout=5)
+def visit_above(token: CancellationToken, visit: RequestSnapshot, campaign: str) -> bool:
+    return bool(visit.path and campaign)
+
+
+@background_work_item(name="visit")
+@copies_request(headers=("X-Tenant",), post=["title"], tenant=lambda request: request.tenant.pk)
+async def visit_with_options(token: CancellationToken, visit: RequestSnapshot) -> str:
+    return f"{visit.headers['X-Tenant']} {visit.post['title']} {visit.tenant}"
+
+
+@copies_request
+def visit_alone(token: CancellationToken, visit: RequestSnapshot) -> int:
+    return len(visit.path)
+
+
+def copied(request: HttpRequest, snapshot: RequestSnapshot) -> None:
+    assert_type(visit_below.queue(request, "spring"), WorkItemHandle)
+    assert_type(visit_above.queue(request, "spring"), WorkItemHandle)
+    assert_type(visit_with_options.queue(snapshot), WorkItemHandle)
+    assert_type(visit_above.using(timeout=5).queue(snapshot, campaign="spring"), WorkItemHandle)
+    assert_type(visit_below(CancellationToken.none(), request, "spring"), bool)
+    assert_type(visit_alone(CancellationToken.none(), snapshot), int)
+    queue_background_work_item(visit_alone, request)
+    queue_background_work_item(functools.partial(visit_below, campaign="spring"), request)
+    visit_below.queue_on_commit(request, "spring")
+    assert_type(snapshot_request(request, session=("cart_id",)), RequestSnapshot)
+    assert_type(snapshot.GET, QueryDict)
+    assert_type(snapshot.is_authenticated, bool | None)
+    assert_type(snapshot.build_absolute_uri("/"), str)
+    assert_type(snapshot.to_dict(), dict[str, Any])
+    assert_type(RequestSnapshot.from_dict(snapshot.to_dict()), RequestSnapshot)
+    assert_type(RequestSnapshot(path="/", user_id=3).view_kwargs, dict[str, Any])
+
+    visit_below.queue("no request", "spring")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    visit_below.queue(request)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    visit_above.queue(request, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(handle.id, str)
     assert_type(handle.name, str)
@@ -134,7 +187,8 @@ async def token_and_source(token: CancellationToken) -> None:
 
 def exceptions(cancelled: OperationCancelled) -> None:
     assert_type(cancelled.token, CancellationToken)
-    families: list[type[QBWIError]] = [InvalidWorkItem, WorkItemRejected]
+    families: list[type[QBWIError]] = [InvalidWorkItem, WorkItemRejected, UserNotRead]
+    invalid: type[InvalidWorkItem] = CapturedRequest
     refusals: list[type[WorkItemRejected]] = [QueueFull, SchedulerDraining, SchedulerClosed, NotHosted]
     type_error: type[TypeError] = InvalidWorkItem
-    print(families, refusals, type_error)
+    print(families, refusals, type_error, invalid)

@@ -1,0 +1,301 @@
+"""F47: a request that an item would carry along is refused, naming the variable and the cure."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
+from django.utils.functional import SimpleLazyObject
+from django.views import View
+
+from django_qbwi import (
+    CapturedRequest,
+    InvalidWorkItem,
+    WorkItemWarning,
+    background_work_item,
+    copies_request,
+    queue_background_work_item,
+    queue_on_commit,
+)
+from django_qbwi.testing import captured_work_items
+from tests.snapshots.pages import MIDDLEWARE, during
+
+
+def use(token: Any, *args: Any, **kwargs: Any) -> None:
+    """Take anything."""
+
+
+def named(token: Any, number: int, visit: Any) -> None:
+    """Take something by name."""
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function as decorators do."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Page(View):
+    """A class-based view, which has its request as `self.request`."""
+
+    def work(self, token: Any) -> None:
+        """Run as an item."""
+
+    @background_work_item
+    def decorated_work(self, token: Any) -> None:
+        """Run as an item."""
+
+    def as_closure(self) -> Any:
+        return lambda token: self.work(token)
+
+
+class Worker:
+    """A callable object with a request."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+
+    def __call__(self, token: Any) -> None:
+        """Run as an item."""
+
+
+def page(request: HttpRequest) -> Page:
+    """Return a view that handles `request`."""
+    view = Page()
+    view.setup(request)
+    return view
+
+
+def closure(request: Any) -> Any:
+    """Return a function that uses the request of the enclosing one."""
+    return lambda token: request.user
+
+
+def defaulted(value: Any) -> Any:
+    """Return a function with a default."""
+
+    def item(token: Any, visit: Any = value) -> None:
+        pass
+
+    return item
+
+
+def keyword_defaulted(value: Any) -> Any:
+    """Return a function with a keyword-only default."""
+
+    def item(token: Any, *, visit: Any = value) -> None:
+        pass
+
+    return item
+
+
+# What is queued with a request, and what the message names.
+CAPTURES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "argument": (lambda r: queue_background_work_item(use, r), "argument 1 after the token"),
+    "named argument": (lambda r: queue_background_work_item(named, 5, r), "the argument 'visit'"),
+    "decorated": (lambda r: background_work_item(named).queue(5, r), "the argument 'visit'"),
+    "decorated keyword": (lambda r: background_work_item(named).queue(5, visit=r), "argument 'visit' of the partial"),
+    "on commit": (lambda r: queue_on_commit(use, r), "argument 1"),
+    "in a list": (lambda r: queue_background_work_item(use, [1, r]), r"argument 1 after the token\[1\]"),
+    "in a dict": (lambda r: queue_background_work_item(use, {"request": r}), r"\['request'\]"),
+    "closure": (lambda r: queue_background_work_item(closure(r)), "the variable 'request' of the enclosing function"),
+    "decorated closure": (lambda r: queue_background_work_item(decorated(closure(r))), "the variable 'request'"),
+    "closure in a partial": (lambda r: queue_background_work_item(functools.partial(closure(r))), "'request'"),
+    "function as an argument": (lambda r: queue_background_work_item(use, closure(r)), "the variable 'request'"),
+    "default": (lambda r: queue_background_work_item(defaulted(r)), "default of item's parameter 'visit'"),
+    "keyword default": (lambda r: queue_background_work_item(keyword_defaulted(r)), "item's parameter 'visit'"),
+    "partial": (
+        lambda r: queue_background_work_item(functools.partial(use, visit=r)),
+        "argument 'visit' of the partial",
+    ),
+    "bound method": (
+        lambda r: queue_background_work_item(page(r).work),
+        "'self' of the bound method work, .*'request'",
+    ),
+    "decorated method": (lambda r: page(r).decorated_work.queue(), "'self' of the bound method decorated_work"),
+    "self in a closure": (
+        lambda r: queue_background_work_item(page(r).as_closure()),
+        "the variable 'self' of the enclosing function.*'request'",
+    ),
+    "view as an argument": (lambda r: queue_background_work_item(use, page(r)), "argument 1 .*'request'"),
+    "callable object": (lambda r: queue_background_work_item(Worker(r)), "the work item, as its attribute 'request'"),
+    "method of the request": (
+        lambda r: queue_background_work_item(use, r.get_host),
+        "'self' of the bound method get_host",
+    ),
+    "environ or scope": (lambda r: queue_background_work_item(use, r.META), "argument 1"),
+    "beside a copied one": (
+        lambda r: queue_background_work_item(copies_request(lambda token, visit, other: None), r, r),
+        "the argument 'other'",
+    ),
+    "in a copied one's closure": (
+        lambda r: queue_background_work_item(copies_request(lambda token, visit: r), r),
+        "the variable 'r'",
+    ),
+}
+
+
+@pytest.mark.parametrize("factory", [RequestFactory(), AsyncRequestFactory()], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize("name", list(CAPTURES))
+def test_captured_request(name: str, factory: RequestFactory) -> None:
+    """Wherever the request is, the item is refused, and the message says where it is and what to do instead."""
+    queue, variable = CAPTURES[name]
+    with captured_work_items() as captured, pytest.raises(CapturedRequest, match=variable) as caught:
+        queue(factory.get("/"))
+    assert "@copies_request" in str(caught.value)
+    assert captured == []
+
+
+def test_captured_request_is_an_invalid_work_item() -> None:
+    """It is an InvalidWorkItem, and so a TypeError."""
+    assert issubclass(CapturedRequest, InvalidWorkItem)
+    assert issubclass(CapturedRequest, TypeError)
+
+
+def test_real_class_based_view(settings: Any) -> None:
+    """In a real view `self` holds the request: the commonest capture of all."""
+
+    class RealPage(View):
+        def get(self, request: HttpRequest) -> HttpResponse:
+            with pytest.raises(CapturedRequest, match="'self'"):
+                queue_background_work_item(lambda token: self.note(token))
+            return HttpResponse("done")
+
+        def note(self, token: Any) -> None:
+            pass
+
+    during(lambda: Client().get("/page/"), RealPage.as_view())
+
+
+def test_lazy_user() -> None:
+    """`request.user` holds its request, loaded or not; the cure is its primary key."""
+
+    def view(request: HttpRequest) -> None:
+        with pytest.raises(CapturedRequest, match=r"lazy object.*request\.user\.pk"):
+            queue_background_work_item(use, request.user)
+
+    during(lambda: Client().get("/page/"), view)
+
+
+def test_auser() -> None:
+    """`request.auser` holds its request, too."""
+
+    def view(request: HttpRequest) -> None:
+        with pytest.raises(CapturedRequest, match="of the partial"):
+            queue_background_work_item(use, request.auser)
+
+    during(lambda: Client().get("/page/"), view)
+
+
+@pytest.mark.parametrize("pick", [lambda r: r.FILES["photo"], lambda r: r.FILES])
+def test_uploaded_file(pick: Any) -> None:
+    """A file of the request is closed with it; the cure is to save or to copy it."""
+    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"x")})
+    with pytest.raises(CapturedRequest, match=r"a file of the request.*files=\(\.\.\.\)"):
+        queue_background_work_item(use, pick(request))
+
+
+def test_scope() -> None:
+    """An ASGI scope is the request by another name."""
+    with pytest.raises(CapturedRequest, match="an ASGI scope"):
+        queue_background_work_item(use, AsyncRequestFactory().get("/").scope)
+
+
+def test_environ() -> None:
+    """A WSGI environ is the request by another name."""
+    with pytest.raises(CapturedRequest, match="a WSGI environ"):
+        queue_background_work_item(use, RequestFactory().get("/").environ)
+
+
+class Slotted:
+    """An object without a __dict__."""
+
+    __slots__ = ("request",)
+
+
+def empty_cell() -> Any:
+    """Return a function whose free variable was never assigned."""
+    if False:
+        value = 1  # type: ignore[unreachable]
+    return lambda token: value
+
+
+def recursive() -> Any:
+    """Return a function that refers to itself."""
+
+    def item(token: Any) -> Any:
+        return item
+
+    return item
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        (use, 1, "text", None, [1, {"a": (2,)}], {"request": "text"}),
+        (use, SimpleLazyObject(lambda: pytest.fail("it was evaluated"))),
+        (use, {"type": "http", "path": "/"}),
+        (use, object(), Slotted(), View, functools),
+        (empty_cell(),),
+        (recursive(),),
+        (defaulted(5),),
+        (Worker("not a request"),),
+        (Page().work,),
+        (functools.partial(use, visit=5),),
+    ],
+)
+def test_harmless(call: tuple[Any, ...]) -> None:
+    """What holds no request is queued, and nothing lazy is evaluated."""
+    with captured_work_items() as captured:
+        queue_background_work_item(*call)
+    assert len(captured) == 1
+
+
+def test_look_is_bounded() -> None:
+    """A large argument is looked into only so far: queueing stays cheap."""
+    looks: list[int] = []
+
+    class Lists(list[Any]):
+        def __iter__(self) -> Any:
+            for element in super().__iter__():
+                looks.append(1)
+                yield element
+
+    with captured_work_items():
+        queue_background_work_item(use, Lists([{}] * 100_000))
+    assert len(looks) <= 33
+
+
+def test_warn_instead() -> None:
+    """With "warn" the item is queued, and a warning points at the line that queued it."""
+    with (
+        override_settings(QBWI={"REQUEST_CAPTURE": "warn"}),
+        captured_work_items() as captured,
+        pytest.warns(WorkItemWarning, match="would carry the request") as caught,
+    ):
+        background_work_item(use).queue(RequestFactory().get("/"))
+    assert (len(captured), caught[0].filename) == (1, __file__)
+
+
+def test_allow() -> None:
+    """With "allow" nothing is looked at."""
+    with override_settings(QBWI={"REQUEST_CAPTURE": "allow"}), captured_work_items() as captured:
+        queue_background_work_item(use, RequestFactory().get("/"))
+    assert len(captured) == 1
+
+
+def test_user_that_was_assigned() -> None:
+    """A user that is no lazy object is an argument like others."""
+    assert "django.contrib.auth.middleware.AuthenticationMiddleware" in MIDDLEWARE
+    from django.contrib.auth.models import User
+
+    with captured_work_items() as captured:
+        queue_background_work_item(use, User(username="ada"))
+    assert len(captured) == 1
