@@ -109,7 +109,7 @@ CHARGED = [f"charged {number} in parent" for number in range(8)]
 
 @pytest.mark.parametrize("kind", ["sync", "asynchronous", "later", "in_thread", "adopted", "raising", "callback"])
 def test_f38_item_that_forks_and_returns(kind: str) -> None:
-    """F38: the parent's items run once, all in the parent; the child ends with the call that forked, or its next wait."""
+    """F38: the parent's items run once, all in the parent; the child ends with the call that forked, or its wait."""
     *lines, last = run_script(FORK, kind)
     assert last == "child ended with 0, items ['succeeded'] in parent"
     assert [line for line in sorted(lines) if line.startswith("charged")] == CHARGED

@@ -1,4 +1,4 @@
-"""10,000 items of all kinds, with failures, cancellations, timeouts and a drain in the middle: the sums add up exactly."""
+"""10,000 items of all kinds with failures, cancellations, timeouts, a drain in the middle: the sums add up exactly."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""R1, F48: a signal handler that raises in the main thread, 3,000 times in the middle of queueing, tears nothing apart."""
+"""R1, F48: a signal handler that raises in the main thread, 3,000 times in queueing calls, tears nothing apart."""
 
 import signal
 
