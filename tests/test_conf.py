@@ -115,7 +115,7 @@ def test_unknown_key_without_a_near_one(key: object) -> None:
     """Where no key is near, all keys are listed."""
     with override_settings(QBWI={key: 1}):
         [error] = checks.check_settings(None)
-    assert (error.id, error.hint) == ("qbwi.E002", f"The keys are: {', '.join(DEFAULTS)}.")
+    assert (error.id, error.hint) == ("qbwi.E002", f"The keys are: {', '.join(conf.KEYS)}.")
 
 
 @pytest.mark.parametrize("value", [None, [], "MAX_WORKERS", 5])
