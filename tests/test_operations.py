@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_qbwi import WorkItemHandle, WorkItemNotFound, hosting, operations, queue_background_work_item
+from django_qbwi import CancelReason, WorkItemHandle, WorkItemNotFound, hosting, operations, queue_background_work_item
 from django_qbwi.core.items import WorkItemStatus
 from django_qbwi.inspection.channel import AbstractPlace
 from django_qbwi.inspection.reader import Answers
@@ -20,13 +20,21 @@ PATIENCE = 30
 
 
 @pytest.fixture
-def held() -> Iterator[WorkItemHandle]:
+def gate() -> threading.Event:
+    """Return what ends the held item."""
+    return threading.Event()
+
+
+@pytest.fixture
+def held(gate: threading.Event) -> Iterator[WorkItemHandle]:
     """Return an item of this process that runs until the end of the test."""
-    gate, entered = threading.Event(), threading.Event()
+    entered = threading.Event()
 
     def hold(token: Any) -> None:
         entered.set()
-        assert gate.wait(PATIENCE)
+        # Let go by the plugin too, which cancels what a test has left before the fixtures are torn down.
+        with token.register(lambda: token.reason is CancelReason.REQUESTED and gate.set()):
+            assert gate.wait(PATIENCE)
 
     with override_settings(QBWI={}):
         handle = queue_background_work_item(hold, name="held")
@@ -221,10 +229,13 @@ def test_drain_asks_the_given_processes(held: WorkItemHandle, others: Callable[.
     assert (asked[0]["pids"], held.token.is_cancellation_requested) == ({1}, False)
 
 
-def test_drain_of_all_includes_this_process(held: WorkItemHandle, others: Callable[..., Any]) -> None:
+def test_drain_of_all_includes_this_process(
+    gate: threading.Event, held: WorkItemHandle, others: Callable[..., Any]
+) -> None:
     """None means everybody."""
     others()
     (result,) = operations.drain(by="me")
     assert (result["pid"], result["state"], result["waiting_for"]) == (os.getpid(), "draining", 1)
     assert held.token.wait(PATIENCE)
     assert held.status is WorkItemStatus.RUNNING
+    gate.set()
