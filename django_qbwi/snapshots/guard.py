@@ -17,7 +17,7 @@ import itertools
 import types
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
@@ -31,6 +31,7 @@ from django_qbwi.snapshots.snapshot import RequestSnapshot
 
 _MAX_DEPTH = 4
 _MAX_ELEMENTS = 32
+_MAX_TRIES = 3
 
 _PLAIN = frozenset(
     {
@@ -208,13 +209,32 @@ Parts = Iterator[tuple[Any, str]]
 
 def _parts_of_dict(value: dict[Any, Any], variable: str) -> Parts:
     # dict.items, since a MultiValueDict's own shows the last value of each list only.
-    for key, entry in itertools.islice(dict.items(value), _MAX_ELEMENTS):
+    for key, entry in _some(lambda: dict.items(value)):
         yield entry, f"{variable}[{key!r}]" if type(key) in (str, int) else f"{variable}[...]"
 
 
 def _parts_of_sequence(value: Any, variable: str) -> Parts:
-    for index, element in enumerate(itertools.islice(value, _MAX_ELEMENTS)):
+    for index, element in enumerate(_some(lambda: _ITERATORS[_base_of(value)](value))):
         yield element, f"{variable}[{index}]"
+
+
+def _some(elements: Callable[[], Iterable[Any]]) -> list[Any]:
+    """Return the first elements of a container, which other threads may be changing."""
+    for _ in range(_MAX_TRIES):
+        try:
+            # In C from beginning to end: with a GIL nobody comes in between.
+            return list(itertools.islice(elements(), _MAX_ELEMENTS))
+        except RuntimeError:
+            continue
+    return []
+
+
+def _base_of(value: Any) -> type:
+    return next(base for base in type(value).__mro__ if base in _ITERATORS)
+
+
+# Those of the base classes: a subclass's own would run somebody's code on the path of an item.
+_ITERATORS: dict[type, Callable[[Any], Iterable[Any]]] = {kind: kind.__iter__ for kind in (list, tuple, set, frozenset)}
 
 
 def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
@@ -242,7 +262,7 @@ def _parts_of_method(method: types.MethodType, variable: str) -> Parts:
 def _parts_of_partial(partial: functools.partial[Any], variable: str) -> Parts:
     for index, value in enumerate(partial.args):
         yield value, f"argument {index} of the partial"
-    for key, value in partial.keywords.items():
+    for key, value in list(partial.keywords.items()):
         yield value, f"argument {key!r} of the partial"
     yield partial.func, variable
 

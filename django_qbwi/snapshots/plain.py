@@ -62,7 +62,7 @@ def copy_plain(value: Any, field: str, depth: int = 0) -> Any:
     if kind is dict:
         return {
             copy_plain(key, f"a key of {field}", depth + 1): copy_plain(entry, f"{field}[{key!r}]", depth + 1)
-            for key, entry in value.items()
+            for key, entry in list(value.items())  # another thread may change it meanwhile
         }
     # By type, never by isinstance(): that would evaluate a lazy object, which may be a query.
     for base in _SCALARS:

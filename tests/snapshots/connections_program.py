@@ -17,13 +17,14 @@ DATABASE = json.loads(sys.argv[1])
 EXPECTED = int(sys.argv[3]) if len(sys.argv) > 3 else 0  # connections that may stay open
 ITEMS = 1000
 WORKERS = 4
+IN_FLIGHT = 20  # of them, each may have a connection
 PATIENCE = 120
 
 settings.configure(
     SECRET_KEY="for the tests only",
     INSTALLED_APPS=["django_qbwi"],
     DATABASES={"default": DATABASE},
-    QBWI={"MAX_WORKERS": WORKERS, "MAX_QUEUED": 10 * ITEMS},
+    QBWI={"MAX_WORKERS": WORKERS, "MAX_QUEUED": 10 * ITEMS, "MAX_ASYNC_IN_FLIGHT": IN_FLIGHT},
     USE_TZ=True,
 )
 django.setup()
@@ -65,14 +66,14 @@ def many(is_async: bool) -> Any:
     async def async_item(token: Any) -> None:
         await sync_to_async(item)(token)
 
-    for _ in range(ITEMS):
-        queue_background_work_item(async_item if is_async else item)
+    handles = [queue_background_work_item(async_item if is_async else item) for _ in range(ITEMS)]
     assert drain(PATIENCE)
     # A thread that has had its last item closes its connection a moment after that, and the server notices later.
     limit = time.monotonic() + 10
     while (count := clients()) > EXPECTED and time.monotonic() < limit:
         pass
-    return {"open": count, "used": len(used)}
+    failed = [handle.info.error.message for handle in handles if handle.info.error is not None]
+    return {"open": count, "used": len(used), "failed": failed[:3]}
 
 
 def stale() -> Any:

@@ -53,7 +53,7 @@ def running() -> Iterator[dict[str, object]]:
 
         call("initdb", "-D", data, "-U", "qbwi", "-A", "trust", "-E", "UTF8", "--no-sync")
         # No TCP port at all: nobody else can reach it, and nothing can be in its way.
-        options = f"-c listen_addresses='' -c unix_socket_directories='{name}' -c fsync=off -c max_connections=40"
+        options = f"-c listen_addresses='' -c unix_socket_directories='{name}' -c fsync=off -c max_connections=100"
         call("pg_ctl", "-D", data, "-w", "-l", str(directory / "log"), "-o", options, "start")
         try:
             yield {

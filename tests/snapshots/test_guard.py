@@ -1,6 +1,8 @@
 """F47: a request that an item would carry along is refused, naming the variable and the cure."""
 
 import functools
+import itertools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -260,17 +262,55 @@ def test_harmless(call: tuple[Any, ...]) -> None:
 
 def test_look_is_bounded() -> None:
     """A large argument is looked into only so far: queueing stays cheap."""
-    looks: list[int] = []
+    request = RequestFactory().get("/")
+    with captured_work_items() as captured:
+        queue_background_work_item(use, [[]] * 100 + [request])
+        assert len(captured) == 1
+        with pytest.raises(CapturedRequest):
+            queue_background_work_item(use, [request] + [[]] * 100)
 
-    class Lists(list[Any]):
+
+@pytest.mark.parametrize("base", [list, tuple, set, frozenset, dict])
+def test_code_of_a_container_is_not_run(base: Any) -> None:
+    """A container of the user's own is looked into without its own methods."""
+
+    class Own(base):
         def __iter__(self) -> Any:
-            for element in super().__iter__():
-                looks.append(1)
-                yield element
+            pytest.fail("it was iterated")
 
-    with captured_work_items():
-        queue_background_work_item(use, Lists([{}] * 100_000))
-    assert len(looks) <= 33
+        def items(self) -> Any:
+            pytest.fail("it was iterated")
+
+    with captured_work_items() as captured:
+        queue_background_work_item(use, Own())
+    assert len(captured) == 1
+
+
+def test_container_that_another_thread_changes() -> None:
+    """A set or a dict that changes meanwhile stops nobody from queueing."""
+    changing: set[int] = set()
+    table: dict[int, list[int]] = {}
+    stop = threading.Event()
+
+    def change() -> None:
+        for number in itertools.count():
+            changing.add(number % 100)
+            changing.discard((number + 50) % 100)
+            table[number % 100] = []
+            table.pop((number + 50) % 100, None)
+            if stop.is_set():
+                return
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        with captured_work_items() as captured:
+            for _ in range(2000):
+                queue_background_work_item(use, changing, table)
+    finally:
+        stop.set()
+        thread.join()
+    assert len(captured) == 2000
 
 
 def test_warn_instead() -> None:

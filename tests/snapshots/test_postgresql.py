@@ -49,6 +49,7 @@ def test_thousand_items(play: Any, max_age: int | None) -> None:
     """1,000 items on 4 workers leave at most 4 connections open, and none with CONN_MAX_AGE = 0."""
     expected = 0 if max_age == 0 else WORKERS
     counted = play("sync", expected, CONN_MAX_AGE=max_age)
+    assert counted["failed"] == []
     assert counted["open"] <= expected
     assert counted["used"] <= WORKERS or max_age == 0
 
@@ -57,7 +58,9 @@ def test_thousand_items(play: Any, max_age: int | None) -> None:
 def test_thousand_async_items(play: Any, max_age: int) -> None:
     """1,000 async items, each with a thread of its own for the ORM, leave those of 8 spare threads at most."""
     expected = 0 if max_age == 0 else SPARE
-    assert play("async", expected, CONN_MAX_AGE=max_age)["open"] <= expected
+    counted = play("async", expected, CONN_MAX_AGE=max_age)
+    assert counted["failed"] == []
+    assert counted["open"] <= expected
 
 
 @pytest.mark.parametrize("scenario", ["sync", "async"])
@@ -65,6 +68,7 @@ def test_pool(play: Any, scenario: str) -> None:
     """With psycopg's pool items give their connections back: no more than the pool has are ever open."""
     pytest.importorskip("psycopg_pool", reason="psycopg's pool is not installed")
     counted = play(scenario, 5, OPTIONS={"pool": {"min_size": 1, "max_size": 5, "timeout": 60}})
+    assert counted["failed"] == []
     assert counted["open"] <= 5
     assert counted["used"] <= 5
 
