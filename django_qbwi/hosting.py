@@ -394,12 +394,11 @@ class Process:
         coordinator = assembly.coordinator
         reloads = self._reloads()
         if not coordinator.signed and assembly.scheduler.started:
-            cancel = self.host.is_server or _ended_by_interrupt()
-            coordinator.sign(
-                "a reload" if reloads else "the exit of the process",
-                cancel=cancel,
-                at_most=_RELOAD_SECONDS if reloads else None,
-            )
+            if reloads:
+                coordinator.restart(_RELOAD_SECONDS)
+            else:
+                cancel = self.host.is_server or _ended_by_interrupt()
+                coordinator.sign("the exit of the process", cancel=cancel)
         if not assembly.scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers()

@@ -86,6 +86,7 @@ class DrainCoordinator:
         self._cancel_after = cancel_after
         self._clock = clock
         self._stop_signal_at: float | None = None
+        self._restarts = False
         self._announced = False
         self._forced = False
         self._holding = False
@@ -123,6 +124,11 @@ class DrainCoordinator:
         if stop.first_sign is None:
             stop.first_sign = now
         self.scheduler.keeper.post(lambda: self._notice(name, limit, cancel))
+
+    def restart(self, at_most: float) -> None:
+        """Take notice that the process ends to be started anew, by a file change; it has `at_most` seconds."""
+        self._restarts = True
+        self.sign("a reload", at_most=at_most)
 
     def stop_signal(self, name: str, signum: int, *, repeated: bool) -> None:
         """Take notice of a stop signal; `repeated` if the same handler has seen one a second before, or longer.
@@ -197,14 +203,19 @@ class DrainCoordinator:
         return self._shutdown_timeout if deadline is None else deadline - self._clock()
 
     def _interrupted(self, error: BaseException) -> None:
-        now = self._clock()
-        first = self._stop_signal_at or self._stop.first_sign or now
         if not isinstance(error, KeyboardInterrupt):
             return
+        now = self._clock()
+        first = self._stop_signal_at
+        if first is None and not self._restarts:
+            first = self._stop.first_sign
         if not self._stop.requested:
             # A process at its normal end, waiting undisturbed: this is the first stop signal.
             self._stop_signal_at = now
             self._cancel_all()
+        elif first is None:
+            # A reload is no stop signal: this is the first one, and forces nothing.
+            self._stop_signal_at = now
         elif now - first > DUPLICATE_SECONDS:
             self.force()
 

@@ -197,7 +197,8 @@ class SignalLayers:
 def swallow_first_interrupt() -> None:
     """Keep runserver's parent from killing its child 0.25 s after the first Ctrl-C; the second works as ever.
 
-    The child gets the same Ctrl-C from the terminal and drains; the parent leaves when the child is gone.
+    The child gets the same Ctrl-C from the terminal and drains; the parent leaves when the child is gone, also if that
+    was about to be replaced since a file had changed.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -207,5 +208,12 @@ def swallow_first_interrupt() -> None:
 
     def first(signum: int, frame: FrameType | None) -> None:
         signal.signal(signum, previous)
+        if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
+            signal.signal(signal.SIGCHLD, leave)
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        # Not when it was only stopped, or goes on.
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, first)

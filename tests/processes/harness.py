@@ -34,7 +34,7 @@ PROGRAMS = frozenset({"uwsgi"})
 _POLL_SECONDS = 0.01
 # What a server tells of its own course varies from run to run, and in a traceback stand the frames of our handlers.
 _USUAL = re.compile(
-    r"During handling of the above exception"
+    r"During handling of the above exception|Exception ignored in: <function WeakSet"
     r"|\[.*\] \[INFO\]|INFO: |WARNING:waitress.queue"
     r"|  +(File |\S)"
     r"|\[\S+ \S+\] \"GET "
@@ -209,7 +209,11 @@ class Site:
 
     def tells_of_change(self) -> bool:
         """Tell whether the server's own log speaks of a change."""
-        return re.search("detected changes|modified", self._file("stderr").read_text(errors="replace")) is not None
+        return re.search("detected changes|modified", self.stderr()) is not None
+
+    def stderr(self) -> str:
+        """Return what is on stderr until now."""
+        return self._file("stderr").read_text(errors="replace")
 
     # What it left.
 
@@ -248,7 +252,7 @@ class Site:
         return Outcome(
             lines=self.lines(),
             records=re.split(r"\n(?=[A-Z]+ )", records.read_text().strip()) if records.exists() else [],
-            stderr=self._file("stderr").read_text(errors="replace"),
+            stderr=self.stderr(),
             status=self.process.poll(),
             signed_at=signed_at,
             ended_at=ended_at,

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import itertools
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -106,6 +107,8 @@ def _play_server(row: Row, how: Play, site: Site) -> Outcome:
             site.get("pid")
     signed_at = _happen(row, site, worker)
     _send_again(how, site, worker, signed_at)
+    if row.server.name == "runserver" and row.event.signum == signal.SIGTERM:
+        signed_at = _insist(row, site, worker, signed_at)
     if row.event.ends == "server":
         ended_at = site.wait_for_end(site.process.pid)
         return site.outcome(signed_at, ended_at, slow())
@@ -114,6 +117,15 @@ def _play_server(row: Row, how: Play, site: Site) -> Outcome:
     site.wait_until(lambda: site.serving() != worker, "another worker")
     outcome = site.outcome(signed_at, ended_at, answer)
     return dataclasses.replace(outcome, status=None)
+
+
+def _insist(row: Row, site: Site, worker: int, signed_at: float) -> float:
+    # The SystemExit of Django's own handler is lost when the signal finds the reloader in a weakref callback.
+    while "Exception ignored in" not in site.stderr():
+        if time.monotonic() > signed_at + 1.0 or site.process.poll() is not None:
+            return signed_at
+        time.sleep(0.05)
+    return _happen(row, site, worker)
 
 
 def _wait_for_items(how: Play, site: Site) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.processes.harness import Site
+from tests.processes.harness import PATIENCE, Site
 from tests.processes.matrix import COMMAND, GUNICORN_GTHREAD, NORMAL_END, RUNSERVER, SCRIPT, TERM, Row
 from tests.processes.scenario import BUSY, IDLE_CONTROL, Play, Theatre, is_installed, play
 
@@ -72,6 +73,22 @@ def test_f40_f41_two_reloads_in_quick_succession(tmp_path: Path) -> None:
         site.wait_for("finished", "sync_item")
         second = site.wait_until(lambda: (pid := site.serving()) != first and pid, "the new server")
         assert site.get("pid") == str(second) or site.serving() != first
+
+
+def test_f40_ctrl_c_during_a_reload_stops_the_server(tmp_path: Path) -> None:
+    """The first Ctrl-C during the drain of a reload forces nothing, and no new server comes up."""
+    with Site(tmp_path, RUNSERVER.command, seconds=4.0) as site:
+        first = site.serving()
+        site.get("queue?item=sync_item")
+        site.wait_for("started", "sync_item")
+        site.wait_until(lambda: _touch_until_seen(site), "the reloader")
+        # More than the second within which a Ctrl-C is a duplicate of the sign before.
+        signed_at = site.wait_for("cancelled", "sync_item")
+        site.wait_until(lambda: time.monotonic() > signed_at + 1.5, "a second and a half")
+        os.killpg(site.process.pid, signal.SIGINT)
+        site.wait_for_end(first)
+        assert site.process.wait(PATIENCE) == 0
+        site.wait_for("finished", "sync_item")
 
 
 def test_f49_stuck_logging_handler_does_not_hold_the_exit(theatre: Theatre) -> None:
