@@ -11,10 +11,12 @@ PATIENCE = 120
 
 def run_script(source: str, *arguments: str, status: int = 0) -> list[str]:
     """Run `source` in a new interpreter, expect its exit status and an empty stderr, and return its lines."""
+    # Unmeasured: a tracer's own locks do not survive what these programs do to an interpreter.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", source, *arguments],
-        env={**os.environ, "PYTHONPATH": path, "PYTHONDEVMODE": "1", "PYTHONUNBUFFERED": "1"},
+        env={**environ, "PYTHONPATH": path, "PYTHONDEVMODE": "1", "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
