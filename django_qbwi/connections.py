@@ -31,7 +31,7 @@ class _Thread(threading.local):
     """That of the items of this thread."""
 
 
-_thread = _Thread()
+thread_state = _Thread()
 
 _TAKES_EXECUTOR = tuple(int(part) for part in asgiref.__version__.split(".")[:2]) >= (3, 13)
 
@@ -53,18 +53,18 @@ class ConnectionEnvironment:
 
     def before(self) -> None:
         """Close connections of this thread that are too old or unusable, as at the start of a request."""
-        _thread.environment = self
-        if _thread.opened:
+        thread_state.environment = self
+        if thread_state.opened:
             _close_old()
 
     def after(self) -> None:
         """The same, as at the end of a request; a transaction that an item left open is rolled back."""
-        if _thread.opened:
+        if thread_state.opened:
             _close_old()
 
     def thread_ended(self) -> None:
         """Close all connections of this thread."""
-        if _thread.opened:
+        if thread_state.opened:
             for connection in connections.all(initialized_only=True):
                 _discard(connection)
 
@@ -121,7 +121,7 @@ def open_transaction() -> str | None:
 
     Costs next to nothing in a thread that never opened a connection.
     """
-    if getattr(_thread, "opened", False):
+    if thread_state.opened:
         for connection in connections.all(initialized_only=True):
             if connection.in_atomic_block and not all(
                 getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
@@ -131,9 +131,9 @@ def open_transaction() -> str | None:
 
 
 def _mark_thread(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
-    _thread.opened = True
-    if _thread.environment is not None:
-        _thread.environment.connected(connection)
+    thread_state.opened = True
+    if thread_state.environment is not None:
+        thread_state.environment.connected(connection)
 
 
 def _close_old() -> None:

@@ -24,7 +24,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started, setting_changed
 
 from django_qbwi import conf
-from django_qbwi.connections import ConnectionEnvironment, in_test_transaction, open_transaction, under_test
+from django_qbwi.connections import (
+    ConnectionEnvironment,
+    in_test_transaction,
+    open_transaction,
+    thread_state,
+    under_test,
+)
 from django_qbwi.core.exceptions import NotHosted, WorkItemWarning
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.loop_executor import LoopExecutor
@@ -66,6 +72,7 @@ _hooked: list[bool] = []
 
 # On the path of every item; a name of this module is found faster than an attribute of another.
 _get_ident = threading.get_ident
+_thread_state = thread_state
 _getsignal = _signal.getsignal
 _modules = sys.modules
 
@@ -300,8 +307,11 @@ class Process:
                 stacklevel=caller_level(),
             )
 
-    def warn_of_transaction(self, item: WorkItem, alias: str) -> None:
-        """Warn, once, that an item is queued inside an open transaction, which may be rolled back."""
+    def warn_of_transaction(self, item: WorkItem) -> None:
+        """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
+        alias = open_transaction()
+        if alias is None:
+            return
         self.transaction_warned = True
         warnings.warn(
             f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
@@ -511,8 +521,8 @@ def queue(
         item.origin = origin
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
-    if not (here.transaction_warned or taken) and assembly.warns_in_transaction and (alias := open_transaction()):
-        here.warn_of_transaction(item, alias)
+    if _thread_state.opened and assembly.warns_in_transaction and not (here.transaction_warned or taken):
+        here.warn_of_transaction(item)
     # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
     if _get_ident() == here.main_ident and _getsignal(_SIGTERM) is not here.top_handler:
         here.stand_before_new_handlers()

@@ -39,6 +39,8 @@ scheduler_logger = SafeLogger("django_qbwi.scheduler")
 lifecycle_logger = SafeLogger("django_qbwi.lifecycle")
 inspection_logger = SafeLogger("django_qbwi.inspection")
 
+# On the path of every item; an adapter would add a call to it.
+_is_enabled_for = scheduler_logger.logger.isEnabledFor
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
 _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
 _OVERDUE_WARNING_EVERY = 60.0
@@ -57,7 +59,7 @@ class SignalsAndRecords:
     @property
     def announces(self) -> bool:
         """Whether anybody listens to queued items."""
-        return bool(work_item_queued.receivers) or scheduler_logger.logger.isEnabledFor(logging.DEBUG)
+        return bool(work_item_queued.receivers) or _is_enabled_for(logging.DEBUG)
 
     @property
     def follows(self) -> bool:
@@ -76,7 +78,7 @@ class SignalsAndRecords:
 
     def started(self, item: WorkItem) -> None:
         """Record and send `work_item_started`."""
-        if scheduler_logger.logger.isEnabledFor(logging.DEBUG):
+        if _is_enabled_for(logging.DEBUG):
             self._record(logging.DEBUG, item)
         if work_item_started.receivers:
             self._send_from_item(work_item_started, item)
@@ -84,7 +86,7 @@ class SignalsAndRecords:
     def finished(self, item: WorkItem) -> None:
         """Record and send `work_item_finished`."""
         succeeded = item.status is WorkItemStatus.SUCCEEDED and item.cancel_reason is None
-        if not succeeded or scheduler_logger.logger.isEnabledFor(logging.INFO):
+        if not succeeded or _is_enabled_for(logging.INFO):
             self._record_end(item)
         if work_item_finished.receivers:
             self._send_from_item(work_item_finished, item)
@@ -126,7 +128,7 @@ class SignalsAndRecords:
             )
 
     def _record(self, level: int, item: WorkItem, **options: Any) -> bool:
-        if not scheduler_logger.logger.isEnabledFor(level):
+        if not _is_enabled_for(level):
             return True
         return scheduler_logger.try_log(
             level, _FORMAT, item.id, item.name, item.status, item.elapsed, extra=_extra(item), **options

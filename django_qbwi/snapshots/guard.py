@@ -73,13 +73,15 @@ def is_simple(work_item: Any, args: tuple[Any, ...]) -> bool:
 
     Takes 0.2 microseconds for a function, and a few more for each of its arguments, defaults and closure cells.
     """
-    if type(work_item) is functools.partial:
+    kind = type(work_item)
+    if kind is functools.partial:
         for value in work_item.keywords.values():
             if type(value) not in _PLAIN:
                 return False
         args += work_item.args
         work_item = work_item.func
-    if type(work_item) is not types.FunctionType:
+        kind = type(work_item)
+    if kind is not types.FunctionType:
         return False
     for value in args:
         if type(value) not in _PLAIN:

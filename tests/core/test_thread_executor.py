@@ -4,6 +4,7 @@ import contextvars
 import ctypes
 import gc
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -387,6 +388,8 @@ def test_f28_worker_killed_while_parked_is_replaced(start: Start, caplog: pytest
     runtime = start(max_workers=1)
     runtime.run(noop)
     await_parked(runtime)
+    if sys.version_info < (3, 12) and sys.gettrace() is not None:
+        pytest.skip("a traced thread of Python 3.11 spins while another has an asynchronous exception to come")
     [worker] = runtime.threads._workers
     assert worker.ident is not None
     kill(worker.ident, SystemExit)
