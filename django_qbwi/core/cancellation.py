@@ -119,8 +119,8 @@ class CancellationRegistration:
         if token is None:
             return False
         token._stop.registrations.pop(self, None)
-        if token._registrations is not None:
-            token._registrations.pop(self, None)
+        assert token._registrations is not None  # made when this was registered
+        token._registrations.pop(self, None)
         # Last, so that an exception out of a signal handler leaves something that can be claimed again.
         self._token = None
         return True

@@ -89,25 +89,32 @@ class LoopExecutor:
         """Make the loop and start its thread; see `Executor.prepare`."""
         if self._started or self._retired:
             return
-        if self._loop is None:
+        if not self._has_loop():
             # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
             # loop keeps the one it is made in.
-            loop = self._context.run(asyncio.SelectorEventLoop, new_selector())
+            # A new one each time: a finalizer that queues may come here again, from within this very call.
+            loop = Context().run(asyncio.SelectorEventLoop, new_selector())
             # Its threads serve calls of all items, so each call is surrounded like an item.
-            self._default_executor = DaemonExecutor(
+            executor = DaemonExecutor(
                 min(32, (os.cpu_count() or 1) + 4),
                 "qbwi-executor",
                 self._environment.thread_ended,
                 before=self._environment.before,
                 after=self._environment.after,
             )
-            loop.set_default_executor(self._default_executor)
+            loop.set_default_executor(executor)
             # Last: an exception from a signal handler leaves all of it to the next item, or nothing.
-            self._loop = loop
+            if self._has_loop():
+                loop.close()
+            else:
+                self._default_executor, self._loop = executor, loop
         start_thread(self._run, "qbwi-loop")
         if STARTS_NO_THREADS_LATE:
             self._default_executor_ready()
         self._started = True
+
+    def _has_loop(self) -> bool:
+        return self._loop is not None
 
     def wake(self) -> bool:
         """Have the loop pump, once for many items; see `Executor.wake`."""
@@ -308,9 +315,9 @@ class LoopExecutor:
     def _start(self, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
         loop = self._loop
         assert loop is not None
-        if sys.version_info >= (3, 12):
+        if sys.version_info >= (3, 12):  # pragma: no branch - each version has its own
             asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
-        else:
+        else:  # pragma: no cover - Python 3.11 has no eager tasks
             loop.create_task(coroutine, context=context)
 
     async def _run_item(self, item: WorkItem) -> None:

@@ -9,7 +9,7 @@ from tests.admin import policy
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOW_TO = (DOCS / "how-to" / "admin.rst").read_text(encoding="utf-8")
-SAMPLES = re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", HOW_TO)
+SAMPLES = re.findall(r"\.\. code-block:: python3?\n\n((?:   .*\n|\n)+)", HOW_TO)
 
 
 def test_site_of_ones_own() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_qbwi.core.callables import MAX_NAME_LENGTH, examine, name_of, printable
+from django_qbwi.core.callables import MAX_NAME_LENGTH, FunctionWrapper, examine, name_of, printable
 from django_qbwi.core.exceptions import InvalidWorkItem
 
 markcoroutinefunction = getattr(inspect, "markcoroutinefunction", None)
@@ -223,6 +223,36 @@ def test_wrong_arity_is_refused(work_item: Callable[..., Any], args: tuple[Any, 
     with pytest.raises(InvalidWorkItem, match=problem) as caught:
         examine(work_item, args)
     assert "first parameter must be the cancellation token" in str(caught.value)
+
+
+class Wrapped(FunctionWrapper):
+    """Stands for an object that calls the function inside with the same arguments."""
+
+    __slots__ = ("inside",)
+
+    def __init__(self, inside: Callable[..., Any]) -> None:
+        self.inside = inside
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return self.inside
+
+    def __call__(self, *args: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(("work_item", "is_async"), [(plain, False), (coroutine, True)])
+def test_wrapper_is_examined_as_its_function(work_item: Callable[..., Any], is_async: bool) -> None:
+    """An object that says what it calls is looked through, also inside a method."""
+    assert examine(Wrapped(work_item), ()) is is_async
+    assert examine(types.MethodType(Wrapped(work_item), "token in the place of self"), ()) is is_async
+    with pytest.raises(InvalidWorkItem, match="at most 2"):
+        examine(Wrapped(work_item), (1, 2))
+
+
+def test_wrapper_has_to_say_its_function() -> None:
+    """The base class of such objects knows of none."""
+    with pytest.raises(NotImplementedError):
+        FunctionWrapper().function  # noqa: B018
 
 
 def test_coroutine_object_is_refused_and_closed() -> None:

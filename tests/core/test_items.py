@@ -245,6 +245,20 @@ def test_s15_ids_are_unguessable_and_unique(manual: ManualRuntime) -> None:
     assert all(len(value) == 24 for value in ids)
 
 
+def test_s15_id_is_made_once_by_two_threads(manual: ManualRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S15: of two threads that ask for the id at once the second gets that of the first."""
+    item = manual.queue()
+
+    class Lock:
+        def __enter__(self) -> None:
+            item._id = "of the other thread"
+
+        def __exit__(self, *exc_info: object) -> None: ...
+
+    monkeypatch.setattr(manual.scheduler, "lock", Lock())
+    assert item.id == "of the other thread"
+
+
 def test_reprs_show_name_and_status(manual: ManualRuntime) -> None:
     """Item and handle show what they are."""
     item = manual.queue(name="thumbnails")
@@ -291,6 +305,17 @@ def test_wait_returns_at_the_end(manual: ManualRuntime) -> None:
     thread.join(PATIENCE)
     assert answers == [True]
     assert handle.wait() is True
+
+
+def test_all_waiters_are_woken(manual: ManualRuntime) -> None:
+    """Several may wait for one item; each is woken once."""
+    item = manual.queue()
+    woken: list[int] = []
+    for number in range(3):
+        assert item.add_waiter(lambda number=number: woken.append(number))
+    manual.sync.start()
+    manual.sync.finish(item)
+    assert woken == [0, 1, 2]
 
 
 def test_wait_that_times_out_leaves_no_waiter(manual: ManualRuntime) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from django_qbwi.core import loop_executor
+from django_qbwi.core.daemon_executor import DaemonExecutor
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item
 from tests.support.clock import FakeClock
@@ -643,6 +644,26 @@ def test_r12_python_that_starts_no_thread_late_starts_them_at_once(
     assert (names.count("qbwi-executor"), names.count("qbwi-item-executor")) == (2, 2)
 
 
+def test_r12_interrupted_start_of_the_threads_is_tried_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R1, R12: threads that were started before an exception came in between are not started once more."""
+    monkeypatch.setattr(loop_executor, "STARTS_NO_THREADS_LATE", True)
+    runtime = start()
+    prestart = DaemonExecutor.prestart
+    interruptions = [KeyboardInterrupt()]
+
+    def interrupted(self: DaemonExecutor, threads: int = 1) -> None:
+        prestart(self, threads)
+        if self is runtime.loop._shared and interruptions:
+            raise interruptions.pop()
+
+    monkeypatch.setattr(DaemonExecutor, "prestart", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runtime.queue(anoop)
+    assert runtime.run(anoop) is S.SUCCEEDED
+    names = [thread.name for thread in runtime.own_threads()]
+    assert (names.count("qbwi-loop"), names.count("qbwi-item-executor")) == (1, 2)
+
+
 def test_r12_items_share_a_thread_when_none_can_be_started(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """R12: an item whose thread cannot be started any more takes turns in one that is there."""
     monkeypatch.setattr(loop_executor, "STARTS_NO_THREADS_LATE", True)
@@ -854,6 +875,16 @@ def test_retire_closes_everything(start: Start) -> None:
         if "executor" in thread.name or "loop" in thread.name:
             thread.join(PATIENCE)
             assert not thread.is_alive()
+
+
+def test_loop_that_is_not_there_is_not_asked(start: Start) -> None:
+    """Before the first item, and after the end, nobody asks the loop for a sign of life."""
+    runtime = start()
+    runtime.loop._ask_loop(lambda: pytest.fail("called"))
+    runtime.run(anoop)
+    runtime.loop.retire()
+    assert runtime.loop.join(PATIENCE)
+    runtime.loop._ask_loop(lambda: pytest.fail("called"))
 
 
 def test_retire_without_a_loop(start: Start) -> None:

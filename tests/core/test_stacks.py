@@ -4,7 +4,7 @@ import asyncio
 import threading
 from typing import Any
 
-from django_qbwi.core.stacks import stack_of_task, stack_of_thread
+from django_qbwi.core.stacks import caller_level, stack_of_task, stack_of_thread
 from tests.support.gates import PATIENCE, Gate
 
 
@@ -40,6 +40,13 @@ def test_deep_stack_is_bounded() -> None:
         return ping(depth - 1) if depth > 0 else stack_of_thread(threading.get_ident())
 
     assert ping(100).count("  File ") == 40
+
+
+def test_caller_level_points_at_the_first_code_that_is_not_ours() -> None:
+    """A warning of ours is shown at the line of the user's, however deep we are."""
+    ours: dict[str, Any] = {"__name__": "django_qbwi.anything", "caller_level": caller_level}
+    exec("def inner(): return caller_level()\ndef outer(): return inner()", ours)
+    assert (caller_level(), ours["inner"](), ours["outer"]()) == (1, 2, 3)
 
 
 async def leaf(future: Any) -> None:

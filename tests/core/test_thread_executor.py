@@ -416,6 +416,19 @@ def test_f28_asynchronous_exception_inside_an_item_ends_the_item(start: Start) -
     assert [thread.name for thread in runtime.own_threads() if "worker" in thread.name] == ["qbwi-worker-1"]
 
 
+def test_f28_worker_that_dies_on_its_way_to_sleep_is_not_woken(start: Start) -> None:
+    """F28: a worker that is hit right after it was put on the stack of parked ones leaves it."""
+    runtime = start(max_workers=2)
+    runtime.run(noop)
+    await_parked(runtime)
+    worker = thread_executor._Worker(runtime.threads)
+    assert runtime.threads.enlist(worker)
+    assert runtime.threads.next_item(worker)
+    runtime.threads.dismiss(worker, None)
+    assert worker.park not in runtime.threads._idle
+    assert runtime.run(noop) is S.SUCCEEDED
+
+
 class Deadly(NullEnvironment):
     """Raises in our own code, around an item, as often as told."""
 

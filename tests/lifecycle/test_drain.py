@@ -275,6 +275,18 @@ def test_first_interrupt_of_an_undisturbed_wait_cancels() -> None:
     assert item.status is S.ABANDONED
 
 
+def test_first_interrupt_of_a_reload_does_not_force() -> None:
+    """A reload is no stop signal: the first Ctrl-C in its wait is the first one, and only the second one forces."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.restart(at_most=10.0)
+    assert drain.deadline == 9.0
+    drain.raising += [(3, KeyboardInterrupt()), (5, KeyboardInterrupt())]
+    drain.coordinator.hold(last=True)
+    assert item.status is S.ABANDONED
+    assert 5 <= drain.elapsed() < 6
+
+
 def test_no_exception_gets_out_of_the_hold() -> None:
     """R22: what signal handlers raise into the wait does not skip the exit hooks of other libraries."""
     drain = Drain()
@@ -310,7 +322,7 @@ def test_exception_while_letting_go_is_swallowed() -> None:
     drain = Drain(shutdown_timeout=10.0)
     item = drain.running()
     drain.coordinator.sign("SIGTERM")
-    drain.raising.append((9, KeyboardInterrupt()))
+    drain.raising += [(9.05, KeyboardInterrupt()), (9.3, SystemExit(1))]
     drain.coordinator.hold(last=True)
     assert item.status is S.ABANDONED
     assert drain.sync.retired == 1
