@@ -48,6 +48,11 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """Replace the fixture of the other tests: browser and live server serve a whole class, and outlive its tests."""
+
+
 @pytest.fixture(scope="class")
 def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Start one browser, with an empty profile, for the whole class."""
