@@ -877,6 +877,22 @@ def test_retire_closes_everything(start: Start) -> None:
             assert not thread.is_alive()
 
 
+def test_r2_first_item_within_the_first_item(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R2: a finalizer that queues while the loop is being made: one loop is used, the other one is closed."""
+    runtime = start()
+    handles: list[WorkItemHandle] = []
+
+    def new_selector() -> None:
+        if not handles:
+            handles.append(WorkItemHandle(runtime.scheduler.make_item(anoop, (), is_async=True)))
+            runtime.scheduler.queue(handles[0]._item)
+
+    monkeypatch.setattr(loop_executor, "new_selector", new_selector)
+    assert runtime.run(anoop) is S.SUCCEEDED
+    assert handles[0].wait(PATIENCE)
+    assert [thread.name for thread in runtime.own_threads()].count("qbwi-loop") == 1
+
+
 def test_loop_that_is_not_there_is_not_asked(start: Start) -> None:
     """Before the first item, and after the end, nobody asks the loop for a sign of life."""
     runtime = start()

@@ -113,3 +113,11 @@ def test_f16_a_blocking_async_item_is_named_with_its_stack(caplog: pytest.LogCap
     assert seen.is_set()
     assert "blocks_the_loop" in caplog.text
     assert "assert seen.wait(30)" in caplog.text
+
+
+def test_an_item_that_starts_as_the_watch_ends_is_watched(watched: Watched) -> None:
+    """An item that starts between the last look and the end of the watch saw it watching: it goes on."""
+    answers = iter([False, True])
+    watched.monitor._is_busy = lambda: next(answers)
+    watched.pass_time(LOOK_EVERY)
+    assert repr(watched.monitor) == "<LoopMonitor watching=True asked_at=None>"
