@@ -4,9 +4,11 @@ An item that changes the scheduler's pid makes this process a foreign one.
 """
 
 import asyncio
+import contextlib
 import inspect
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,11 +59,14 @@ def test_worker_ends_without_a_word(start: Start) -> None:
     assert runtime.observer.names() == ["started"]
 
 
-def test_loop_ends_without_a_word(start: Start) -> None:
-    """The loop's thread ends behind the item's step: no status, no record, nothing closed."""
+@pytest.mark.parametrize("steps", [0, 2])
+def test_loop_ends_without_a_word(start: Start, steps: int) -> None:
+    """The loop's thread ends behind the item's step, the first or a later one: no status, no record, nothing closed."""
     runtime = start()
 
     async def item(token: Any) -> None:
+        for _ in range(steps):
+            await asyncio.sleep(0)
         runtime.scheduler.pid = -1
         runtime.loop.stop_in_child()
 
@@ -124,3 +129,33 @@ def test_loop_of_a_child_takes_no_further_step() -> None:
     loop.run_forever()
     assert ran == []
     loop.close()
+
+
+def test_loop_without_those_attributes_is_stopped_all_the_same() -> None:
+    """Where the loop keeps its queue under another name, it stops a step later."""
+    executor = LoopExecutor(WorkItemScheduler())
+    stopped: list[int] = []
+    executor._loop = SimpleNamespace(stop=lambda: stopped.append(1))  # type: ignore[assignment]
+    executor._ident = thread_ident_getter()()
+    executor.stop_in_child()
+    assert stopped == [1]
+
+
+def test_leftovers_are_the_parents() -> None:
+    """A loop that is closed in a child waits for none of the tasks in it, and stays as it is."""
+    scheduler = WorkItemScheduler()
+    scheduler.pid = -1
+    executor = LoopExecutor(scheduler)
+    loop = executor._loop = asyncio.SelectorEventLoop()
+
+    async def swallow() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+    task = loop.create_task(swallow())
+    loop.run_until_complete(asyncio.sleep(0))
+    executor._close_loop(loop)
+    assert not task.done()
+    assert not loop.is_closed()
+    drop(executor)

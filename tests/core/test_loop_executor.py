@@ -214,8 +214,7 @@ def test_items_run_beside_each_other_up_to_the_limit(start: Start, gate: Gate) -
 @pytest.mark.parametrize("slow", [False, True])
 def test_r8_batches_give_others_their_turn(start: Start, monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
     """R8: a long queue is started in batches of 32, or of a millisecond: other tasks run in between."""
-    if slow:
-        monkeypatch.setattr(loop_executor, "_BATCH_SECONDS", -1.0)
+    monkeypatch.setattr(loop_executor, "_BATCH_SECONDS", -1.0 if slow else 10.0)
     runtime = start(max_in_flight=1_000)
     seen: list[int] = []
     hold, held = threading.Event(), threading.Event()
@@ -486,19 +485,20 @@ class Sensitive(NullEnvironment):
         return await asyncio.get_running_loop().run_in_executor(self.executors[-1], function)
 
 
-def test_r9_item_without_threads_costs_none(start: Start) -> None:
+def test_r9_item_without_threads_costs_none(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """R9: an item that runs nothing in its thread starts none, and its environment is not touched."""
+    monkeypatch.setattr(loop_executor, "STARTS_NO_THREADS_LATE", False)
     environment = Sensitive()
     runtime = start(environment=environment)
     runtime.run(anoop)
     assert environment.calls == []
-    assert not [thread for thread in runtime.own_threads() if thread.name == "qbwi-item-executor"] or (
-        loop_executor.STARTS_NO_THREADS_LATE
-    )
+    assert "qbwi-item-executor" not in [thread.name for thread in runtime.own_threads()]
 
 
-def test_thread_of_an_item_is_cleaned_and_used_again(start: Start) -> None:
+@pytest.mark.parametrize("late", [True, False])
+def test_thread_of_an_item_is_cleaned_and_used_again(start: Start, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
     """Its thread is got ready once, cleaned up before the item's end is told, and lent to the next item."""
+    monkeypatch.setattr(loop_executor, "STARTS_NO_THREADS_LATE", not late)
     environment = Sensitive()
     runtime = start(environment=environment)
     idents: list[int] = []

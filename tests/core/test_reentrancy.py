@@ -5,12 +5,12 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from django_qbwi.core.items import WorkItemHandle, WorkItemStatus
-from tests.support.gates import PATIENCE, Gate
+from tests.support.gates import PATIENCE, Gate, until
 from tests.support.manual import anoop, noop
 from tests.support.runtime import Runtime
 
@@ -48,12 +48,21 @@ class Acts:
 class Cycle:
     """Garbage that the collector has to find, with a finalizer."""
 
+    alive: ClassVar[list[int]] = []
+
     def __init__(self, act: Callable[[], None]) -> None:
         self.act = act
         self.me = self
+        self.alive.append(1)
 
     def __del__(self) -> None:
         self.act()
+        self.alive.pop()
+
+    @classmethod
+    def collect(cls) -> None:
+        """Collect all of them; one collection may come to nothing, while another thread's is under way."""
+        until(lambda: [gc.collect(), cls.alive][1] == [])
 
 
 @pytest.fixture
@@ -84,7 +93,7 @@ def test_f48_in_a_finalizer_while_the_own_thread_holds_the_lock(acts: Acts, firs
         acts.runtime.scheduler._totals[S.SUCCEEDED] = 0
     Cycle(acts)
     with acts.runtime.scheduler.lock:
-        gc.collect()
+        Cycle.collect()
     acts.all_end()
 
 
@@ -168,7 +177,7 @@ def test_f48_collector_in_every_allocation(start: Start) -> None:
         runtime.await_empty()
     finally:
         gc.set_threshold(*threshold)
-    gc.collect()
+    Cycle.collect()
     assert all(handle.wait(PATIENCE) for handle in acts.handles)
     runtime.await_empty()
     assert sum(runtime.scheduler.totals.values()) == len(acts.handles) + 40
