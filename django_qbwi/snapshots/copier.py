@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+import types
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -77,6 +78,11 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
     def function(self) -> Callable[..., Any]:
         """The function that gets the snapshot."""
         return self._function
+
+    @property
+    def computed(self) -> Mapping[str, Computed]:
+        """The functions of the values that it computes, by name."""
+        return self._selection.computed
 
     def copy(self, given: Any) -> RequestSnapshot:
         """Return the snapshot for what stands after the token.
@@ -258,6 +264,9 @@ def find_copier(work_item: Any) -> tuple[RequestCopier[..., Any] | None, int]:
             work_item = work_item.func
         elif isinstance(work_item, FunctionWrapper):
             work_item = work_item.function
+        elif isinstance(work_item, types.FunctionType) and hasattr(work_item, "__wrapped__"):
+            # Another decorator between ours, which passes the arguments on.
+            work_item = work_item.__wrapped__
         else:
             return None, 0
     return work_item, before_token

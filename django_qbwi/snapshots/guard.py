@@ -3,11 +3,13 @@
 A request is over when the item runs: its body is closed, its user and session may need a query on a connection that
 belongs to another thread, and it keeps everything it refers to alive. Found are a request (Django's, or a wrapper such
 as Django REST framework's), an ASGI scope, a WSGI environ, a lazy user and an uploaded file, in arguments, closures,
-defaults, partials, bound methods and the `request` attribute of objects; looked for is to a bounded depth.
+defaults, partials, bound methods and the `request` attribute of objects. A bounded number of values is looked at, what
+is near first, so that a large argument does not make queueing slow.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import decimal
@@ -27,9 +29,10 @@ from django.utils.functional import LazyObject
 from django_qbwi.core.callables import FunctionWrapper, name_of
 from django_qbwi.core.exceptions import CapturedRequest, WorkItemWarning
 from django_qbwi.core.stacks import caller_level
+from django_qbwi.snapshots.copier import RequestCopier
 from django_qbwi.snapshots.snapshot import RequestSnapshot
 
-_MAX_DEPTH = 4
+_MAX_LOOKS = 100
 _MAX_ELEMENTS = 32
 _MAX_TRIES = 3
 
@@ -49,7 +52,6 @@ _PLAIN = frozenset(
         datetime.timedelta,
         type,
         types.ModuleType,
-        types.BuiltinFunctionType,
     }
 )
 _HARMLESS = _PLAIN | {RequestSnapshot}
@@ -115,12 +117,9 @@ def guard(work_item: Callable[..., Any], args: tuple[Any, ...], warn: bool = Fal
 
 def find_request(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Finding | None:
     """Return the first request, or part of one, that a call would carry along."""
-    for index, value in enumerate(args):
-        if type(value) not in _HARMLESS:
-            finding = _look(value, _parameter(work_item, index), 0)
-            if finding is not None:
-                return finding
-    return _look(work_item, "the work item", 0)
+    named = [(value, _parameter(work_item, index)) for index, value in enumerate(args) if type(value) not in _HARMLESS]
+    # Two searches: a large argument leaves enough looks for the work item.
+    return _search(named) or _search([(work_item, "the work item")])
 
 
 def _is_simple_inside(function: types.FunctionType) -> bool:
@@ -146,19 +145,23 @@ class _Kind(enum.Enum):
     SEQUENCE = enum.auto()
     FUNCTION = enum.auto()
     METHOD = enum.auto()
+    BUILTIN_METHOD = enum.auto()
     PARTIAL = enum.auto()
     WRAPPER = enum.auto()
     OBJECT = enum.auto()
 
+
+_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 
 _BASES: tuple[tuple[type | tuple[type, ...], _Kind], ...] = (
     (HttpRequest, _Kind.REQUEST),
     (UploadedFile, _Kind.FILE),
     (LazyObject, _Kind.LAZY),
     (dict, _Kind.DICT),
-    ((list, tuple, set, frozenset), _Kind.SEQUENCE),
+    ((list, tuple, set, frozenset, collections.deque, *_VIEWS), _Kind.SEQUENCE),
     (types.FunctionType, _Kind.FUNCTION),
     (types.MethodType, _Kind.METHOD),
+    ((types.BuiltinMethodType, types.MethodWrapperType), _Kind.BUILTIN_METHOD),
     (functools.partial, _Kind.PARTIAL),
     (FunctionWrapper, _Kind.WRAPPER),
     (type, _Kind.HARMLESS),
@@ -173,51 +176,65 @@ def _kind_of(kind: type) -> _Kind:
     return next((found for bases, found in _BASES if issubclass(kind, bases)), _Kind.OBJECT)
 
 
-def _look(value: Any, variable: str, depth: int) -> Finding | None:
-    kind: _Kind = _kind_of(type(value))  # type: ignore[arg-type]  # metaclasses without a hash are unheard of
-    if kind is _Kind.HARMLESS or depth > _MAX_DEPTH:
-        return None
+Parts = Iterator[tuple[Any, str]]
+
+
+def _search(roots: Iterable[tuple[Any, str]]) -> Finding | None:
+    """Look at values and at what they hold, level by level: what is near is found, however large the rest is."""
+    # With each value the lazy object that it was found in, if any.
+    waiting = collections.deque((value, variable, "") for value, variable in roots)
+    seen: dict[int, Any] = {}
+    while waiting and len(seen) < _MAX_LOOKS:
+        value, variable, lazy = waiting.popleft()
+        kind: _Kind = _kind_of(type(value))  # type: ignore[arg-type]  # metaclasses without a hash are unheard of
+        if kind is _Kind.HARMLESS or id(value) in seen:
+            continue
+        # The value itself as well, lest another one gets its id meanwhile.
+        seen[id(value)] = value
+        finding = _finding(value, kind, variable)
+        if finding is not None:
+            return (
+                Finding(lazy, "a lazy object that holds the request, such as request.user,", _USER) if lazy else finding
+            )
+        if kind is _Kind.LAZY:
+            lazy = lazy or variable
+        if len(waiting) < _MAX_LOOKS:
+            waiting.extend((part, name, lazy) for part, name in _PARTS[kind](value, variable))
+    return None
+
+
+def _finding(value: Any, kind: _Kind, variable: str) -> Finding | None:
     if kind is _Kind.REQUEST:
         return Finding(variable, f"the request ({type(value).__name__})", _COPY)
     if kind is _Kind.FILE:
         return Finding(variable, f"a file of the request ({type(value).__name__})", _FILE)
-    if kind is _Kind.LAZY:
-        setup = object.__getattribute__(value, "__dict__").get("_setupfunc")
-        found = setup is not None and _look(setup, variable, depth + 1)
-        return (
-            Finding(variable, "a lazy object that holds the request, such as request.user,", _USER) if found else None
-        )
-    if kind is _Kind.DICT:
-        what = _environment(value)
-        if what is not None:
-            return Finding(variable, what, _COPY)
-    for part, name in _PARTS[kind](value, variable):
-        finding = _look(part, name, depth + 1)
-        if finding is not None:
-            return finding
-    return None
+    what = _environment(value) if kind is _Kind.DICT else None
+    return None if what is None else Finding(variable, what, _COPY)
 
 
 def _environment(value: dict[Any, Any]) -> str | None:
-    if "wsgi.input" in value or ("REQUEST_METHOD" in value and "QUERY_STRING" in value):
+    # Those of dict: a subclass's own would run somebody's code on the path of an item.
+    has = functools.partial(dict.__contains__, value)
+    if has("wsgi.input") or (has("REQUEST_METHOD") and has("QUERY_STRING")):
         return "a WSGI environ"
-    if "headers" in value and "path" in value and value.get("type") in ("http", "websocket"):
+    if has("headers") and has("path") and dict.get(value, "type") in ("http", "websocket"):
         return "an ASGI scope"
     return None
-
-
-Parts = Iterator[tuple[Any, str]]
 
 
 def _parts_of_dict(value: dict[Any, Any], variable: str) -> Parts:
     # dict.items, since a MultiValueDict's own shows the last value of each list only.
     for key, entry in _some(lambda: dict.items(value)):
-        yield entry, f"{variable}[{key!r}]" if type(key) in (str, int) else f"{variable}[...]"
+        if type(key) not in _HARMLESS:
+            yield key, f"a key of {variable}"
+        if type(entry) not in _HARMLESS:
+            yield entry, f"{variable}[{key!r}]" if type(key) in (str, int) else f"{variable}[...]"
 
 
 def _parts_of_sequence(value: Any, variable: str) -> Parts:
     for index, element in enumerate(_some(lambda: _ITERATORS[_base_of(value)](value))):
-        yield element, f"{variable}[{index}]"
+        if type(element) not in _HARMLESS:
+            yield element, f"{variable}[{index}]"
 
 
 def _some(elements: Callable[[], Iterable[Any]]) -> list[Any]:
@@ -236,7 +253,9 @@ def _base_of(value: Any) -> type:
 
 
 # Those of the base classes: a subclass's own would run somebody's code on the path of an item.
-_ITERATORS: dict[type, Callable[[Any], Iterable[Any]]] = {kind: kind.__iter__ for kind in (list, tuple, set, frozenset)}
+_ITERATORS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    kind: kind.__iter__ for kind in (list, tuple, set, frozenset, collections.deque, *_VIEWS)
+}
 
 
 def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
@@ -253,6 +272,15 @@ def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
         yield value, f"the default of {name}'s parameter {names[index]!r}"
     for key, value in (function.__kwdefaults__ or {}).items():
         yield value, f"the default of {name}'s parameter {key!r}"
+    yield from _parts_of_object(function, variable)
+
+
+def _parts_of_builtin_method(method: Any, variable: str) -> Parts:
+    yield method.__self__, f"'self' of the bound method {method.__name__}"
+
+
+def _parts_of_lazy_object(value: LazyObject, variable: str) -> Parts:
+    yield object.__getattribute__(value, "__dict__").get("_setupfunc"), variable
 
 
 def _parts_of_method(method: types.MethodType, variable: str) -> Parts:
@@ -271,21 +299,46 @@ def _parts_of_partial(partial: functools.partial[Any], variable: str) -> Parts:
 
 def _parts_of_wrapper(wrapper: FunctionWrapper, variable: str) -> Parts:
     yield wrapper.function, variable
+    if isinstance(wrapper, RequestCopier):
+        for name, function in wrapper.computed.items():
+            yield function, f"the function that computes {name!r}"
+
+
+# What an object may have its request by: class-based views and forms; serializers and the request of Django REST
+# framework; asgiref's sync_to_async; functools' decorators.
+_ATTRIBUTES = ("request", "_request", "_context", "func", "__wrapped__")
+_NAMED = frozenset({"request", "_context"})
 
 
 def _parts_of_object(value: Any, variable: str) -> Parts:
     try:
         state = object.__getattribute__(value, "__dict__")
     except AttributeError:
-        return
-    if type(state) is not dict:
-        return
-    # `request`: class-based views, forms, serializers; `_request`: Django REST framework's Request.
-    for name in ("request", "_request"):
-        found = state.get(name)
+        state = None
+    slots = _slots_of(type(value))
+    for name in _ATTRIBUTES:
+        found = state.get(name) if type(state) is dict else None
+        if found is None and name in slots:
+            found = slots[name](value, None)
         if found is not None:
-            where = variable if name == "_request" else f"{variable}, as its attribute 'request'"
-            yield found, where
+            yield found, f"{variable}, as its attribute {name!r}" if name in _NAMED else variable
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots_of(kind: type) -> dict[str, Callable[[Any, Any], Any]]:
+    found = {}
+    for base in reversed(kind.__mro__):
+        for name in _ATTRIBUTES:
+            if isinstance(base.__dict__.get(name), types.MemberDescriptorType):
+                found[name] = functools.partial(_slot, base.__dict__[name])
+    return found
+
+
+def _slot(descriptor: types.MemberDescriptorType, value: Any, default: Any) -> Any:
+    try:
+        return descriptor.__get__(value)
+    except AttributeError:  # not assigned yet
+        return default
 
 
 _PARTS: dict[_Kind, Callable[[Any, str], Parts]] = {
@@ -293,6 +346,8 @@ _PARTS: dict[_Kind, Callable[[Any, str], Parts]] = {
     _Kind.SEQUENCE: _parts_of_sequence,
     _Kind.FUNCTION: _parts_of_function,
     _Kind.METHOD: _parts_of_method,
+    _Kind.BUILTIN_METHOD: _parts_of_builtin_method,
+    _Kind.LAZY: _parts_of_lazy_object,
     _Kind.PARTIAL: _parts_of_partial,
     _Kind.WRAPPER: _parts_of_wrapper,
     _Kind.OBJECT: _parts_of_object,

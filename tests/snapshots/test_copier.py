@@ -62,6 +62,24 @@ async def on_loop(token: Any, visit: RequestSnapshot, campaign: str = "none") ->
     seen.append((visit, campaign))
 
 
+def logged(function: Any) -> Any:
+    """Wrap a function as decorators do."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@background_work_item
+@logged
+@logged
+@copies_request
+def between(token: Any, visit: RequestSnapshot, campaign: str = "none") -> None:
+    seen.append((visit, campaign))
+
+
 class Shop:
     """Methods that are work items."""
 
@@ -93,6 +111,8 @@ WAYS = {
     "using": lambda request: above.using(name="again").queue(request, "spring"),
     "keyword": lambda request: below.queue(request, campaign="spring"),
     "request by keyword": lambda request: below.queue(visit=request, campaign="spring"),
+    "another decorator between": lambda request: between.queue(request, "spring"),
+    "another decorator between, by keyword": lambda request: between.queue(visit=request, campaign="spring"),
     "async": lambda request: on_loop.queue(request, "spring"),
     "partial around": lambda request: queue_background_work_item(functools.partial(plain, campaign="spring"), request),
     "partial inside": lambda request: queue_background_work_item(
