@@ -151,7 +151,7 @@ class _Kind(enum.Enum):
     OBJECT = enum.auto()
 
 
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 _BASES: tuple[tuple[type | tuple[type, ...], _Kind], ...] = (
     (HttpRequest, _Kind.REQUEST),
@@ -279,7 +279,7 @@ def _parts_of_builtin_method(method: Any, variable: str) -> Parts:
     yield method.__self__, f"'self' of the bound method {method.__name__}"
 
 
-def _parts_of_lazy_object(value: LazyObject, variable: str) -> Parts:
+def _parts_of_lazy_object(value: Any, variable: str) -> Parts:
     yield object.__getattribute__(value, "__dict__").get("_setupfunc"), variable
 
 
@@ -315,7 +315,7 @@ def _parts_of_object(value: Any, variable: str) -> Parts:
         state = object.__getattribute__(value, "__dict__")
     except AttributeError:
         state = None
-    slots = _slots_of(type(value))
+    slots: dict[str, Callable[[Any, Any], Any]] = _slots_of(type(value))  # type: ignore[arg-type]  # as above
     for name in _ATTRIBUTES:
         found = state.get(name) if type(state) is dict else None
         if found is None and name in slots:
@@ -326,7 +326,7 @@ def _parts_of_object(value: Any, variable: str) -> Parts:
 
 @functools.lru_cache(maxsize=1024)
 def _slots_of(kind: type) -> dict[str, Callable[[Any, Any], Any]]:
-    found = {}
+    found: dict[str, Callable[[Any, Any], Any]] = {}
     for base in reversed(kind.__mro__):
         for name in _ATTRIBUTES:
             if isinstance(base.__dict__.get(name), types.MemberDescriptorType):

@@ -2,6 +2,9 @@
 
 import asyncio
 import datetime
+import decimal
+import enum
+import uuid
 from typing import Any
 
 import pytest
@@ -105,6 +108,26 @@ def test_computed_value_is_a_deep_copy() -> None:
     tags[1].append("c")  # type: ignore[union-attr]
     assert snapshot.tags == ["a", ["b"]]
     assert type(snapshot.tags[0]) is str
+
+
+SUBCLASSES: list[Any] = [
+    type("Text", (str,), {})("a"),
+    type("Moment", (datetime.datetime,), {})(2026, 1, 2, 3, 4, 5, 6, datetime.UTC, fold=1),
+    type("Day", (datetime.date,), {})(2026, 1, 2),
+    type("Time", (datetime.time,), {})(3, 4, 5, 6),
+    type("Span", (datetime.timedelta,), {})(1, 2, 3),
+    type("Id", (uuid.UUID,), {})(int=1),
+    type("Amount", (decimal.Decimal,), {})("1.50"),
+    enum.IntEnum("Level", {"LOW": 1}).LOW,  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.parametrize("value", SUBCLASSES, ids=lambda value: type(value).__name__)
+def test_subclass_of_a_plain_type(value: Any) -> None:
+    """Libraries that have dates of their own, and enum members, are copied as what they derive from."""
+    copy = snapshot_request(RequestFactory().get("/"), value=lambda request: {"in": [value]}).value["in"][0]
+    assert copy == value
+    assert type(copy).__module__ in ("builtins", "datetime", "decimal", "uuid")
 
 
 class Loaded(Exception):

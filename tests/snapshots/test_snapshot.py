@@ -12,6 +12,7 @@ import pytest
 from django.core.exceptions import DisallowedHost
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.test import RequestFactory
 
 from django_qbwi import InvalidWorkItem, RequestSnapshot, UserNotRead, snapshot_request
@@ -154,6 +155,8 @@ def test_request_made_by_hand() -> None:
 
 
 def test_what_is_no_request() -> None:
-    """Anything else is refused."""
+    """Anything else is refused, a response that has its request by the name of a wrapper's, too."""
+    with pytest.raises(InvalidWorkItem, match="is no request"):
+        snapshot_request(TemplateResponse(RequestFactory().get("/"), "page.html"))
     with pytest.raises(InvalidWorkItem, match="no request"):
         snapshot_request("GET /")
