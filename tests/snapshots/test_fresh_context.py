@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,48 @@ def test_opentelemetry_sees_a_fresh_context(spans: Any, queue_look: Any) -> None
     seen: list[bool] = []
     in_span("request", lambda: queue_look(lambda: seen.append(trace.get_current_span().get_span_context().is_valid)))
     assert set(seen) == {False}
+
+
+@pytest.fixture
+def patched_threads() -> Iterator[None]:
+    """Have OpenTelemetry hand the context of whoever starts a thread over to it, for one scheduler's threads."""
+    instrumentation = pytest.importorskip("opentelemetry.instrumentation.threading")
+    instrumentor = instrumentation.ThreadingInstrumentor()
+    instrumentor.instrument()
+    try:
+        with override_settings(QBWI={}):
+            yield
+    finally:
+        instrumentor.uninstrument()
+
+
+def test_opentelemetry_patches_threads(spans: Any, patched_threads: None) -> None:
+    """OpenTelemetry does what the next test is about."""
+    from opentelemetry import trace
+
+    seen: list[bool] = []
+    thread = threading.Thread(target=lambda: seen.append(trace.get_current_span().get_span_context().is_valid))
+    with trace.get_tracer("tests").start_as_current_span("request"):
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_patched_threads_see_a_fresh_context(spans: Any, patched_threads: None, queue_look: Any) -> None:
+    """Though threads that start in a request get its span, no item does: not the first one, nor a later one."""
+    from opentelemetry import baggage, context, trace
+
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append((trace.get_current_span().get_span_context().is_valid, dict(baggage.get_all())))
+
+    for name in ("request A", "request B"):
+        token = context.attach(baggage.set_baggage("request", name))
+        in_span(name, lambda: queue_look(look))
+        context.detach(token)
+    assert seen
+    assert all(found == (False, {}) for found in seen)
 
 
 def test_opentelemetry_carrier(spans: Any, queue_look: Any) -> None:
