@@ -10,6 +10,7 @@ is near first, so that a large argument does not make queueing slow.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -119,7 +120,7 @@ def find_request(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Findin
     """Return the first request, or part of one, that a call would carry along."""
     named = [(value, _parameter(work_item, index)) for index, value in enumerate(args) if type(value) not in _HARMLESS]
     # Two searches: a large argument leaves enough looks for the work item.
-    return _search(named) or _search([(work_item, "the work item")])
+    return (named and _search(named)) or _search([(work_item, "the work item")])
 
 
 def _is_simple_inside(function: types.FunctionType) -> bool:
@@ -179,28 +180,32 @@ def _kind_of(kind: type) -> _Kind:
 Parts = Iterator[tuple[Any, str]]
 
 
-def _search(roots: Iterable[tuple[Any, str]]) -> Finding | None:
+def _search(waiting: list[tuple[Any, str]]) -> Finding | None:
     """Look at values and at what they hold, level by level: what is near is found, however large the rest is."""
-    # With each value the lazy object that it was found in, if any.
-    waiting = collections.deque((value, variable, "") for value, variable in roots)
-    seen: dict[int, Any] = {}
-    while waiting and len(seen) < _MAX_LOOKS:
-        value, variable, lazy = waiting.popleft()
+    # Where the lazy objects are that they were found in, by their place in the list.
+    lazy: dict[int, str] = {}
+    seen: set[int] = set()
+    # The list grows while it is iterated; it keeps the values, lest another one gets the id of one that was seen.
+    for place, (value, variable) in enumerate(waiting):
         kind: _Kind = _kind_of(type(value))  # type: ignore[arg-type]  # metaclasses without a hash are unheard of
         if kind is _Kind.HARMLESS or id(value) in seen:
             continue
-        # The value itself as well, lest another one gets its id meanwhile.
-        seen[id(value)] = value
+        if len(seen) == _MAX_LOOKS:
+            break
+        seen.add(id(value))
         finding = _finding(value, kind, variable)
         if finding is not None:
-            return (
-                Finding(lazy, "a lazy object that holds the request, such as request.user,", _USER) if lazy else finding
-            )
-        if kind is _Kind.LAZY:
-            lazy = lazy or variable
-        if len(waiting) < _MAX_LOOKS:
-            waiting.extend((part, name, lazy) for part, name in _PARTS[kind](value, variable))
+            return _in_lazy_object(lazy[place]) if place in lazy else finding
+        if len(waiting) - place < _MAX_LOOKS:
+            before = len(waiting)
+            waiting += _PARTS[kind](value, variable)
+            if kind is _Kind.LAZY or place in lazy:
+                lazy.update(dict.fromkeys(range(before, len(waiting)), lazy.get(place, variable)))
     return None
+
+
+def _in_lazy_object(variable: str) -> Finding:
+    return Finding(variable, "a lazy object that holds the request, such as request.user,", _USER)
 
 
 def _finding(value: Any, kind: _Kind, variable: str) -> Finding | None:
@@ -213,11 +218,11 @@ def _finding(value: Any, kind: _Kind, variable: str) -> Finding | None:
 
 
 def _environment(value: dict[Any, Any]) -> str | None:
-    # Those of dict: a subclass's own would run somebody's code on the path of an item.
-    has = functools.partial(dict.__contains__, value)
-    if has("wsgi.input") or (has("REQUEST_METHOD") and has("QUERY_STRING")):
+    # That of dict: a subclass's own would run somebody's code on the path of an item.
+    has = dict.__contains__
+    if has(value, "wsgi.input") or (has(value, "REQUEST_METHOD") and has(value, "QUERY_STRING")):
         return "a WSGI environ"
-    if has("headers") and has("path") and dict.get(value, "type") in ("http", "websocket"):
+    if has(value, "headers") and has(value, "path") and dict.get(value, "type") in ("http", "websocket"):
         return "an ASGI scope"
     return None
 
@@ -272,7 +277,8 @@ def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
         yield value, f"the default of {name}'s parameter {names[index]!r}"
     for key, value in (function.__kwdefaults__ or {}).items():
         yield value, f"the default of {name}'s parameter {key!r}"
-    yield from _parts_of_object(function, variable)
+    if function.__dict__:
+        yield from _parts_of_object(function, variable)
 
 
 def _parts_of_builtin_method(method: Any, variable: str) -> Parts:
@@ -315,30 +321,29 @@ def _parts_of_object(value: Any, variable: str) -> Parts:
         state = object.__getattribute__(value, "__dict__")
     except AttributeError:
         state = None
-    slots: dict[str, Callable[[Any, Any], Any]] = _slots_of(type(value))  # type: ignore[arg-type]  # as above
-    for name in _ATTRIBUTES:
-        found = state.get(name) if type(state) is dict else None
-        if found is None and name in slots:
-            found = slots[name](value, None)
-        if found is not None:
-            yield found, f"{variable}, as its attribute {name!r}" if name in _NAMED else variable
+    if type(state) is dict:
+        for name in _ATTRIBUTES:
+            if name in state:
+                yield state[name], _attribute(variable, name)
+    slots: dict[str, Any] = _slots_of(type(value))  # type: ignore[arg-type]  # as above
+    for name, slot in slots.items():
+        with contextlib.suppress(AttributeError):  # not assigned yet
+            yield slot.__get__(value), _attribute(variable, name)
+
+
+def _attribute(variable: str, name: str) -> str:
+    return f"{variable}, as its attribute {name!r}" if name in _NAMED else variable
 
 
 @functools.lru_cache(maxsize=1024)
-def _slots_of(kind: type) -> dict[str, Callable[[Any, Any], Any]]:
-    found: dict[str, Callable[[Any, Any], Any]] = {}
-    for base in reversed(kind.__mro__):
-        for name in _ATTRIBUTES:
-            if isinstance(base.__dict__.get(name), types.MemberDescriptorType):
-                found[name] = functools.partial(_slot, base.__dict__[name])
-    return found
-
-
-def _slot(descriptor: types.MemberDescriptorType, value: Any, default: Any) -> Any:
-    try:
-        return descriptor.__get__(value)
-    except AttributeError:  # not assigned yet
-        return default
+def _slots_of(kind: type) -> dict[str, Any]:
+    spaces = [vars(base) for base in reversed(kind.__mro__)]
+    return {
+        name: space[name]
+        for space in spaces
+        for name in _ATTRIBUTES
+        if type(space.get(name)) is types.MemberDescriptorType
+    }
 
 
 _PARTS: dict[_Kind, Callable[[Any, str], Parts]] = {
