@@ -105,7 +105,7 @@ class Mask:
         if not question:
             return front
         query, hash_, fragment = rest.partition("#")
-        return f"{front}?{self.query(query)}{hash_}{fragment}"
+        return f"{front}?{self.query(query)}{hash_}{self.query(fragment)}"
 
     def _inside(self, value: Any) -> Any:
         # The filter knows its own names only, where it looks into dicts.

@@ -27,7 +27,7 @@ def test_default_snapshot_holds_no_secrets() -> None:
         "Proxy-Authorization": "Basic hidden-2",
         "X-CSRFToken": "hidden-3",
         "Cookie": "sessionid=hidden-4",
-        "Referer": "https://ada:hidden-9@example.org/?access_token=hidden-5&page=1",
+        "Referer": "https://ada:hidden-9@example.org/?access_token=hidden-5&page=1#token=hidden-10",
     }
     snapshot = during(
         lambda: Client().post("/albums/5/hidden-6/?api_key=hidden-7&page=1", {"a": "hidden-8"}, headers=headers),
