@@ -60,6 +60,7 @@ _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
 _LAST_RESORT_AFTER = 1.0
+_FAREWELL_SECONDS = 0.5
 _RELOAD_EXIT_CODE = 3
 _SIGTERM = int(signal.SIGTERM)
 _SHOWN_LIMITS = ("max_workers", "max_async_in_flight", "max_queued", "item_timeout", "shutdown_timeout")
@@ -135,11 +136,17 @@ class Assembly:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""
         self.coordinator.sign("the end of its settings", at_most=timeout)
         self.coordinator.hold(last=True)
-        self.loop_executor.join(_LAST_RESORT_AFTER)
+        self.join(_LAST_RESORT_AFTER)
         for service in (self.keeper, self.reporter):
             # Callbacks and receivers that run there may have opened connections.
             service.post(self.environment.thread_ended)
             service.stop()
+
+    def join(self, timeout: float) -> None:
+        """Wait until the threads of items have closed their connections, for `timeout` seconds at the most."""
+        deadline = time.monotonic() + timeout
+        self.loop_executor.join(timeout)
+        self.thread_executor.join(max(0.0, deadline - time.monotonic()))
 
     def _start_services(self) -> None:
         self.keeper.start()
@@ -419,7 +426,7 @@ class Process:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
-        assembly.loop_executor.join(0.5)
+        assembly.join(_FAREWELL_SECONDS)
         if _ended_by_interrupt():
             _keep_interrupt_status()
 
