@@ -30,7 +30,7 @@ class Assembly:
         settings: conf.Settings,
         host: servers.ServerHost,
         started: Callable[[], object] = lambda: None,
-        hint_at_locks: Callable[[str], object] = lambda alias: None,
+        hint_at_locks: Callable[[str], None] = lambda alias: None,
     ) -> None:
         """Put it together.
 
