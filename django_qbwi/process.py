@@ -133,7 +133,7 @@ class Process:
             self.layers.host = host
 
     def _hook_server_exit(self) -> None:
-        if not self._exit_hooked and isinstance(self.host, servers.GunicornHost | servers.UwsgiHost):
+        if not self._exit_hooked and self.host.has_exit_hook:
             self._exit_hooked = True
             last = self.host.exit_hook_is_last
             self.host.on_exit(lambda: self.hold(last=last))

@@ -14,6 +14,7 @@ from django_qbwi.lifecycle.servers.host import (
     UvicornHost,
     WaitressHost,
 )
+from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
 from django_qbwi.lifecycle.servers.recognition import (
     after_first_request,
     from_handler_owner,
@@ -30,6 +31,7 @@ __all__ = [
     "GranianHost",
     "GunicornHost",
     "GunicornMasterHost",
+    "ModWsgiHost",
     "RunserverHost",
     "RunserverParentHost",
     "ServedHost",

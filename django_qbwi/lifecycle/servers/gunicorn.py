@@ -34,6 +34,7 @@ class GunicornHost(ServerHost):
     name = "gunicorn"
     is_server = True
     exits_by_exception = False
+    has_exit_hook = True
 
     def __init__(self, cfg: Any, worker: Any = None) -> None:
         self._cfg = cfg

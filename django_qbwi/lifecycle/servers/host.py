@@ -16,6 +16,8 @@ class ServerHost:
     """Whether SystemExit in the main thread ends the process in good order, as it does where nobody serves."""
     takes_handlers = True
     """Whether signal handlers set by Python code work, and do not break the server's own."""
+    has_exit_hook = False
+    """Whether `on_exit` does anything."""
     exit_hook_is_last = False
     """Whether nothing runs after the server's exit hook."""
     resets_interrupt = False

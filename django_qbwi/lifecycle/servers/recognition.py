@@ -23,6 +23,7 @@ from django_qbwi.lifecycle.servers.host import (
     UvicornHost,
     WaitressHost,
 )
+from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 
@@ -31,6 +32,10 @@ def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     uwsgi = sys.modules.get("uwsgi")
     if uwsgi is not None and hasattr(uwsgi, "opt"):
         return UwsgiHost(uwsgi)
+    mod_wsgi = sys.modules.get("mod_wsgi")
+    if mod_wsgi is not None and hasattr(mod_wsgi, "process_group"):
+        # The package of that name, which starts the server, has no process group.
+        return ModWsgiHost(mod_wsgi)
     owner = _handler_owner(signal.SIGTERM)
     host = recognise()
     if host is not None:
@@ -93,7 +98,7 @@ def from_handler_owner(owner: Any) -> ServerHost | None:
 
 def knows_more(host: ServerHost, than: ServerHost) -> bool:
     """True if `host`, which was found later, is to take the place of `than`."""
-    if isinstance(than, UwsgiHost):
+    if isinstance(than, UwsgiHost | ModWsgiHost):
         return False
     if isinstance(than, GunicornHost):
         return isinstance(host, GunicornHost) and than.worker is None and host.worker is not None

@@ -15,6 +15,7 @@ class UwsgiHost(ServerHost):
     is_server = True
     exits_by_exception = False
     takes_handlers = False
+    has_exit_hook = True
 
     def __init__(self, uwsgi: Any) -> None:
         self._uwsgi = uwsgi
