@@ -25,6 +25,8 @@ Q = TypeVar("Q", covariant=True)
 
 Computed = Callable[[Any], Any]
 
+_MAX_WRAPPERS = 100  # a function may be its own `__wrapped__`
+
 
 class Queueable(Protocol[Q]):
     """What `background_work_item` makes of a function, seen from here: it can put a copier around its function."""
@@ -258,7 +260,9 @@ def snapshot_of(work_item: Any, args: tuple[Any, ...]) -> RequestSnapshot | None
 def find_copier(work_item: Any) -> tuple[RequestCopier[..., Any] | None, int]:
     """Return the copier inside of a callable, and how many arguments stand before its token; None if there is none."""
     before_token = 0
-    while not isinstance(work_item, RequestCopier):
+    for _ in range(_MAX_WRAPPERS):
+        if isinstance(work_item, RequestCopier):
+            return work_item, before_token
         if isinstance(work_item, functools.partial):
             before_token += len(work_item.args)
             work_item = work_item.func
@@ -268,8 +272,8 @@ def find_copier(work_item: Any) -> tuple[RequestCopier[..., Any] | None, int]:
             # Another decorator between ours, which passes the arguments on.
             work_item = work_item.__wrapped__
         else:
-            return None, 0
-    return work_item, before_token
+            break
+    return None, 0
 
 
 async def _run_async(

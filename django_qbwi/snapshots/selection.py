@@ -162,6 +162,10 @@ def _session(request: HttpRequest, names: tuple[str, ...], mask: Mask) -> dict[s
 
 
 def _file(field: str, file: UploadedFile[Any], limit: int) -> UploadedFileCopy:
+    if file.closed:
+        raise InvalidWorkItem(
+            f"files: {field!r} was closed before it was copied: queue the item first, or pass its name"
+        )
     size = file.size or 0
     if size > limit:
         raise InvalidWorkItem(

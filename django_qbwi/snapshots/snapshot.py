@@ -116,7 +116,10 @@ class RequestSnapshot:
     """The computed values, by name."""
 
     def __repr__(self) -> str:
-        user = "" if self._state().get("user_id") is None else f" user_id={self.user_id!r}"
+        try:
+            user = "" if self.user_id is None else f" user_id={self.user_id!r}"
+        except UserNotRead:
+            user = ""
         return f"<RequestSnapshot {self.method} {printable(self.full_path)!r}{user}>"
 
     def __getattr__(self, name: str) -> Any:

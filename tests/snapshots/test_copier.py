@@ -299,6 +299,18 @@ def test_snapshot_for_an_undecorated_function() -> None:
     assert (handle.info.origin, handle.name.rpartition(".")[2], seen) == ("GET /albums/", "item", [snapshot])
 
 
+def test_function_that_wraps_itself() -> None:
+    """Looking for the copier ends, whatever a function says that it wraps."""
+
+    def item(token: Any, visit: Any) -> None:
+        seen.append(visit)
+
+    item.__wrapped__ = item  # type: ignore[attr-defined]
+    with captured_work_items() as captured:
+        queue_background_work_item(item, [1])
+    assert len(captured) == 1
+
+
 def test_request_is_not_kept() -> None:
     """The item keeps nothing of the request alive."""
     import gc

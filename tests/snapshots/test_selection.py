@@ -110,6 +110,15 @@ def test_computed_value_is_a_deep_copy() -> None:
     assert type(snapshot.tags[0]) is str
 
 
+def test_closed_file() -> None:
+    """A file that the view has closed cannot be copied, and says so."""
+    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"x")})
+    request.FILES["photo"].close()
+    with pytest.raises(InvalidWorkItem, match="'photo' was closed"):
+        snapshot_request(request, files=("photo",))
+    request.close()
+
+
 SUBCLASSES: list[Any] = [
     type("Text", (str,), {})("a"),
     type("Moment", (datetime.datetime,), {})(2026, 1, 2, 3, 4, 5, 6, datetime.UTC, fold=1),

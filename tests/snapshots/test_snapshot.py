@@ -110,6 +110,8 @@ def test_comparison() -> None:
 
 def test_repr_shows_no_secrets() -> None:
     """The repr has method and masked path, and neither headers nor values."""
+    many = snapshot_request(RequestFactory().get("/?" + "&a=1" * 2000))
+    assert repr(many).startswith("<RequestSnapshot GET '/?&a=1")
     request = RequestFactory().get("/page/?token=abc&q=1", headers={"Authorization": "Basic abc"})
     request.user = None
     text = repr(
