@@ -201,6 +201,22 @@ def test_opentelemetry_span_of_a_failure(spans: Any) -> None:
     assert (span.status.is_ok, span.events[0].name) == (False, "exception")
 
 
+def test_span_has_no_parent_whatever_is_current(spans: Any) -> None:
+    """Even where another carrier has a span current, the item's is a link to the request's and never its child."""
+    from opentelemetry import trace
+
+    from django_qbwi.contrib.opentelemetry import OpenTelemetryCarrier
+
+    carrier = OpenTelemetryCarrier()
+    with trace.get_tracer("tests").start_as_current_span("request") as request:
+        captured = carrier.capture()
+        assert captured is not None
+        with carrier.restore(captured) as span:
+            pass
+    assert span.parent is None  # type: ignore[attr-defined]
+    assert [link.context for link in span.links] == [request.get_span_context()]  # type: ignore[attr-defined]
+
+
 def test_opentelemetry_without_a_span(spans: Any, queue_look: Any) -> None:
     """Queued outside of a span, an item gets none either."""
     with override_settings(QBWI={"CONTEXT": ["django_qbwi.contrib.opentelemetry"]}):

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import decimal
 import enum
+import io
 import uuid
 from typing import Any
 
@@ -85,9 +86,17 @@ def test_file_that_is_too_large() -> None:
 
 
 def test_file_that_is_larger_than_it_says() -> None:
-    """The limit holds for what is read, whatever the size that the file claims."""
-    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"abcdef")})
-    request.FILES["photo"].size = 1
+    """The limit holds for what is read, whatever the size that the file claims; no more than one byte above it is."""
+    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"abcdefghi")})
+    photo = request.FILES["photo"]
+    photo.size = 1
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size == 6
+            return super().read(size)
+
+    photo.file = Counted(photo.file.read())
     with pytest.raises(InvalidWorkItem, match="larger than 5 bytes, though it says 1"):
         snapshot_request(request, files=("photo",), max_file_bytes=5)
 
