@@ -36,6 +36,10 @@ def noop(token: object = None, value: object = None) -> None:
     """Do nothing."""
 
 
+def with_keyword(token: object, *, album: int) -> None:
+    """Do nothing."""
+
+
 async def anoop(token: object = None, value: object = None) -> None:
     """Do nothing, on a loop."""
 
@@ -101,11 +105,7 @@ def submit_at_work(count: int = 1000) -> tuple[float, float]:
 
 def submit_partial(count: int = 1000) -> tuple[float, float]:
     """The same with a partial that has a keyword."""
-
-    def item(token: object, *, album: int) -> None:
-        """Do nothing."""
-
-    call = functools.partial(item, album=1)
+    call = functools.partial(with_keyword, album=1)
     with Busy(None):
         ours = per_call(lambda: queue_background_work_item(call), count)
     with Busy(POOL):

@@ -62,6 +62,8 @@ class WorkItemStatus(enum.StrEnum):
         return status
 
 
+# A member is looked up by Python code before 3.12.
+_QUEUED = WorkItemStatus.QUEUED
 _UNSET = {
     "_id": None,
     "cancel_reason": None,
@@ -202,7 +204,7 @@ class WorkItem:
         self.is_async = is_async
         self._name: str | types.FunctionType | None = name
         self.timeout = timeout
-        self.status = WorkItemStatus.QUEUED
+        self.status = _QUEUED
         self.queued = owner.clock()
         self.ended = False
         self._token: CancellationToken | None = None

@@ -68,6 +68,7 @@ class WorkItemScheduler:
         self.pid = os.getpid()
         self.stop = StopFlag(clock) if stop is None else stop
         self.lock = self.stop.lock
+        self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer = items.NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
         self.final_hold = False
@@ -221,7 +222,10 @@ class WorkItemScheduler:
             return
         queued, others, executor = self._lanes[item.is_async]
         refusal = None
-        with self.lock:
+        try:
+            # As `with self.lock:`, at half of its cost. It is taken inside of `try`, since an exception from a signal
+            # handler may come the moment it is taken.
+            self._acquire()
             if (
                 self._closed
                 or self.stop.first_sign is not None
@@ -233,6 +237,12 @@ class WorkItemScheduler:
                 # vain, where the other order would leave an item that nobody looks for.
                 woken = executor.wake()
                 queued.append(item)
+        finally:
+            try:
+                self._release()
+            except RuntimeError:
+                # Such an exception came while we waited for the lock, which we do not have then.
+                pass
         if refusal is not None:
             self._reject(item, refusal)
         if not woken:

@@ -33,7 +33,7 @@ _MAX_DEPTH = 4
 _MAX_ELEMENTS = 32
 _MAX_TRIES = 3
 
-_PLAIN = frozenset(
+PLAIN = frozenset(
     {
         str,
         int,
@@ -52,7 +52,7 @@ _PLAIN = frozenset(
         types.BuiltinFunctionType,
     }
 )
-_HARMLESS = _PLAIN | {RequestSnapshot}
+_HARMLESS = PLAIN | {RequestSnapshot}
 
 _COPY = "pass the values that the item needs, or decorate the item with @copies_request and pass the request first"
 _USER = "pass request.user.pk, and fetch the user in the item"
@@ -76,7 +76,7 @@ def is_simple(work_item: Any, args: tuple[Any, ...]) -> bool:
     kind = type(work_item)
     if kind is functools.partial:
         for value in work_item.keywords.values():
-            if type(value) not in _PLAIN:
+            if type(value) not in PLAIN:
                 return False
         args += work_item.args
         work_item = work_item.func
@@ -84,11 +84,11 @@ def is_simple(work_item: Any, args: tuple[Any, ...]) -> bool:
     if kind is not types.FunctionType:
         return False
     for value in args:
-        if type(value) not in _PLAIN:
+        if type(value) not in PLAIN:
             return False
     if work_item.__defaults__ is not None:
         for value in work_item.__defaults__:
-            if type(value) not in _PLAIN:
+            if type(value) not in PLAIN:
                 return False
     if work_item.__closure__ is not None or work_item.__kwdefaults__ is not None:
         return _is_simple_inside(work_item)
@@ -125,14 +125,14 @@ def find_request(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Findin
 
 def _is_simple_inside(function: types.FunctionType) -> bool:
     for value in (function.__kwdefaults__ or {}).values():
-        if type(value) not in _PLAIN:
+        if type(value) not in PLAIN:
             return False
     for cell in function.__closure__ or ():
         try:
             kind = type(cell.cell_contents)
         except ValueError:  # not assigned yet
             continue
-        if kind not in _PLAIN:
+        if kind not in PLAIN:
             return False
     return True
 
