@@ -19,10 +19,12 @@ from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.daemon_executor import DaemonExecutor
-from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
+from django_qbwi.core.items import WorkItem
 from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.loop_monitor import LoopMonitor
 from django_qbwi.core.primitives import new_lock, new_selector, start_thread, thread_ident_getter
+from django_qbwi.core.protocols import Environment, NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_task, stack_of_thread
 

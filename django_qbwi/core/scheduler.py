@@ -28,8 +28,10 @@ from typing import Any, NoReturn
 from django_qbwi.core import items
 from django_qbwi.core.cancellation import CancelReason, StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
-from django_qbwi.core.items import Executor, Observer, WorkItem, WorkItemError, WorkItemStatus
+from django_qbwi.core.items import WorkItem
 from django_qbwi.core.primitives import Lock, new_lock, new_rlock
+from django_qbwi.core.protocols import Executor, NullObserver, Observer
+from django_qbwi.core.records import WorkItemError, WorkItemStatus, without_frames
 from django_qbwi.core.service_thread import ServiceThread, Timer
 
 _Queue = deque[WorkItem]
@@ -69,7 +71,7 @@ class WorkItemScheduler:
         self.stop = StopFlag(clock) if stop is None else stop
         self.lock = self.stop.lock
         self._acquire, self._release = self.lock.acquire, self.lock.release
-        self.observer: Observer = items.NullObserver() if observer is None else observer
+        self.observer: Observer = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
         self.final_hold = False
         """True while the exit is held: only items queued by items of before are still accepted."""
@@ -407,7 +409,7 @@ class WorkItemScheduler:
             if timer is not None:
                 timer.cancel()
         if item.status is WorkItemStatus.FAILED and item.exception is not None:
-            items.without_frames(item.exception)
+            without_frames(item.exception)
         item.forget_call()
         item.wake_waiters()
         with self.lock:
