@@ -40,9 +40,9 @@ def drop(executor: LoopExecutor) -> None:
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
     loop.close()
-    for threads in [executor._default_executor, executor._shared, *executor._spare, *executor._executors.values()]:
-        if threads is not None:
-            threads.retire()
+    executor._executors.retire()
+    if executor._default_executor is not None:
+        executor._default_executor.retire()
 
 
 def test_worker_ends_without_a_word(start: Start) -> None:
