@@ -240,9 +240,9 @@ POOL = ThreadPoolExecutor(WORKERS)
 LOOP = asyncio.new_event_loop()
 
 METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = [
-    ("submit, workers busy", "ThreadPoolExecutor.submit", submit_busy, 0.30, ROUNDS),
-    ("submit, workers at work", "ThreadPoolExecutor.submit", submit_at_work, 0.50, ROUNDS),
-    ("submit a partial, workers busy", "ThreadPoolExecutor.submit", submit_partial, 0.30, ROUNDS),
+    ("submit, workers busy", "ThreadPoolExecutor.submit", submit_busy, 0.30, 4 * ROUNDS),
+    ("submit, workers at work", "ThreadPoolExecutor.submit", submit_at_work, 0.50, 4 * ROUNDS),
+    ("submit a partial, workers busy", "ThreadPoolExecutor.submit", submit_partial, 0.30, 4 * ROUNDS),
     ("end to end, sync no-op", "ThreadPoolExecutor", end_to_end, 0.45, ROUNDS),
     ("start latency, idle pool", "ThreadPoolExecutor", idle_start, 1.0, ROUNDS),
     ("start latency of a closure", "ThreadPoolExecutor", idle_start_of_closure, 1.0, ROUNDS),
