@@ -40,6 +40,7 @@ _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
 _LAST_RESORT_AFTER = 1.0
+_FAREWELL_SECONDS = 0.5
 _RELOAD_EXIT_CODE = 3
 _SIGTERM = int(signal.SIGTERM)
 _SHOWN_LIMITS = ("max_workers", "max_async_in_flight", "max_queued", "item_timeout", "shutdown_timeout")
@@ -133,7 +134,7 @@ class Process:
             self.layers.host = host
 
     def _hook_server_exit(self) -> None:
-        if not self._exit_hooked and isinstance(self.host, servers.GunicornHost | servers.UwsgiHost):
+        if not self._exit_hooked and self.host.has_exit_hook:
             self._exit_hooked = True
             last = self.host.exit_hook_is_last
             self.host.on_exit(lambda: self.hold(last=last))
@@ -309,7 +310,7 @@ class Process:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
-        assembly.loop_executor.join(0.5)
+        assembly.join(_FAREWELL_SECONDS)
         if _ended_by_interrupt():
             _keep_interrupt_status()
 

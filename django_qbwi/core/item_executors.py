@@ -95,12 +95,9 @@ class ItemExecutors:
             return True
         return False
 
-    def retire(self) -> None:
-        """Let all threads end."""
-        for executor in (*self.spare, *self.lent.values()):
-            executor.retire()
-        if self.shared is not None:
-            self.shared.retire()
+    def all(self) -> list[DaemonExecutor]:
+        """Return all that there are, for their end."""
+        return [*self.spare, *self.lent.values(), *([] if self.shared is None else [self.shared])]
 
     def _new(self) -> DaemonExecutor:
         # A thread that was parked for a while may hold a connection that has grown too old; `before` sees to it when

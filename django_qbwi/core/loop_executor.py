@@ -34,6 +34,7 @@ logger = SafeLogger("django_qbwi.scheduler")
 _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
 _NATIVE_CANCELS = 10
+_FAREWELL_SECONDS = 0.4
 
 # CPython gh-113964: these cannot start a thread any more once the interpreter has begun to exit.
 STARTS_NO_THREADS_LATE = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2)
@@ -243,9 +244,14 @@ class LoopExecutor:
             cancel_leftovers(loop, self._in_flight.values(), self._scheduler.pid)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            self._executors.retire()
+            executors = self._executors.all()
             if self._default_executor is not None:
-                self._default_executor.retire()
+                executors.append(self._default_executor)
+            for executor in executors:
+                executor.retire()
+            deadline = time.monotonic() + _FAREWELL_SECONDS
+            for executor in executors:
+                executor.join(deadline - time.monotonic())
             self._environment.thread_ended()
             if not asyncio.all_tasks(loop):
                 loop.close()

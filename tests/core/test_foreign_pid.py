@@ -40,9 +40,9 @@ def drop(executor: LoopExecutor) -> None:
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
     loop.close()
-    executor._executors.retire()
-    if executor._default_executor is not None:
-        executor._default_executor.retire()
+    for threads in [executor._default_executor, *executor._executors.all()]:
+        if threads is not None:
+            threads.retire()
 
 
 def test_worker_ends_without_a_word(start: Start) -> None:
