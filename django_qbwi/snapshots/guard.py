@@ -230,7 +230,7 @@ def _environment(value: dict[Any, Any]) -> str | None:
 def _parts_of_dict(value: dict[Any, Any], variable: str) -> Parts:
     # dict.items, since a MultiValueDict's own shows the last value of each list only.
     for key, entry in _some(lambda: dict.items(value)):
-        if type(key) not in _HARMLESS:
+        if type(key) not in _HARMLESS:  # here and below: most are, and a name takes longer than the look
             yield key, f"a key of {variable}"
         if type(entry) not in _HARMLESS:
             yield entry, f"{variable}[{key!r}]" if type(key) in (str, int) else f"{variable}[...]"
@@ -270,13 +270,17 @@ def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
             content = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
+        if type(content) in _HARMLESS:
+            continue
         yield content, f"the variable {cell_name!r} of the enclosing function, which {name} uses"
     names = function.__code__.co_varnames
     defaults = function.__defaults__ or ()
     for index, value in enumerate(defaults, function.__code__.co_argcount - len(defaults)):
-        yield value, f"the default of {name}'s parameter {names[index]!r}"
+        if type(value) not in _HARMLESS:
+            yield value, f"the default of {name}'s parameter {names[index]!r}"
     for key, value in (function.__kwdefaults__ or {}).items():
-        yield value, f"the default of {name}'s parameter {key!r}"
+        if type(value) not in _HARMLESS:
+            yield value, f"the default of {name}'s parameter {key!r}"
     if function.__dict__:
         yield from _parts_of_object(function, variable)
 
@@ -297,9 +301,11 @@ def _parts_of_method(method: types.MethodType, variable: str) -> Parts:
 
 def _parts_of_partial(partial: functools.partial[Any], variable: str) -> Parts:
     for index, value in enumerate(partial.args):
-        yield value, f"argument {index} of the partial"
+        if type(value) not in _HARMLESS:
+            yield value, f"argument {index} of the partial"
     for key, value in list(partial.keywords.items()):
-        yield value, f"argument {key!r} of the partial"
+        if type(value) not in _HARMLESS:
+            yield value, f"argument {key!r} of the partial"
     yield partial.func, variable
 
 
