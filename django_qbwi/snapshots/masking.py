@@ -85,11 +85,15 @@ class Mask:
     def query(self, query: str) -> str:
         """Return a query string with the values of secret names masked, and nothing else touched."""
         parts = query.split("&")
+        cookie = settings.SESSION_COOKIE_NAME
         for index, part in enumerate(parts):
             name, _, value = part.partition("=")
             if "%" in name or "+" in name:
                 name = unquote_plus(name)
             if not value:
+                continue
+            if not self._is_own and not _is_secret(name) and name != cookie:
+                # As the lines below would find, which take longer: most queries hold no secrets.
                 continue
             text = unquote_plus(value) if self._is_own else ""
             shown = self.value(name, text)
