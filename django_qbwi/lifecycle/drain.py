@@ -102,6 +102,11 @@ class DrainCoordinator:
         """True from the first sign on."""
         return self._stop.first_sign is not None
 
+    @property
+    def holds_last(self) -> bool:
+        """True once the last hook of the process has begun: it ends without anybody's help."""
+        return self._holding
+
     def sign(self, name: str, signum: int | None = None, *, at_most: float | None = None, cancel: bool = True) -> None:
         """Take notice of a sign of the end; allowed in a signal handler.
 
