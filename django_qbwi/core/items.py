@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from django_qbwi.core.callables import name_of
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
+from django_qbwi.core.primitives import patience
 
 if TYPE_CHECKING:
     from django_qbwi.core.scheduler import WorkItemScheduler
@@ -416,7 +417,7 @@ class WorkItemHandle:
         if not self._item.add_waiter(event.set):
             return True
         try:
-            event.wait(timeout)
+            event.wait(patience(timeout))
         finally:
             self._item.remove_waiter(event.set)
         return self._item.ended

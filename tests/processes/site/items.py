@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -82,6 +83,12 @@ async def stuck_executor_item(token: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
 
 
+def stuck_pool_item(token: Any) -> None:
+    """Wait for a thread of somebody else's pool, which the interpreter joins at its end."""
+    with _reported("stuck_pool_item", token), ThreadPoolExecutor(1) as pool:
+        pool.submit(time.sleep, 600).result()
+
+
 async def stubborn_item(token: Any) -> None:
     """Swallow every cancellation."""
     with _reported("stubborn_item", token):
@@ -114,6 +121,17 @@ def multiprocessing_item(token: Any) -> None:
         report("child", status=child.exitcode, seconds=time.monotonic() - start)
 
 
+def waiting_item(token: Any) -> None:
+    """Wait for another item and then for the cancellation, both without a limit."""
+    from django_qbwi import queue_background_work_item  # the site also runs without django_qbwi
+
+    with _reported("waiting_item", token):
+        queue_background_work_item(quick_item).wait()
+        report("waited")
+        token.wait()
+        _look_at(token)
+
+
 def program_item(token: Any) -> None:
     """Start a program when the end has begun, and stop it."""
     with _reported("program_item", token):
@@ -127,6 +145,24 @@ def program_item(token: Any) -> None:
                 child.kill()
                 status = child.wait()
             report("child", status=status, seconds=time.monotonic() - start)
+
+
+def forked_child_item(token: Any) -> None:
+    """Fork a child, and stop it when the end has begun."""
+    with _reported("forked_child_item", token):
+        child = multiprocessing.get_context("fork").Process(target=_wait_forked)
+        child.start()
+        token.wait(600)
+        start = time.monotonic()
+        child.terminate()
+        child.join(10)
+        report("child", status=child.exitcode, seconds=time.monotonic() - start)
+        child.kill()
+
+
+def _wait_forked() -> None:
+    report("forked")
+    time.sleep(600)
 
 
 ITEMS = {
@@ -144,6 +180,9 @@ ITEMS = {
         forking_item,
         multiprocessing_item,
         program_item,
+        stuck_pool_item,
+        forked_child_item,
+        waiting_item,
     )
 }
 
