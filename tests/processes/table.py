@@ -23,6 +23,7 @@ _WIDTHS = (25, 25, 25, 15, 10)
 _SHOWN = {
     "tests.processes.site.wsgi": "mysite.wsgi",
     "tests.processes.site.asgi": "mysite.asgi",
+    "tests.processes.site.lifespan": "mysite.asgi",
     " --config {site}/gunicorn_hooks.py": "",
     " --home {environment}": "",
     "{port}": "8000",
