@@ -28,9 +28,9 @@ from django_qbwi.immediate import executor_of_sync_code
 from django_qbwi.inspection.channel import find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
-from django_qbwi.lifecycle import servers
+from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
-from django_qbwi.signals import inspection_logger, scheduler_logger
+from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
 _CURES = (
     'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
@@ -68,6 +68,7 @@ class Process:
         self._exit_hooked = False
         self.exit_held = False
         self._file_changed_at: float | None = None
+        self._host_warned = False
         self.test_warned = False
         self.transaction_warned = False
         self.subject = Subject(lambda: self.host.name, self._inspected)
@@ -88,7 +89,9 @@ class Process:
             with self._assembling:
                 assembly = self.assembly
                 if assembly is None:
-                    assembly = self.assembly = Assembly(conf.load(), self.host, self.open_channel, self.hint_at_locks)
+                    assembly = self.assembly = Assembly(
+                        conf.load(), self.host, self._scheduler_started, self.hint_at_locks
+                    )
         return assembly
 
     # The beginning.
@@ -223,6 +226,22 @@ class Process:
                 alias,
                 _CURES,
             )
+
+    def _scheduler_started(self) -> None:
+        # In the reporter's thread, at the first item.
+        self._warn_of_host()
+        self.open_channel()
+
+    def _warn_of_host(self) -> None:
+        if self._host_warned:
+            return
+        self._host_warned = True
+        texts = self.host.warnings(self.current.settings.shutdown_timeout)
+        if not under_test():
+            # There nothing is left for the exit of the interpreter.
+            texts = [*texts, *interpreter.warnings()]
+        for text in texts:
+            lifecycle_logger.warning("%s", text)
 
     # Inspection.
 
