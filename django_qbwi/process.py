@@ -29,6 +29,7 @@ from django_qbwi.inspection.channel import find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
+from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
@@ -312,12 +313,7 @@ class Process:
             return
         coordinator = assembly.coordinator
         reloads = self._reloads()
-        if not coordinator.signed and assembly.scheduler.started:
-            if reloads:
-                coordinator.restart(_RELOAD_SECONDS)
-            else:
-                cancel = self.host.is_server or _ended_by_interrupt()
-                coordinator.sign("the exit of the process", cancel=cancel)
+        self._sign(assembly, "the exit of the process", reloads)
         if not assembly.scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers()
@@ -331,6 +327,27 @@ class Process:
         assembly.loop_executor.join(0.5)
         if _ended_by_interrupt():
             _keep_interrupt_status()
+
+    def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
+        """Take notice that the server has finished its requests, by its lifespan.
+
+        Returns:
+            What to hold the end of the lifespan for, None for nothing, and for how many seconds at the most.
+        """
+        assembly = self.assembly
+        if assembly is None:
+            return None, None
+        self._sign(assembly, "the end of the server's lifespan", self._reloads())
+        return assembly.coordinator, self.host.lifespan_seconds
+
+    def _sign(self, assembly: Assembly, name: str, reloads: bool) -> None:
+        coordinator = assembly.coordinator
+        if coordinator.signed or not assembly.scheduler.started:
+            return
+        if reloads:
+            coordinator.restart(_RELOAD_SECONDS)
+        else:
+            coordinator.sign(name, cancel=self.host.is_server or _ended_by_interrupt())
 
     def _reloads(self) -> bool:
         changed_at = self._file_changed_at
