@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,7 +20,7 @@ from django_qbwi.signals import DrainRecords, SignalsAndRecords
 from django_qbwi.snapshots.carriers import load_carriers
 from django_qbwi.snapshots.intake import Intake
 
-_LOOP_SECONDS = 1.0
+_FAREWELL_SECONDS = 1.0
 
 
 class Assembly:
@@ -89,11 +90,17 @@ class Assembly:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""
         self.coordinator.sign("the end of its settings", at_most=timeout)
         self.coordinator.hold(last=True)
-        self.loop_executor.join(_LOOP_SECONDS)
+        self.join(_FAREWELL_SECONDS)
         for service in (self.keeper, self.reporter):
             # Callbacks and receivers that run there may have opened connections.
             service.post(self.environment.thread_ended)
             service.stop()
+
+    def join(self, timeout: float) -> None:
+        """Wait until the threads of items have closed their connections, for `timeout` seconds at the most."""
+        deadline = time.monotonic() + timeout
+        self.loop_executor.join(timeout)
+        self.thread_executor.join(max(0.0, deadline - time.monotonic()))
 
     def _start_services(self) -> None:
         self.keeper.start()

@@ -41,6 +41,7 @@ _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
 _LAST_RESORT_AFTER = 1.0
+_FAREWELL_SECONDS = 0.5
 _RELOAD_EXIT_CODE = 3
 _SIGTERM = int(signal.SIGTERM)
 _SHOWN_LIMITS = ("max_workers", "max_async_in_flight", "max_queued", "item_timeout", "shutdown_timeout")
@@ -324,7 +325,7 @@ class Process:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
-        assembly.loop_executor.join(0.5)
+        assembly.join(_FAREWELL_SECONDS)
         if _ended_by_interrupt():
             _keep_interrupt_status()
 
