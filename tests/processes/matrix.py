@@ -8,6 +8,7 @@ from typing import Literal
 
 WSGI = "tests.processes.site.wsgi:application"
 ASGI = "tests.processes.site.asgi:application"
+LIFESPAN = "tests.processes.site.lifespan:application"
 HOOKS = "--config {site}/gunicorn_hooks.py"
 
 
@@ -145,6 +146,19 @@ GRANIAN_ASGI = Server(
     command=f"granian --interface asginl --port {{port}} {ASGI}",
     requires=("granian",),
     is_async=True,
+)
+
+
+def _with_lifespan(server: Server) -> Server:
+    return dataclasses.replace(server, name=f"{server.name}, lifespan", command=server.command.replace(ASGI, LIFESPAN))
+
+
+UVICORN_LIFESPAN, UVICORN_WORKERS_LIFESPAN, UVICORN_RELOAD_LIFESPAN = map(
+    _with_lifespan, (UVICORN, UVICORN_WORKERS, UVICORN_RELOAD)
+)
+GUNICORN_UVICORN_LIFESPAN, GUNICORN_ASGI_LIFESPAN = map(_with_lifespan, (GUNICORN_UVICORN, GUNICORN_ASGI))
+HYPERCORN_0_LIFESPAN, HYPERCORN_1_LIFESPAN, HYPERCORN_2_LIFESPAN = map(
+    _with_lifespan, (HYPERCORN_0, HYPERCORN_1, HYPERCORN_2)
 )
 WAITRESS = Server(name="waitress", command=f"waitress --listen 127.0.0.1:{{port}} {WSGI}", requires=("waitress",))
 CHEROOT = Server(name="cheroot", command=f"cheroot --bind 127.0.0.1:{{port}} {WSGI}", requires=("cheroot",))
@@ -286,6 +300,29 @@ ROWS: list[Row] = [
         for server in (HYPERCORN_1, HYPERCORN_2)
     ),
     *(Row(server=DAPHNE, event=event, requests="are cut off") for event in (TERM, INT)),
+    *(Row(server=UVICORN_LIFESPAN, event=event) for event in (TERM, INT)),
+    Row(
+        server=UVICORN_LIFESPAN,
+        event=END_BY_REQUESTS,
+        cancelled_after_requests=True,
+        extra_options=f"--limit-max-requests {REQUESTS}",
+    ),
+    *(Row(server=UVICORN_WORKERS_LIFESPAN, event=event) for event in (TERM, CTRL_C, TERM_GROUP)),
+    *(Row(server=UVICORN_RELOAD_LIFESPAN, event=event) for event in (FILE_CHANGE, TERM)),
+    *_gunicorn_rows(GUNICORN_UVICORN_LIFESPAN),
+    *_gunicorn_rows(GUNICORN_ASGI_LIFESPAN),
+    *(Row(server=HYPERCORN_0_LIFESPAN, event=event) for event in (TERM, INT)),
+    *(
+        Row(
+            server=server,
+            event=event,
+            cancelled_after_requests=True,
+            requests="finish" if server is HYPERCORN_1_LIFESPAN else "not promised",
+        )
+        for server in (HYPERCORN_1_LIFESPAN, HYPERCORN_2_LIFESPAN)
+        for event in (TERM, CTRL_C)
+    ),
+    Row(server=HYPERCORN_2_LIFESPAN, event=TERM_GROUP, requests="not promised"),
     # Its main thread runs no Python while it serves. Ctrl-C to the whole group leaves it hanging, also without us.
     *(
         Row(server=GRANIAN_WSGI, event=event, cancelled_after_requests=True, limit="--workers-kill-timeout")

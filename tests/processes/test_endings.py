@@ -46,8 +46,6 @@ from tests.processes.test_signals import SLACK, rows
 pytestmark = pytest.mark.processes
 
 LIMIT = (("SHUTDOWN_TIMEOUT", 3.0),)
-QUIET_SECONDS = 2.0
-"""How long an idle process is watched: a thread that wakes once a second shows."""
 
 
 # The server's own limit (F35).
@@ -214,36 +212,6 @@ def test_f34_signal_while_the_main_thread_queues(after: float, tmp_path: Path) -
     assert outcome.status == 143, outcome.stderr
     assert outcome.seconds < 20.0, outcome.seconds
     assert "Traceback" not in outcome.stderr, outcome.stderr
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells how often a thread was woken")
-@pytest.mark.parametrize("server", [GUNICORN_SYNC, GUNICORN_GTHREAD, UVICORN], ids=lambda server: server.name)
-def test_idle_worker_sleeps(server: Server, tmp_path: Path) -> None:
-    """When its items have ended, no thread beside the server's own main thread wakes up."""
-    if not is_installed(Row(server=server, event=TERM)):
-        pytest.skip(f"{server.name} is not installed here")
-    prefix = "async/" if server.is_async else ""
-    with Site(tmp_path, server.command, prefix=prefix, seconds=0.5) as site:
-        worker = site.serving()
-        site.get("queue?item=sync_item&item=async_item")
-        for name in ("sync_item", "async_item"):
-            site.wait_for("finished", name)
-        site.wait_until(lambda: _is_quiet(worker), "an idle worker", patience=20.0)
-
-
-def _is_quiet(pid: int) -> bool:
-    before = _wakeups(pid)
-    time.sleep(QUIET_SECONDS)  # what is counted is what happens in a time
-    return len(before) > 1 and _wakeups(pid) == before
-
-
-def _wakeups(pid: int) -> dict[str, str]:
-    return {
-        task.name: line.split()[1]
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for line in (task / "status").read_text().splitlines()
-        if line.startswith("voluntary_ctxt_switches") and task.name != str(pid)
-    }
 
 
 def test_f36_killed_worker_of_uvicorn(tmp_path: Path) -> None:

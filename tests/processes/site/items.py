@@ -103,6 +103,12 @@ def quick_item(token: Any) -> None:
         _write("quick")
 
 
+async def quick_async_item(token: Any) -> None:
+    """Do one thing, on the loop and in a thread."""
+    with _reported("quick_async_item", token):
+        await sync_to_async(_write)("quick, async")
+
+
 def forking_item(token: Any) -> None:
     """Fork, and let the child return into the code that called this."""
     with _reported("forking_item", token):
@@ -177,6 +183,7 @@ ITEMS = {
         stuck_executor_item,
         stubborn_item,
         quick_item,
+        quick_async_item,
         forking_item,
         multiprocessing_item,
         program_item,
