@@ -166,6 +166,29 @@ def test_f38_children_of_a_worker_drain_nothing(row: Row, theatre: Theatre) -> N
     assert len(outcome.own_records("succeeded")) == 3, outcome
 
 
+# Items that are queued before anybody serves (R24).
+
+
+@pytest.mark.parametrize(
+    "server", [RUNSERVER, GUNICORN_GTHREAD, GUNICORN_GTHREAD_PRELOAD, UVICORN], ids=lambda server: server.name
+)
+def test_r24_item_of_ready(server: Server, tmp_path: Path) -> None:
+    """An item of `ready()` runs once: in the process that serves, or in a preloading master, with a WARNING."""
+    if not is_installed(Row(server=server, event=TERM)):
+        pytest.skip(f"{server.name} is not installed here")
+    prefix = "async/" if server.is_async else ""
+    with Site(tmp_path, server.command, prefix=prefix, environ={"QBWI_SITE_READY_ITEM": "1"}) as site:
+        worker = site.serving()
+        site.wait_for("finished", "quick_item")
+        site.kill("group", signal.SIGINT, worker)
+        site.wait_for_end(site.process.pid)
+        ran = [line["pid"] for line in site.lines() if line["event"] == "finished"]
+        preloads = server is GUNICORN_GTHREAD_PRELOAD
+        assert ran == [site.process.pid if preloads else worker]
+        assert not [line for line in site.lines() if line["event"] == "rejected"]
+        assert site.stderr().count("was queued in gunicorn's master process") == (1 if preloads else 0)
+
+
 # Handlers and hooks.
 
 

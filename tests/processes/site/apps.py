@@ -29,6 +29,10 @@ class SiteConfig(AppConfig):
             from tests.processes.site.handlers import install  # only where a test asks for it
 
             install()
+        if os.environ.get("QBWI_SITE_READY_ITEM"):
+            from tests.processes.site.items import queue  # its models are there only now
+
+            queue("quick_item")
         if os.environ.get("QBWI_SITE_UWSGI_HOOK") == "after":
             from tests.processes.site.handlers import set_uwsgi_hook  # only where a test asks for it
 
