@@ -21,7 +21,7 @@ def test_the_table_is_that_of_the_tests() -> None:
 
 def test_each_row_is_in_the_table() -> None:
     """Rows of expected failures say so, with their reason, the others what is promised."""
-    sections = dict(re.findall(r"^(.+)\n-+\n\n((?:.|\n(?!.+\n-+\n\n))*)", render(), re.MULTILINE))
+    sections = dict(re.findall(r"^`*(.+?)`*\n-+\n\n((?:.|\n(?!.+\n-+\n\n))*)", render(), re.MULTILINE))
     assert list(sections) == list(dict.fromkeys(row.server.name for row in ROWS))
     for name, text in sections.items():
         of = [row for row in ROWS if row.server.name == name]

@@ -52,7 +52,9 @@ def shown_command(server: Server) -> str:
 
 
 def _section(server: Server, rows: list[Row]) -> Iterator[str]:
-    yield f"{server.name}\n{'-' * len(server.name)}\n\n``{shown_command(server)}``\n\n"
+    # In plain text two hyphens would be shown as a dash.
+    title = f"``{server.name}``" if "--" in server.name else server.name
+    yield f"{title}\n{'-' * len(title)}\n\n``{shown_command(server)}``\n\n"
     yield f".. list-table::\n   :header-rows: 1\n   :widths: {' '.join(map(str, _WIDTHS))}\n\n"
     for cells in (_COLUMNS, *(_guarantee(row) for row in rows)):
         for number, cell in enumerate(cells):
@@ -79,7 +81,7 @@ def _cancelled(row: Row) -> str:
         return "never: items finish undisturbed"
     if row.cancelled_after_requests and row.in_flight:
         return "when the requests are done"
-    return "at once"
+    return f"within {row.sign_after + row.cancelled_within:g} s" if row.sign_after else "at once"
 
 
 def _limits(limit: str) -> str:
