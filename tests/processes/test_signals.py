@@ -39,7 +39,7 @@ pytestmark = pytest.mark.processes
 
 AGAIN = 1.4
 """Seconds until the second signal: it counts as one after a second."""
-SLACK = 2.0
+SLACK = 3.0
 
 
 def rows(plays: tuple[Play, ...], *of: tuple[Any, Any] | Row) -> Any:
