@@ -68,7 +68,6 @@ STAYING_COMMAND = Row(server=COMMAND, event=CTRL_C, extra_options="--stay 60")
     (GUNICORN_SYNC, TERM),
     (GUNICORN_GTHREAD, TERM),
     (GUNICORN_GEVENT, TERM),
-    (GUNICORN_ASGI, TERM),
     (HYPERCORN_0, TERM),
     (DAPHNE, TERM),
     (WAITRESS, TERM),
