@@ -20,5 +20,6 @@ class QBWIConfig(AppConfig):
 
         django_checks.register(checks.check_settings)
         django_checks.register(checks.check_inspection)
+        django_checks.register(checks.check_lifespan)
         django_checks.register(checks.check_deployment, deploy=True)
         hosting.start()

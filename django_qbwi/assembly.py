@@ -16,7 +16,7 @@ from django_qbwi.core.thread_executor import ThreadExecutor
 from django_qbwi.immediate import run_in_a_thread
 from django_qbwi.lifecycle import servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
-from django_qbwi.signals import DrainRecords, SignalsAndRecords, lifecycle_logger
+from django_qbwi.signals import DrainRecords, SignalsAndRecords
 from django_qbwi.snapshots.carriers import load_carriers
 from django_qbwi.snapshots.intake import Intake
 
@@ -105,12 +105,7 @@ class Assembly:
     def _start_services(self) -> None:
         self.keeper.start()
         self.reporter.start()
-        self.reporter.post(self._warn_of_host)
         self.reporter.post(self._started)
-
-    def _warn_of_host(self) -> None:
-        for text in self.host.warnings(self.settings.shutdown_timeout):
-            lifecycle_logger.warning("%s", text)
 
     def _schedule(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         loop = self.loop_executor.loop

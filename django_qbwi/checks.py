@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import importlib.util
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.apps.config import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
@@ -71,6 +75,50 @@ def check_inspection(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
             )
         ]
     return []
+
+
+def check_lifespan(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Suggest the application with a lifespan, where the site says that it runs Django's own under an ASGI server.
+
+    A new project has an asgi.py whether it uses it or not: only ASGI_APPLICATION says so. daphne speaks no lifespan.
+    """
+    name = getattr(django_settings, "ASGI_APPLICATION", None)
+    if not isinstance(name, str) or _is_installed("daphne"):
+        return []
+    module = name.rpartition(".")[0]
+    imported = _imported_by(module)
+    others = [found for found in imported if found.split(".")[0] in ("django_qbwi", "channels")]
+    if others or not any(found.startswith("django.core.asgi") for found in imported):
+        return []
+    return [
+        Warning(
+            f"The server does not tell work items when it begins and ends: {name} is Django's own application",
+            hint=f"Import get_asgi_application from django_qbwi.asgi in {module}, in place of django.core.asgi.",
+            id="qbwi.W004",
+        )
+    ]
+
+
+def _is_installed(app: str) -> bool:
+    return apps.is_installed(app)
+
+
+def _imported_by(module: str) -> set[str]:
+    """Return the names that a module imports, without importing it; none if it cannot be read."""
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return set()
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except (ImportError, ValueError, OSError, SyntaxError):
+        return set()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
 
 
 def _try(place: Place) -> None:

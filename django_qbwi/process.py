@@ -28,9 +28,10 @@ from django_qbwi.immediate import executor_of_sync_code
 from django_qbwi.inspection.channel import find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
-from django_qbwi.lifecycle import servers
+from django_qbwi.lifecycle import interpreter, servers
+from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
-from django_qbwi.signals import inspection_logger, scheduler_logger
+from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
 _CURES = (
     'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
@@ -69,6 +70,7 @@ class Process:
         self._exit_hooked = False
         self.exit_held = False
         self._file_changed_at: float | None = None
+        self._host_warned = False
         self.test_warned = False
         self.transaction_warned = False
         self.subject = Subject(lambda: self.host.name, self._inspected)
@@ -89,7 +91,9 @@ class Process:
             with self._assembling:
                 assembly = self.assembly
                 if assembly is None:
-                    assembly = self.assembly = Assembly(conf.load(), self.host, self.open_channel, self.hint_at_locks)
+                    assembly = self.assembly = Assembly(
+                        conf.load(), self.host, self._scheduler_started, self.hint_at_locks
+                    )
         return assembly
 
     # The beginning.
@@ -225,6 +229,22 @@ class Process:
                 _CURES,
             )
 
+    def _scheduler_started(self) -> None:
+        # In the reporter's thread, at the first item.
+        self._warn_of_host()
+        self.open_channel()
+
+    def _warn_of_host(self) -> None:
+        if self._host_warned:
+            return
+        self._host_warned = True
+        texts = self.host.warnings(self.current.settings.shutdown_timeout)
+        if not under_test():
+            # There nothing is left for the exit of the interpreter.
+            texts = [*texts, *interpreter.warnings()]
+        for text in texts:
+            lifecycle_logger.warning("%s", text)
+
     # Inspection.
 
     def open_channel(self) -> None:
@@ -294,12 +314,7 @@ class Process:
             return
         coordinator = assembly.coordinator
         reloads = self._reloads()
-        if not coordinator.signed and assembly.scheduler.started:
-            if reloads:
-                coordinator.restart(_RELOAD_SECONDS)
-            else:
-                cancel = self.host.is_server or _ended_by_interrupt()
-                coordinator.sign("the exit of the process", cancel=cancel)
+        self._sign(assembly, "the exit of the process", reloads)
         if not assembly.scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers()
@@ -313,6 +328,27 @@ class Process:
         assembly.join(_FAREWELL_SECONDS)
         if _ended_by_interrupt():
             _keep_interrupt_status()
+
+    def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
+        """Take notice that the server has finished its requests, by its lifespan.
+
+        Returns:
+            What to hold the end of the lifespan for, None for nothing, and for how many seconds at the most.
+        """
+        assembly = self.assembly
+        if assembly is None:
+            return None, None
+        self._sign(assembly, "the end of the server's lifespan", self._reloads())
+        return assembly.coordinator, self.host.lifespan_seconds
+
+    def _sign(self, assembly: Assembly, name: str, reloads: bool) -> None:
+        coordinator = assembly.coordinator
+        if coordinator.signed or not assembly.scheduler.started:
+            return
+        if reloads:
+            coordinator.restart(_RELOAD_SECONDS)
+        else:
+            coordinator.sign(name, cancel=self.host.is_server or _ended_by_interrupt())
 
     def _reloads(self) -> bool:
         changed_at = self._file_changed_at

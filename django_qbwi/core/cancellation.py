@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import Lock, new_rlock
+from django_qbwi.core.primitives import Lock, new_rlock, patience
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -217,7 +217,7 @@ class CancellationToken:
         refuse_on_running_loop("token.wait()", "await token.cancelled()")
         event = threading.Event()
         with self.register(event.set):
-            event.wait(timeout)
+            event.wait(patience(timeout))
         return self.is_cancellation_requested
 
     async def cancelled(self) -> None:

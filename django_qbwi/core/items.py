@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_qbwi.core.callables import name_of
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
+from django_qbwi.core.primitives import patience
 from django_qbwi.core.protocols import Environment, Executor, NullEnvironment, NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus, without_frames
 
@@ -321,7 +322,7 @@ class WorkItemHandle:
         if not self._item.add_waiter(event.set):
             return True
         try:
-            event.wait(timeout)
+            event.wait(patience(timeout))
         finally:
             self._item.remove_waiter(event.set)
         return self._item.ended

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
 
+_VERY_LONG = 1e8
+"""Seconds, three years: longer than any process lives."""
+
 
 class Lock(Protocol):
     """What `threading.Lock` and `threading.RLock` have in common."""
@@ -67,6 +70,15 @@ def new_selector() -> selectors.BaseSelector | None:
             continue  # this system has none of that kind
         return selector
     return None
+
+
+def patience(timeout: float | None) -> float | None:
+    """Return `timeout` for the wait of an Event; a very long one in place of None where gevent has replaced Events.
+
+    A wait without a timeout in a real thread ends with LoopExit there: the thread's hub sees nothing to wait for, since
+    it does not know of other threads. A timer is something.
+    """
+    return _VERY_LONG if timeout is None and _gevent_monkey() is not None else timeout
 
 
 def thread_ident_getter() -> Callable[[], int]:

@@ -102,6 +102,11 @@ class DrainCoordinator:
         """True from the first sign on."""
         return self._stop.first_sign is not None
 
+    @property
+    def holds_last(self) -> bool:
+        """True once the last hook of the process has begun: it ends without anybody's help."""
+        return self._holding
+
     def sign(self, name: str, signum: int | None = None, *, at_most: float | None = None, cancel: bool = True) -> None:
         """Take notice of a sign of the end; allowed in a signal handler.
 
@@ -166,6 +171,16 @@ class DrainCoordinator:
         self._wait(last)
         if last:
             self._finish()
+
+    def look(self) -> bool:
+        """Return whether the wait is over, for a hook that must not block; beats the server's heart if it is not."""
+        if not self.scheduler.started:
+            return True
+        self.scheduler.final_hold = True
+        over = self._is_over(last=False)
+        if not over:
+            self._look_around()
+        return over
 
     def drain_in_background(self, then: Callable[[], None]) -> None:
         """Drain in the keeper's thread while the process goes on, then call `then`; allowed in a signal handler."""

@@ -12,8 +12,11 @@ import atexit
 # has to run before that one.
 import concurrent.futures.thread  # noqa: F401
 import os
+import sys
 import threading
 from collections.abc import Callable
+
+from django_qbwi.core.loop_executor import STARTS_NO_THREADS_LATE
 
 
 def call_at_exit(hook: Callable[[], None]) -> None:
@@ -32,6 +35,20 @@ def call_at_exit(hook: Callable[[], None]) -> None:
         except RuntimeError:
             # "can't register atexit after shutdown": the interpreter is exiting already.
             return
+
+
+def warnings(starts_no_threads_late: bool = STARTS_NO_THREADS_LATE) -> list[str]:
+    """Say what this Python cannot do at its exit, in words that say what to change."""
+    if not starts_no_threads_late:
+        return []
+    version = ".".join(map(str, sys.version_info[:3]))
+    return [
+        (
+            f"Python {version} starts no thread once its exit has begun (CPython issue 113964): an item that still "
+            "runs then fails if it needs a new one, for a library's executor or for a child process; upgrade to Python "
+            "3.12.3 or later"
+        )
+    ]
 
 
 def call_in_forked_child(hook: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from django_qbwi.lifecycle.drain import DUPLICATE_SECONDS, DrainCoordinator
 from django_qbwi.lifecycle.servers import ServerHost
 
 _MAX_LAYERS = 8
+_QUIT = getattr(signal, "SIGQUIT", None)
 _STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name))
 
 _Handler = Callable[[int, FrameType | None], Any]
@@ -52,10 +53,11 @@ class SignalLayers:
         """
         if threading.current_thread() is not threading.main_thread():
             return
+        seen: dict[int, float] = {}
         for signum in _STOP_SIGNALS:
             previous = signal.getsignal(signum)
             if self._layers < _MAX_LAYERS * len(_STOP_SIGNALS) and self._wants(signum, previous, over_default):
-                self._install(signum, previous)
+                self._install(signum, previous, seen)
 
     def finish(self) -> None:
         """Pay what is owed: let a blocked or postponed stop signal end the process, as it would have without us.
@@ -95,8 +97,8 @@ class SignalLayers:
             return over_default and signum in (signal.SIGTERM, signal.SIGINT)
         return callable(previous)
 
-    def _install(self, signum: int, previous: Any) -> None:
-        handler = self._make_layer(previous)
+    def _install(self, signum: int, previous: Any, seen: dict[int, float]) -> None:
+        handler = self._make_layer(previous, seen)
         try:
             signal.signal(signum, handler)
         except (OSError, ValueError):
@@ -108,22 +110,21 @@ class SignalLayers:
             with contextlib.suppress(OSError, ValueError):
                 signal.siginterrupt(signum, False)
 
-    def _make_layer(self, previous: Any) -> _Handler:
-        seen_at: float | None = None
+    def _make_layer(self, previous: Any, seen: dict[int, float]) -> _Handler:
+        # `seen` is shared by the handlers that were installed together: Ctrl-C forces after a SIGTERM, too. Not by
+        # those below: uvicorn raises there again, much later, what came from above.
         active = False
 
         def layer(signum: int, frame: FrameType | None) -> Any:
-            nonlocal seen_at, active
+            nonlocal active
             if active:
                 # A user's handler that chains to us although we chain to it.
                 return None
             active = True
             try:
                 if os.getpid() == self._pid:
-                    now = time.monotonic()
-                    repeated = seen_at is not None and now - seen_at > DUPLICATE_SECONDS
-                    if seen_at is None:
-                        seen_at = now
+                    repeated = _is_repeated(signum, seen)
+                    seen.setdefault(signum, time.monotonic())
                     self._sign(signum, previous, repeated)
                     if previous is signal.SIG_DFL:
                         return self._instead_of_default(signum)
@@ -157,6 +158,9 @@ class SignalLayers:
         scheduler = self._coordinator.scheduler
         if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
             self._default_action(signum)
+            return
+        if signum == signal.SIGTERM and self._coordinator.holds_last:
+            # The process ends already, with a status of its own; a master or a control group repeats itself.
             return
         if self.host.exits_by_exception and not self._raised:
             self._raised = True
@@ -192,6 +196,12 @@ class SignalLayers:
     def _unblock(self, signum: int) -> None:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+
+
+def _is_repeated(signum: int, seen: dict[int, float]) -> bool:
+    # One Ctrl-C is SIGINT from the terminal and SIGQUIT from gunicorn's master, which may be slow.
+    since = time.monotonic() - DUPLICATE_SECONDS
+    return any(at < since for other, at in seen.items() if (signum, other) != (_QUIT, signal.SIGINT))
 
 
 def swallow_first_interrupt() -> None:

@@ -148,3 +148,15 @@ def test_failed_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         primitives.start_thread(lambda: None, "qbwi-test")
+
+
+def test_r14_wait_without_limit_has_a_timer_where_gevent_has_patched(patched: Monkey) -> None:
+    """R14: gevent's hub in a thread of an item wants something to wait for; a limit that is given stands."""
+    assert (primitives.patience(None) or 0) > 1e6
+    assert primitives.patience(0.5) == 0.5
+
+
+def test_wait_without_limit_has_none_elsewhere() -> None:
+    """Without gevent the wait is what was asked for."""
+    assert primitives.patience(None) is None
+    assert primitives.patience(0.5) == 0.5

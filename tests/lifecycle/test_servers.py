@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from django_qbwi.lifecycle import servers
+from django_qbwi.lifecycle import interpreter, servers
 
 
 class FakeModWsgi:
@@ -84,3 +87,126 @@ def test_mod_wsgi_warns_of_its_limits() -> None:
 def test_mod_wsgi_does_not_warn_of_what_is_known() -> None:
     """A setting that fits says that somebody has thought of it."""
     assert _warnings(servers.ModWsgiHost(FakeModWsgi()), 3.0) == ""
+
+
+# What is warned of.
+
+
+def _gunicorn(graceful_timeout: float = 90.0, worker: Any = None) -> servers.GunicornHost:
+    return servers.GunicornHost(SimpleNamespace(graceful_timeout=graceful_timeout, timeout=30), worker)
+
+
+class FakeUwsgi:
+    """What uWSGI gives to Python code, as far as it is used; its values are bytes."""
+
+    def __init__(self, has_threads: int = 1, **options: str | bool) -> None:
+        self.has_threads = has_threads
+        self.opt = {
+            name.replace("_", "-").encode(): value.encode() if isinstance(value, str) else value
+            for name, value in options.items()
+        }
+
+
+def test_gunicorn_warns_of_a_shorter_limit() -> None:
+    """With the option and the value to give it."""
+    assert "--graceful-timeout 90 or lower the setting" in _warnings(_gunicorn(30.0), 90.0)
+
+
+def test_gunicorn_does_not_warn_of_a_longer_limit() -> None:
+    """The drain has room in it."""
+    assert "graceful" not in _warnings(_gunicorn(95.0), 90.0)
+
+
+def test_gunicorn_warns_without_a_heartbeat() -> None:
+    """Where its file was not found, --timeout kills a worker that is recycled while items run."""
+    assert "heartbeat file was not found" in _warnings(_gunicorn(), 90.0)
+
+
+def test_gunicorn_with_all_it_needs_is_silent() -> None:
+    """A limit that fits, and a heartbeat."""
+    with tempfile.TemporaryFile() as file:
+        host = _gunicorn(worker=SimpleNamespace(tmp=file))
+        try:
+            assert _warnings(host, 90.0) == ""
+        finally:
+            os.close(host._heartbeat or -1)
+
+
+def test_lifespan_of_gunicorns_asgi_worker_is_short() -> None:
+    """Its own limit is 30 s, that of no other class."""
+    asgi = type("ASGIWorker", (), {"__module__": "gunicorn.workers.gasgi"})
+    other = type("UvicornWorker", (), {"__module__": "uvicorn_worker._workers"})
+    assert [_gunicorn(worker=kind()).lifespan_seconds for kind in (asgi, other)] == [25.0, None]
+
+
+def test_gunicorns_master_warns_of_itself() -> None:
+    """Items that are queued while the application is preloaded run there."""
+    assert "Queue from a request instead" in _warnings(servers.GunicornMasterHost(), 90.0)
+
+
+def test_granian_warns_of_a_shorter_limit() -> None:
+    """With the option and the value to give it."""
+    assert "--workers-kill-timeout 90 or lower the setting" in _warnings(servers.GranianHost(30.0), 90.0)
+
+
+@pytest.mark.parametrize("limit", [None, 90.0, 100.0])
+def test_granian_does_not_warn_of_a_longer_limit(limit: float | None) -> None:
+    """Nor without one, which is its default."""
+    assert _warnings(servers.GranianHost(limit), 90.0) == ""
+
+
+@pytest.mark.parametrize(("options", "limit"), [({}, 60.0), ({"worker_reload_mercy": "30"}, 30.0)])
+def test_uwsgi_warns_of_a_shorter_limit(options: dict[str, str], limit: float) -> None:
+    """The default of worker-reload-mercy is 60 s; one value more than the setting asks for is enough."""
+    host = servers.UwsgiHost(FakeUwsgi(**options))
+    assert host.limit(None) == limit
+    assert "worker-reload-mercy = 90 or lower the setting" in _warnings(host, 90.0)
+    assert _warnings(host, limit) == ""
+
+
+def test_uwsgi_warns_of_skip_atexit() -> None:
+    """No hook runs then at all."""
+    assert "remove the option" in _warnings(servers.UwsgiHost(FakeUwsgi(skip_atexit=True)), 60.0)
+
+
+@pytest.mark.parametrize(("has_threads", "cure"), [(1, None), (0, "enable-threads")])
+def test_uwsgi_without_threads_refuses(has_threads: int, cure: str | None) -> None:
+    """Items would stand still between two requests: queueing says what to change."""
+    refusal = servers.UwsgiHost(FakeUwsgi(has_threads)).refusal()
+    assert refusal is None if cure is None else cure in str(refusal)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        servers.ServerHost(),
+        servers.CommandHost(),
+        servers.RunserverHost(),
+        servers.UvicornHost(),
+        servers.HypercornHost(),
+        servers.WaitressHost(),
+        servers.ServedHost(),
+    ],
+    ids=repr,
+)
+def test_others_have_nothing_to_warn_of(host: servers.ServerHost) -> None:
+    """None of these kills its workers."""
+    assert (_warnings(host, 90.0), host.limit(None), host.refusal()) == ("", None, None)
+
+
+def test_hypercorn_is_recognised_by_its_lifespan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of its handlers is bound to an object; the lifespan that it ends with an error after 60 s is its own."""
+    monkeypatch.setitem(sys.modules, "hypercorn.asyncio.lifespan", SimpleNamespace())
+    host = servers.after_first_request()
+    assert (host.name, host.lifespan_seconds) == ("hypercorn", 55.0)
+
+
+def test_python_that_starts_no_threads_late_is_warned_of() -> None:
+    """3.12.0 to 3.12.2: with the version to take."""
+    [text] = interpreter.warnings(starts_no_threads_late=True)
+    assert "upgrade to Python 3.12.3" in text
+
+
+def test_other_pythons_are_not_warned_of() -> None:
+    """They start threads until the end."""
+    assert interpreter.warnings(starts_no_threads_late=False) == []

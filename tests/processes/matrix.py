@@ -8,6 +8,7 @@ from typing import Literal
 
 WSGI = "tests.processes.site.wsgi:application"
 ASGI = "tests.processes.site.asgi:application"
+LIFESPAN = "tests.processes.site.lifespan:application"
 HOOKS = "--config {site}/gunicorn_hooks.py"
 
 
@@ -60,6 +61,8 @@ class Row:
     """What bounds the wait."""
     in_flight: bool = True
     """Whether a request in flight can be tried."""
+    requests: Literal["finish", "are cut off", "not promised"] = "finish"
+    """What becomes of requests in flight, with django_qbwi as without it."""
     extra_options: str = ""
     fails: str | None = None
     """Why the items are lost, where nothing can be done about it."""
@@ -144,6 +147,19 @@ GRANIAN_ASGI = Server(
     requires=("granian",),
     is_async=True,
 )
+
+
+def _with_lifespan(server: Server) -> Server:
+    return dataclasses.replace(server, name=f"{server.name}, lifespan", command=server.command.replace(ASGI, LIFESPAN))
+
+
+UVICORN_LIFESPAN, UVICORN_WORKERS_LIFESPAN, UVICORN_RELOAD_LIFESPAN = map(
+    _with_lifespan, (UVICORN, UVICORN_WORKERS, UVICORN_RELOAD)
+)
+GUNICORN_UVICORN_LIFESPAN, GUNICORN_ASGI_LIFESPAN = map(_with_lifespan, (GUNICORN_UVICORN, GUNICORN_ASGI))
+HYPERCORN_0_LIFESPAN, HYPERCORN_1_LIFESPAN, HYPERCORN_2_LIFESPAN = map(
+    _with_lifespan, (HYPERCORN_0, HYPERCORN_1, HYPERCORN_2)
+)
 WAITRESS = Server(name="waitress", command=f"waitress --listen 127.0.0.1:{{port}} {WSGI}", requires=("waitress",))
 CHEROOT = Server(name="cheroot", command=f"cheroot --bind 127.0.0.1:{{port}} {WSGI}", requires=("cheroot",))
 UWSGI = Server(
@@ -179,6 +195,7 @@ TERM_WORKER = Event(name="SIGTERM to the worker", signum=signal.SIGTERM, target=
 USR1_WORKER = Event(name="SIGUSR1 to the worker", signum=signal.SIGUSR1, target="worker", ends="worker")
 TERM_PARENT = Event(name="SIGTERM to the parent", signum=signal.SIGTERM)
 TERM_GROUP = Event(name="SIGTERM to everyone", signum=signal.SIGTERM, target="group")
+INT_WORKER = Event(name="SIGINT to the worker", signum=signal.SIGINT, target="worker", ends="worker")
 HUP = Event(name="SIGHUP", signum=signal.SIGHUP, ends="worker")
 QUIT = Event(name="SIGQUIT", signum=signal.SIGQUIT)
 MAX_REQUESTS = Event(name="max-requests", action="requests", ends="worker")
@@ -192,7 +209,8 @@ REQUESTS = 12
 
 def _gunicorn_rows(server: Server, smoke: tuple[Event, ...] = ()) -> list[Row]:
     is_uvicorn = "uvicorn" in server.name
-    events = [TERM, INT, CTRL_C, HUP, TERM_WORKER]
+    interrupts_cut = not is_uvicorn and "gthread" not in server.name
+    events = [TERM, TERM_GROUP, INT, CTRL_C, HUP, TERM_WORKER, INT_WORKER]
     if is_uvicorn:
         # Its worker does nothing on the SIGQUIT that the master sends then, until the master kills it.
         events.remove(INT)
@@ -205,6 +223,7 @@ def _gunicorn_rows(server: Server, smoke: tuple[Event, ...] = ()) -> list[Row]:
             # thread, which takes both from the process's queue: the main thread's system call goes on, and with it a
             # request that runs there, before Python comes to the handlers.
             cancelled_after_requests=event is CTRL_C and not server.parallel,
+            requests="are cut off" if interrupts_cut and event in (INT, CTRL_C, INT_WORKER) else "finish",
             smoke=event in smoke,
         )
         for event in events
@@ -223,17 +242,29 @@ def _gunicorn_rows(server: Server, smoke: tuple[Event, ...] = ()) -> list[Row]:
 
 
 ROWS: list[Row] = [
-    Row(server=RUNSERVER, event=FILE_CHANGE, limit="10 s", smoke=True),
-    Row(server=RUNSERVER, event=CTRL_C, smoke=True),
-    Row(server=RUNSERVER, event=dataclasses.replace(TERM_WORKER, name="SIGTERM to the child", ends="server")),
-    Row(server=RUNSERVER, event=TERM_PARENT, fails="the parent of runserver kills its child at once with SIGKILL"),
-    Row(server=RUNSERVER_NORELOAD, event=TERM),
-    Row(server=RUNSERVER_NORELOAD, event=CTRL_C),
+    Row(server=RUNSERVER, event=FILE_CHANGE, limit="10 s", requests="not promised", smoke=True),
+    Row(server=RUNSERVER, event=CTRL_C, requests="are cut off", smoke=True),
+    Row(
+        server=RUNSERVER,
+        event=dataclasses.replace(TERM_WORKER, name="SIGTERM to the child", ends="server"),
+        requests="are cut off",
+    ),
+    *(
+        Row(
+            server=RUNSERVER,
+            event=event,
+            requests="are cut off",
+            fails="the parent of runserver kills its child at once with SIGKILL",
+        )
+        for event in (TERM_PARENT, TERM_GROUP)
+    ),
+    Row(server=RUNSERVER_NORELOAD, event=TERM, requests="are cut off"),
+    Row(server=RUNSERVER_NORELOAD, event=CTRL_C, requests="are cut off"),
     *_gunicorn_rows(GUNICORN_SYNC, smoke=(TERM,)),
     *_gunicorn_rows(GUNICORN_SYNC_PRELOAD),
     *_gunicorn_rows(GUNICORN_GTHREAD, smoke=(TERM, MAX_REQUESTS)),
     *_gunicorn_rows(GUNICORN_GTHREAD_PRELOAD, smoke=(TERM,)),
-    Row(server=GUNICORN_RELOAD, event=FILE_CHANGE, limit="--graceful-timeout"),
+    Row(server=GUNICORN_RELOAD, event=FILE_CHANGE, limit="--graceful-timeout", requests="not promised"),
     Row(server=GUNICORN_RELOAD, event=TERM, limit="--graceful-timeout"),
     Row(server=UVICORN, event=TERM, smoke=True),
     Row(server=UVICORN, event=INT),
@@ -246,40 +277,102 @@ ROWS: list[Row] = [
     Row(server=UVICORN_WORKERS, event=TERM),
     Row(server=UVICORN_WORKERS, event=CTRL_C),
     Row(server=UVICORN_WORKERS, event=TERM_GROUP),
+    Row(server=UVICORN_WORKERS, event=TERM_WORKER),
+    Row(server=UVICORN_WORKERS, event=INT_WORKER),
     Row(server=UVICORN_RELOAD, event=FILE_CHANGE),
     Row(server=UVICORN_RELOAD, event=TERM),
+    Row(server=UVICORN_RELOAD, event=TERM_GROUP),
     Row(server=UVICORN_RELOAD, event=CTRL_C),
     *_gunicorn_rows(GUNICORN_UVICORN),
     *_gunicorn_rows(GUNICORN_UVICORN_PRELOAD),
     *_gunicorn_rows(GUNICORN_GEVENT),
     *_gunicorn_rows(GUNICORN_GEVENT_PRELOAD),
     *(Row(server=HYPERCORN_0, event=event) for event in (TERM, INT)),
+    *(Row(server=HYPERCORN_1, event=event, cancelled_after_requests=True) for event in (TERM, CTRL_C)),
+    # The first worker that has ended makes the master terminate the other one.
     *(
-        Row(server=server, event=event, cancelled_after_requests=True)
-        for server in (HYPERCORN_1, HYPERCORN_2)
+        Row(server=HYPERCORN_2, event=event, cancelled_after_requests=True, requests="not promised")
         for event in (TERM, CTRL_C)
     ),
-    Row(server=HYPERCORN_2, event=TERM_GROUP),
-    *(Row(server=DAPHNE, event=event) for event in (TERM, INT)),
+    Row(server=HYPERCORN_2, event=TERM_GROUP, requests="not promised"),
+    *(
+        Row(server=server, event=dataclasses.replace(TERM_WORKER, ends="server"), requests="are cut off")
+        for server in (HYPERCORN_1, HYPERCORN_2)
+    ),
+    *(Row(server=DAPHNE, event=event, requests="are cut off") for event in (TERM, INT)),
+    *(Row(server=UVICORN_LIFESPAN, event=event) for event in (TERM, INT)),
+    Row(
+        server=UVICORN_LIFESPAN,
+        event=END_BY_REQUESTS,
+        cancelled_after_requests=True,
+        extra_options=f"--limit-max-requests {REQUESTS}",
+    ),
+    *(Row(server=UVICORN_WORKERS_LIFESPAN, event=event) for event in (TERM, CTRL_C, TERM_GROUP)),
+    *(Row(server=UVICORN_RELOAD_LIFESPAN, event=event) for event in (FILE_CHANGE, TERM)),
+    *_gunicorn_rows(GUNICORN_UVICORN_LIFESPAN),
+    *_gunicorn_rows(GUNICORN_ASGI_LIFESPAN),
+    *(Row(server=HYPERCORN_0_LIFESPAN, event=event) for event in (TERM, INT)),
+    *(
+        Row(
+            server=server,
+            event=event,
+            cancelled_after_requests=True,
+            requests="finish" if server is HYPERCORN_1_LIFESPAN else "not promised",
+        )
+        for server in (HYPERCORN_1_LIFESPAN, HYPERCORN_2_LIFESPAN)
+        for event in (TERM, CTRL_C)
+    ),
+    Row(server=HYPERCORN_2_LIFESPAN, event=TERM_GROUP, requests="not promised"),
     # Its main thread runs no Python while it serves. Ctrl-C to the whole group leaves it hanging, also without us.
-    Row(server=GRANIAN_WSGI, event=TERM, cancelled_after_requests=True, limit="--workers-kill-timeout"),
-    *(Row(server=GRANIAN_ASGI, event=event, limit="--workers-kill-timeout") for event in (TERM, CTRL_C)),
+    *(
+        Row(server=GRANIAN_WSGI, event=event, cancelled_after_requests=True, limit="--workers-kill-timeout")
+        for event in (TERM, INT)
+    ),
+    *(
+        Row(
+            server=GRANIAN_ASGI,
+            event=event,
+            limit="--workers-kill-timeout",
+        )
+        for event in (TERM, INT, CTRL_C)
+    ),
+    # It starts the new workers, waits, and only then tells the old ones to end.
+    *(
+        Row(
+            server=server,
+            event=HUP,
+            cancelled_after_requests=True,
+            limit="--workers-kill-timeout",
+            extra_options="--respawn-interval 0.1",
+        )
+        for server in (GRANIAN_WSGI, GRANIAN_ASGI)
+    ),
     # It ends by SystemExit in place of the signal.
-    Row(server=WAITRESS, event=TERM, status=0),
-    Row(server=CHEROOT, event=TERM),
+    Row(server=WAITRESS, event=TERM, status=0, requests="are cut off"),
+    Row(server=CHEROOT, event=TERM, requests="are cut off"),
     # Python's own handler of SIGINT is left alone, and the server finishes its requests first.
     *(Row(server=server, event=INT, cancelled_after_requests=True) for server in (WAITRESS, CHEROOT)),
     *_gunicorn_rows(GUNICORN_ASGI),
-    Row(server=UWSGI, event=TERM, in_flight=False, limit="worker-reload-mercy"),
+    *(Row(server=UWSGI, event=event, in_flight=False, limit="worker-reload-mercy") for event in (TERM, INT)),
     Row(
         server=UWSGI,
         event=dataclasses.replace(TERM, name="SIGTERM, a request in flight"),
+        requests="are cut off",
         fails="uWSGI ends a busy worker within 20 ms and tells nobody, but for the hook-master-start line",
     ),
     *(
         Row(server=server, event=event, cancelled_after_requests=True, limit="worker-reload-mercy")
         for server in (UWSGI_GRACEFUL, UWSGI_LAZY)
         for event in (TERM, HUP)
+    ),
+    *(
+        Row(
+            server=UWSGI_GRACEFUL,
+            event=dataclasses.replace(event, name=f"{event.name}, a request in flight"),
+            requests="are cut off",
+            fails="uWSGI ends a busy worker within 20 ms and tells nobody, when the worker itself gets the signal",
+        )
+        for event in (TERM_WORKER, TERM_GROUP)
     ),
     Row(
         server=UWSGI_GRACEFUL,
@@ -291,7 +384,7 @@ ROWS: list[Row] = [
     ),
     *(
         # Apache first waits for its own processes, which cut the requests, and kills ours 3 s after it has told them.
-        Row(server=MOD_WSGI, event=event, sign_after=1.6, limit="3 s")
+        Row(server=MOD_WSGI, event=event, sign_after=1.6, limit="3 s", requests="are cut off")
         for event in (TERM, HUP)
     ),
     Row(server=MOD_WSGI, event=TERM_WORKER, limit="3 s"),

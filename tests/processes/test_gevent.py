@@ -8,7 +8,7 @@ import pytest
 
 from tests.processes.harness import Site
 from tests.processes.matrix import GUNICORN_GEVENT, TERM, Row
-from tests.processes.scenario import is_installed
+from tests.processes.scenario import Play, is_installed, play
 
 pytestmark = pytest.mark.processes
 
@@ -26,3 +26,11 @@ def test_requests_answer_beside_async_items(row: Row, tmp_path: Path) -> None:
         site.wait_for("finished", "async_item")
         after = [site.get(path) for path in ("orm", "bridge") * 5]
     assert set(during + after) == {"True"}
+
+
+@pytest.mark.parametrize("row", [pytest.param(Row(server=GUNICORN_GEVENT, event=TERM), id="gevent")])
+def test_items_wait_without_a_limit(row: Row, tmp_path: Path) -> None:
+    """`handle.wait()` and `token.wait()` in an item's thread: gevent's hub there does not end them with LoopExit."""
+    outcome = play(row, Play(items=("waiting_item",)), tmp_path)
+    assert len(outcome.own_records("succeeded")) == 2, outcome
+    assert outcome.at("cancelled", "waiting_item")[0] - outcome.signed_at < 0.6, outcome

@@ -7,6 +7,7 @@ from django_qbwi.lifecycle.servers.granian import GranianHost
 from django_qbwi.lifecycle.servers.gunicorn import GunicornHost, GunicornMasterHost
 from django_qbwi.lifecycle.servers.host import (
     CommandHost,
+    HypercornHost,
     RunserverHost,
     RunserverParentHost,
     ServedHost,
@@ -31,6 +32,7 @@ __all__ = [
     "GranianHost",
     "GunicornHost",
     "GunicornMasterHost",
+    "HypercornHost",
     "ModWsgiHost",
     "RunserverHost",
     "RunserverParentHost",

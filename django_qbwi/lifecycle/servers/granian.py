@@ -18,3 +18,15 @@ class GranianHost(ServerHost):
     def limit(self, signum: int | None) -> float | None:
         """--workers-kill-timeout, None without it."""
         return self._kill_timeout
+
+    def warnings(self, shutdown_timeout: float) -> list[str]:
+        """Say when granian gives less time than the settings ask for."""
+        if self._kill_timeout is None or self._kill_timeout >= shutdown_timeout:
+            return []
+        return [
+            (
+                f"granian kills its workers {self._kill_timeout:g} s after a stop signal, before "
+                f'QBWI["SHUTDOWN_TIMEOUT"] ({shutdown_timeout:g} s) is over; start it with --workers-kill-timeout '
+                f"{shutdown_timeout:g} or lower the setting"
+            )
+        ]

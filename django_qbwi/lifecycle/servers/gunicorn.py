@@ -43,6 +43,9 @@ class GunicornHost(ServerHost):
         self._timeout = float(cfg.timeout)
         self._heartbeat = _duplicate(worker)
         self.watched = worker is not None
+        if type(worker).__module__ == "gunicorn.workers.gasgi":
+            # Its own limit of 30 s is fixed; after it the rest is for the interpreter's exit.
+            self.lifespan_seconds = 25.0
         self.resets_interrupt = "uvicorn" in type(worker).__module__
 
     def limit(self, signum: int | None) -> float | None:

@@ -20,6 +20,8 @@ class ServerHost:
     """Whether `on_exit` does anything."""
     exit_hook_is_last = False
     """Whether nothing runs after the server's exit hook."""
+    lifespan_seconds: float | None = None
+    """How long the end of an ASGI lifespan may be held; None where the server sets no limit of its own for that."""
     resets_interrupt = False
     """Whether SIGINT has its default action behind the server's handler, instead of Python's own."""
 
@@ -85,6 +87,15 @@ class WaitressHost(ServerHost):
     name = "waitress"
     is_server = True
     exits_by_exception = True
+
+
+class HypercornHost(ServerHost):
+    """hypercorn, which ends with an error when the end of the lifespan takes longer than 60 s."""
+
+    name = "hypercorn"
+    is_server = True
+    exits_by_exception = False
+    lifespan_seconds = 55.0
 
 
 class UvicornHost(ServerHost):

@@ -16,6 +16,7 @@ from django_qbwi.lifecycle.servers.granian import GranianHost
 from django_qbwi.lifecycle.servers.gunicorn import GunicornHost, GunicornMasterHost
 from django_qbwi.lifecycle.servers.host import (
     CommandHost,
+    HypercornHost,
     RunserverHost,
     RunserverParentHost,
     ServedHost,
@@ -107,6 +108,8 @@ def knows_more(host: ServerHost, than: ServerHost) -> bool:
 
 def after_first_request() -> ServerHost:
     """Tell the server of a process that serves requests and was not recognised by a handler."""
+    if "hypercorn.asyncio.lifespan" in sys.modules:
+        return HypercornHost()
     return WaitressHost() if "waitress.server" in sys.modules else ServedHost()
 
 

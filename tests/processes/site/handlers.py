@@ -14,6 +14,13 @@ def install() -> None:
         _install(signum)
 
 
+def set_uwsgi_hook() -> None:
+    """Set uWSGI's own exit hook, over whatever is there."""
+    import uwsgi  # it exists in uWSGI's workers only
+
+    uwsgi.atexit = lambda: report("hook", "uwsgi.atexit")
+
+
 def _install(signum: int) -> None:
     previous = signal.getsignal(signum)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -82,6 +83,12 @@ async def stuck_executor_item(token: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
 
 
+def stuck_pool_item(token: Any) -> None:
+    """Wait for a thread of somebody else's pool, which the interpreter joins at its end."""
+    with _reported("stuck_pool_item", token), ThreadPoolExecutor(1) as pool:
+        pool.submit(time.sleep, 600).result()
+
+
 async def stubborn_item(token: Any) -> None:
     """Swallow every cancellation."""
     with _reported("stubborn_item", token):
@@ -94,6 +101,12 @@ def quick_item(token: Any) -> None:
     """Do one thing."""
     with _reported("quick_item", token):
         _write("quick")
+
+
+async def quick_async_item(token: Any) -> None:
+    """Do one thing, on the loop and in a thread."""
+    with _reported("quick_async_item", token):
+        await sync_to_async(_write)("quick, async")
 
 
 def forking_item(token: Any) -> None:
@@ -114,6 +127,17 @@ def multiprocessing_item(token: Any) -> None:
         report("child", status=child.exitcode, seconds=time.monotonic() - start)
 
 
+def waiting_item(token: Any) -> None:
+    """Wait for another item and then for the cancellation, both without a limit."""
+    from django_qbwi import queue_background_work_item  # the site also runs without django_qbwi
+
+    with _reported("waiting_item", token):
+        queue_background_work_item(quick_item).wait()
+        report("waited")
+        token.wait()
+        _look_at(token)
+
+
 def program_item(token: Any) -> None:
     """Start a program when the end has begun, and stop it."""
     with _reported("program_item", token):
@@ -129,6 +153,27 @@ def program_item(token: Any) -> None:
             report("child", status=status, seconds=time.monotonic() - start)
 
 
+def forked_child_item(token: Any) -> None:
+    """Fork a child, and stop it when the end has begun."""
+    with _reported("forked_child_item", token):
+        hears, tells = multiprocessing.Pipe(duplex=False)
+        child = multiprocessing.get_context("fork").Process(target=_wait_forked, args=(tells,))
+        child.start()
+        # CPython drops a signal that reaches a child in the middle of its fork.
+        hears.recv()
+        token.wait(600)
+        start = time.monotonic()
+        child.terminate()
+        child.join(10)
+        report("child", status=child.exitcode, seconds=time.monotonic() - start)
+        child.kill()
+
+
+def _wait_forked(tells: Any) -> None:
+    tells.send("forked")
+    time.sleep(600)
+
+
 ITEMS = {
     function.__name__: function
     for function in (
@@ -141,9 +186,13 @@ ITEMS = {
         stuck_executor_item,
         stubborn_item,
         quick_item,
+        quick_async_item,
         forking_item,
         multiprocessing_item,
         program_item,
+        stuck_pool_item,
+        forked_child_item,
+        waiting_item,
     )
 }
 

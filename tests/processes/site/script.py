@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
 import time
 
@@ -14,11 +16,29 @@ def main() -> None:
     from tests.processes.site.items import queue  # Django's apps have to be loaded first
     from tests.processes.site.report import report
 
+    if "--flood" in sys.argv:
+        flood()
     for name in sys.argv[2:]:
         queue(name)
     report("ready")
     time.sleep(float(sys.argv[1]))
     report("command ends")
+
+
+def flood() -> None:
+    """Queue as fast as possible until a signal ends it."""
+    from django_qbwi import QueueFull, queue_background_work_item
+    from tests.processes.site.report import report
+
+    for number in itertools.count():
+        if number == 1000:
+            report("flood")
+        with contextlib.suppress(QueueFull):
+            queue_background_work_item(_nothing)
+
+
+def _nothing(token: object) -> None:
+    pass
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ ALLOWED_HOSTS = ["127.0.0.1"]
 USE_TZ = True
 ROOT_URLCONF = "tests.processes.site.urls"
 WSGI_APPLICATION = "tests.processes.site.wsgi.application"
-ASGI_APPLICATION = "tests.processes.site.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     *os.environ.get("QBWI_SITE_APPS", "").split(),

@@ -10,7 +10,9 @@ urlpatterns = [
     path("slow", views.sync_slow),
     path("orm", views.orm),
     path("bridge", views.bridge),
+    path("handlers", views.handlers),
     path("async/pid", views.pid),
     path("async/queue", views.async_queue),
     path("async/slow", views.async_slow),
+    path("async/handlers", views.handlers),
 ]

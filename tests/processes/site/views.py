@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 
 from asgiref.sync import async_to_sync
@@ -66,3 +67,14 @@ def bridge(request: HttpRequest) -> HttpResponse:
         return 1
 
     return HttpResponse(str(async_to_sync(count)() >= 0))
+
+
+def handlers(request: HttpRequest) -> HttpResponse:
+    """Name the stop signals whose handlers are django_qbwi's."""
+    names = ("SIGTERM", "SIGINT", "SIGQUIT")
+    found = [name for name in names if _module_of(signal.getsignal(getattr(signal, name))).startswith("django_qbwi")]
+    return HttpResponse(" ".join(found) or "none")
+
+
+def _module_of(handler: object) -> str:
+    return str(getattr(handler, "__module__", ""))

@@ -9,6 +9,11 @@ if os.environ.get("QBWI_SITE_HANDLER") == "before":
 
     install()
 
+if os.environ.get("QBWI_SITE_UWSGI_HOOK") == "before":
+    from tests.processes.site.handlers import set_uwsgi_hook
+
+    set_uwsgi_hook()
+
 application = get_wsgi_application()
 
 if os.environ.get("QBWI_SITE_HANDLER") == "after":
