@@ -38,11 +38,12 @@ class Timeouts:
         return f"<Timeouts pending={len(self.timers)}>"
 
     def arm(self, item: WorkItem) -> None:
-        """Set the deadline of an item that begins."""
-        if item.timeout is not None and item.started is not None:
-            deadline = item.started + item.timeout
-            item.token._deadline = deadline
-            self.timers[item] = self._keeper.call_at(deadline, lambda: self.expire(item))
+        """Set the deadline of an item that begins, and has a timeout."""
+        assert item.timeout is not None
+        assert item.started is not None
+        deadline = item.started + item.timeout
+        item.token._deadline = deadline
+        self.timers[item] = self._keeper.call_at(deadline, lambda: self.expire(item))
 
     def disarm(self, item: WorkItem) -> None:
         """Forget an item that has ended."""

@@ -469,6 +469,7 @@ def test_timeout_counts_from_the_start(manual: ManualRuntime) -> None:
 def test_item_that_ends_in_time_leaves_no_timer(manual: ManualRuntime) -> None:
     """The timer of an ended item is gone, and does nothing if it was just due."""
     item = started(manual, timeout=3.0)
+    assert repr(manual.scheduler._timeouts) == "<Timeouts pending=1>"
     manual.sync.finish(item)
     assert not manual.scheduler._timeouts.timers
     manual.scheduler._timeouts.expire(item)
