@@ -43,6 +43,7 @@ from django_qbwi.identity import sites
 from django_qbwi.immediate import executor_of_sync_code, run_immediately, run_in_a_thread
 from django_qbwi.inspection.channel import find_place
 from django_qbwi.inspection.publisher import Publisher
+from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
@@ -69,6 +70,8 @@ _current: Process | None = None
 """That of this pid, where a fork hook is sure to take it away in a child; it saves a system call for each item."""
 _inherited: list[Process] = []
 _hooked: list[bool] = []
+_registries: list[Registry] = []
+"""None, or the one that shows this process to other hosts."""
 
 # On the path of every item; a name of this module is found faster than an attribute of another.
 _get_ident = threading.get_ident
@@ -341,7 +344,21 @@ class Process:
 
         Not under test: the processes of a parallel test run are one site, and would see each other's items.
         """
-        if self.publisher is not None or under_test():
+        if under_test():
+            return
+        self._listen()
+        # After it, for the registry tells where this process can be asked.
+        self._share()
+
+    def _share(self) -> None:
+        try:
+            for registry in _registries if self.current.settings.inspection else ():
+                registry.open(self.subject)
+        except (RuntimeError, ImproperlyConfigured) as error:
+            inspection_logger.debug("Other hosts cannot see this process: %r", error)
+
+    def _listen(self) -> None:
+        if self.publisher is not None:
             return
         try:
             place = find_place()
@@ -455,6 +472,16 @@ def start() -> None:
     # Where nothing can run (eventlet), the first queueing says so; the site shall start.
     with contextlib.suppress(NotHosted):
         _this_process()
+
+
+def share(registry: Registry) -> None:
+    """Have the processes of this site write themselves down in `registry` too, from their first request or item on."""
+    _registries[:] = [registry]
+
+
+def registry() -> Registry | None:
+    """Return what shows the processes of other hosts, None if there is nothing."""
+    return _registries[0] if _registries else None
 
 
 def process() -> Process:
@@ -648,6 +675,8 @@ def _at_exit() -> None:
     except BaseException:
         # It would skip the exit hooks of other libraries.
         lifecycle_logger.exception("Holding the exit of the process failed")
+    for registry in _registries:
+        registry.close()
     if here.publisher is not None:
         here.publisher.close()
     if here.layers is not None:
