@@ -320,6 +320,40 @@ def test_item_is_cancelled_at_the_beat(store: Store, held: WorkItemHandle) -> No
     assert store.requests(found.key) == ""
 
 
+def test_item_is_cancelled_without_a_thread(
+    store: Store, held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system gives none, the heartbeat does it itself."""
+    beat = beating(store)
+    beat.beat()
+    store.request(SharedRegistry(store).read()[0].key, [(held.id, "ada")])
+
+    def fail(target: Any, name: str) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(heartbeat, "start_thread", fail)
+    beat.beat()
+    assert held.token.message == "cancelled by ada"
+
+
+def test_receiver_that_fails_is_recorded(
+    store: Store, held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The state is written, and the thread goes on."""
+    beat = beating(store)
+    beat.beat()
+    key = SharedRegistry(store).read()[0].key
+    store.request(key, [(held.id, "ada")])
+
+    def fail(item_ids: Any, by: str) -> None:
+        raise ValueError("a callback")
+
+    monkeypatch.setattr(hosting.process().subject, "cancel", fail)
+    beat.beat()
+    assert "Cancelling what the shared registry asks for failed" in caplog.text
+    assert store.requests(key) == ""
+
+
 def test_idle_process_writes_only_that_it_lives(store: Store, clock: Clock, held: WorkItemHandle) -> None:
     """A state that has not changed is not sent again."""
     beat = beating(store)
@@ -461,6 +495,22 @@ def test_lost_database_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
         noted.wait_for(6)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "the database is down" in caplog.text
+
+
+def test_connection_that_fails_to_close_is_replaced(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that broke; the thread goes on."""
+    connection = connections[ALIAS]
+    connection.ensure_connection()
+    broken = connection.connection
+
+    def fail() -> None:
+        raise OperationalError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "close", fail)
+        Heartbeat._disconnect()
+    assert connection.connection is None
+    broken.close()
 
 
 def test_exit_does_not_wait_for_a_lost_database() -> None:

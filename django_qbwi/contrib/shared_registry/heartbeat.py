@@ -148,7 +148,11 @@ class Heartbeat:
                 self._subject.leave_thread()
                 done.release()
 
-        start_thread(cancel, "qbwi-registry-cancel")
+        try:
+            start_thread(cancel, "qbwi-registry-cancel")
+        except RuntimeError:
+            # There is none to be had, or the interpreter lets none start any more.
+            cancel()
         done.acquire(True, _CANCEL_SECONDS)
 
     # In the thread.
@@ -187,4 +191,14 @@ class Heartbeat:
                 self._failing = False
                 logger.info("The shared registry is written again")
         finally:
-            connections.close_all()
+            self._disconnect()
+
+    @staticmethod
+    def _disconnect() -> None:
+        for connection in connections.all(initialized_only=True):
+            try:
+                connection.close()
+            except Exception:
+                # One that broke may fail to close as well; the next beat gets a new one.
+                logger.debug("Closing the connection to the shared registry failed", exc_info=True)
+                connection.connection = None
