@@ -23,6 +23,7 @@ from django_qbwi.inspection.records import SCHEMA, Item, ProcessRecord, item_fro
 from django_qbwi.inspection.registry import StoredProcess, place_of_this_process
 from django_qbwi.inspection.subject import MAX_ITEMS, Subject
 from django_qbwi.lifecycle.servers import CommandHost
+from django_qbwi.process import Process
 
 _MAX_IDS = 1_000
 
@@ -309,7 +310,7 @@ def _ask(request: dict[str, Any], ask_this: Callable[[Subject], Any], *, pids: s
     )
 
 
-def _ask_others(request: dict[str, Any], here: hosting.Process, pids: set[int] | None) -> Answers | None:
+def _ask_others(request: dict[str, Any], here: Process, pids: set[int] | None) -> Answers | None:
     """Return what the other processes say, None if nobody can ask them."""
     place = find_place()
     # The processes of a parallel test run are one site, and would see each other's items.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django_qbwi import hosting
+from django_qbwi.assembly import Assembly
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.immediate import run_immediately
 from django_qbwi.snapshots.intake import Surrounded, origin_of
@@ -119,7 +120,7 @@ def drain(timeout: float = 5.0) -> bool:
 
 def _make(
     work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, name: str | None, timeout: float | None
-) -> tuple[hosting.Assembly, WorkItem]:
+) -> tuple[Assembly, WorkItem]:
     assembly = hosting.process().current
     item = assembly.scheduler.make_item(
         work_item,

@@ -12,6 +12,7 @@ from django.core.signals import request_started
 from django.test import override_settings
 
 from django_qbwi import checks, conf, hosting, queue_background_work_item
+from django_qbwi import process as process_module
 from django_qbwi.identity import sites
 from django_qbwi.inspection.channel import AbstractPlace
 
@@ -30,7 +31,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[hosting.Process]:
     """Return the state of this process, which for once does not behave as under test; its channel is closed at last."""
     with override_settings(QBWI={}, SECRET_KEY=f"a key of this run {os.getpid()}"):
         process = hosting.process()
-        monkeypatch.setattr(hosting, "under_test", lambda: False)
+        monkeypatch.setattr(process_module, "under_test", lambda: False)
         yield process
         if process.publisher is not None:
             process.publisher.close(PATIENCE)
@@ -94,7 +95,7 @@ def test_items_run_without_a_channel(
     hindrance: Callable[[], Any],
 ) -> None:
     """F43: no error, and nothing above DEBUG."""
-    monkeypatch.setattr(hosting, "find_place", hindrance)
+    monkeypatch.setattr(process_module, "find_place", hindrance)
     with caplog.at_level(logging.DEBUG, "django_qbwi.inspection"):
         queue_and_wait(here)
     assert (here.publisher, {record.levelname for record in caplog.records} - {"DEBUG"}) == (None, set())
@@ -104,7 +105,7 @@ def test_hindrance_is_one_debug_line(
     here: hosting.Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F43: with the reason."""
-    monkeypatch.setattr(hosting, "find_place", Unreachable)
+    monkeypatch.setattr(process_module, "find_place", Unreachable)
     with caplog.at_level(logging.DEBUG, "django_qbwi.inspection"):
         here.open_channel()
     assert [record.getMessage() for record in caplog.records] == [

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from django_qbwi import InspectionError, WorkItemNotFound, hosting, operations
+from django_qbwi import process as process_module
 from django_qbwi.inspection import registry as protocol
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.records import ProcessRecord
@@ -292,8 +293,8 @@ def test_command_cannot_say_that_an_item_is_unknown(registry: FakeRegistry) -> N
 @pytest.fixture
 def opened(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Subject]]:
     """Return a function that does what the first request does, and says who was opened."""
-    monkeypatch.setattr(hosting, "under_test", lambda: False)
-    monkeypatch.setattr(hosting, "find_place", lambda: None)
+    monkeypatch.setattr(process_module, "under_test", lambda: False)
+    monkeypatch.setattr(process_module, "find_place", lambda: None)
 
     def first_request() -> list[Subject]:
         hosting.process().open_channel()

@@ -22,7 +22,7 @@ from django_qbwi import (
     queue_background_work_item,
     queue_on_commit,
 )
-from django_qbwi.hosting import WorkItemWarning
+from django_qbwi.core.exceptions import WorkItemWarning
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 
 PATIENCE = 30

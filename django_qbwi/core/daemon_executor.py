@@ -1,9 +1,11 @@
-"""An executor for asyncio and asgiref whose threads are daemons that nobody joins."""
+"""An executor for asyncio and asgiref whose threads are daemons that nobody joins without a limit."""
 
 from __future__ import annotations
 
 import functools
 import os
+import queue
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -46,6 +48,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._before = before
         self._after = after
         self._mailbox = new_mailbox()
+        self._farewells = new_mailbox()
         self._guard = new_lock()  # guards `_thread_count` and `_idle`
         self._thread_count = 0
         self._idle = 0
@@ -80,10 +83,21 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def retire(self) -> None:
         """End the threads after the work that is submitted already; does not wait."""
-        with self._guard:
-            threads = self._thread_count
-        for _ in range(threads):
+        for _ in range(self._count_threads()):
             self._mailbox.put(None)
+
+    def join(self, timeout: float) -> bool:
+        """Wait after `retire` for the last act of each thread, for `timeout` seconds at the most; False if too short.
+
+        One waiter, once.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            for _ in range(self._count_threads()):
+                self._farewells.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return False
+        return True
 
     def prestart(self, threads: int = 1) -> None:
         """Start threads now, up to the limit."""
@@ -95,6 +109,10 @@ class DaemonExecutor(ThreadPoolExecutor):
             self._start()
             with self._guard:
                 self._idle += 1
+
+    def _count_threads(self) -> int:
+        with self._guard:
+            return self._thread_count
 
     def _start(self) -> None:
         try:
@@ -128,8 +146,11 @@ class DaemonExecutor(ThreadPoolExecutor):
                 return
             with self._guard:
                 self._idle += 1
-        if self._thread_ended is not None:
-            self._thread_ended()
+        try:
+            if self._thread_ended is not None:
+                self._thread_ended()
+        finally:
+            self._farewells.put(None)
 
 
 def _run_one(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ _MAX_SPARE_EXECUTORS = 8
 _CLEANUP_SECONDS = 0.5
 _CLEANUP_TURN = 0.1
 _NATIVE_CANCELS = 10
+_FAREWELL_SECONDS = 0.4
 
 # CPython gh-113964: these cannot start a thread any more once the interpreter has begun to exit.
 STARTS_NO_THREADS_LATE = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2)
@@ -250,9 +251,14 @@ class LoopExecutor:
                 self._cancel_leftovers(loop, left)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            for executor in [*self._spare, *self._executors.values(), self._default_executor, self._shared]:
+            executors = [*self._spare, *self._executors.values(), self._default_executor, self._shared]
+            for executor in executors:
                 if executor is not None:
                     executor.retire()
+            deadline = time.monotonic() + _FAREWELL_SECONDS
+            for executor in executors:
+                if executor is not None:
+                    executor.join(deadline - time.monotonic())
             self._environment.thread_ended()
             if not asyncio.all_tasks(loop):
                 loop.close()

@@ -1,6 +1,6 @@
-"""Our own daemon threads for sync items: parked without polling, replaced when lost, never joined.
+"""Our own daemon threads for sync items: parked without polling, replaced when lost, never joined without a limit.
 
-Lock: the scheduler's lock guards `_workers`, `_overdue` and `_idle`.
+Lock: the scheduler's lock guards `_workers`, `_overdue`, `_idle` and `_joiners`.
 A parked worker waits on a lock of its own, which stands on the stack `_idle`; the last one parked is woken first.
 Not `concurrent.futures.ThreadPoolExecutor`: the interpreter joins its threads without limit at exit, it keeps the
 frames of failures alive, and it runs an item after having refused it when no thread can be started.
@@ -19,7 +19,7 @@ from typing import Any
 
 from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
 from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import new_lock, start_thread, thread_ident_getter
+from django_qbwi.core.primitives import Lock, new_lock, start_thread, thread_ident_getter
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_thread
 
@@ -50,6 +50,7 @@ class ThreadExecutor:
         self._workers: dict[_Worker, None] = {}
         self._overdue: dict[_Worker, None] = {}
         self._idle: list[Any] = []
+        self._joiners: list[Lock] = []
         self._numbers = itertools.count(1)
         self._restarts: deque[float] = deque(maxlen=_MAX_RESTARTS_PER_MINUTE)
         self._next_warning = 0.0
@@ -126,6 +127,19 @@ class ThreadExecutor:
             while self._idle:
                 self.wake()
 
+    def join(self, timeout: float) -> bool:
+        """Wait after `retire` until the workers are gone, connections closed, but for those that an item still holds.
+
+        Blocks for `timeout` seconds at the most; False if they were over.
+        """
+        gone = new_lock()
+        gone.acquire()
+        with self._lock:
+            if not self._is_leaving():
+                return True
+            self._joiners.append(gone)
+        return gone.acquire(True, timeout)
+
     # Called by the workers, in their threads.
 
     def enlist(self, worker: _Worker) -> bool:
@@ -154,11 +168,18 @@ class ThreadExecutor:
     def dismiss(self, worker: _Worker, error: BaseException | None) -> None:
         """Strike out a worker that ends; one that was killed is replaced, up to ten times a minute."""
         item = worker.item
+        if error is None:
+            # Before it is struck out: the process may end as soon as none is left.
+            self._environment.thread_ended()
         with self._lock:
             self._workers.pop(worker, None)
             self._overdue.pop(worker, None)
             if worker.park in self._idle:
                 self._idle.remove(worker.park)
+            if self._joiners and not self._is_leaving():
+                for gone in self._joiners:
+                    gone.release()
+                self._joiners.clear()
         if error is not None:
             # An asynchronous exception (PyThreadState_SetAsyncExc) hit our own code.
             logger.error("A worker thread was killed by %r", error)
@@ -169,9 +190,9 @@ class ThreadExecutor:
                     # Hit between its status and its last step.
                     self._scheduler.settle(item)
                 worker.item = None
-        self._environment.thread_ended()
-        if error is not None and not self._retired and self._may_restart():
-            self.grow()
+            self._environment.thread_ended()
+            if not self._retired and self._may_restart():
+                self.grow()
 
     def run_item(self, worker: _Worker, item: WorkItem) -> Any:
         """Run an item in its own context; return an awaitable that it made, FORKED in a child that it made, or None."""
@@ -231,6 +252,10 @@ class ThreadExecutor:
         del self._overdue[worker]
         self._workers[worker] = None
         return True
+
+    def _is_leaving(self) -> bool:
+        items = (worker.item for worker in (*self._workers, *self._overdue))
+        return any(item is None or (item.ended and item.status is not WorkItemStatus.ABANDONED) for item in items)
 
     def _spawn(self) -> None:
         worker = _Worker(self)

@@ -195,3 +195,31 @@ def test_r13_thread_ends_in_another_process(
     executor.submit(int)
     thread.join(PATIENCE)
     assert seen == []
+
+
+def test_join_waits_for_the_last_act_of_each_thread(make: Callable[..., DaemonExecutor]) -> None:
+    """After `retire`, `join` returns True only behind the last act of all threads, a connection's closing."""
+    ended: list[int] = []
+    executor = make(3, thread_ended=lambda: ended.append(threading.get_ident()))
+    executor.prestart(3)
+    executor.retire()
+    assert executor.join(PATIENCE)
+    assert len(ended) == 3
+
+
+def test_join_gives_up_on_a_stuck_thread(make: Callable[..., DaemonExecutor]) -> None:
+    """A thread that a call still holds is not waited for longer than asked."""
+    executor = make()
+    hold = threading.Event()
+    future = executor.submit(hold.wait, PATIENCE)
+    executor.retire()
+    assert not executor.join(0.0)
+    hold.set()
+    assert future.result(PATIENCE)
+
+
+def test_join_without_threads_returns_at_once(make: Callable[..., DaemonExecutor]) -> None:
+    """An executor that was never used has nobody to wait for."""
+    executor = make()
+    executor.retire()
+    assert executor.join(0.0)

@@ -606,3 +606,44 @@ def test_f13_native_cancel_does_nothing_to_threads(start: Start, gate: Gate) -> 
     gate.open()
     assert handle.wait(PATIENCE)
     assert handle.status is S.SUCCEEDED
+
+
+class Farewell(NullEnvironment):
+    """An environment whose threads take leave only when they are let."""
+
+    def __init__(self) -> None:
+        self.arrived, self.allowed = threading.Semaphore(0), threading.Event()
+        self.gone = 0
+
+    def thread_ended(self) -> None:
+        """Wait for the permission."""
+        self.arrived.release()
+        assert self.allowed.wait(PATIENCE)
+        self.gone += 1
+
+
+def test_join_waits_until_connections_are_closed(start: Start) -> None:
+    """After `retire`, `join` returns True only behind the last act of parked workers."""
+    environment = Farewell()
+    runtime = start(max_workers=1, environment=environment)
+    assert runtime.run(noop) is S.SUCCEEDED
+    await_parked(runtime)
+    runtime.threads.retire()
+    assert environment.arrived.acquire(timeout=PATIENCE)
+    assert not runtime.threads.join(0.0)
+    environment.allowed.set()
+    assert runtime.threads.join(PATIENCE)
+    assert environment.gone == 1
+
+
+def test_join_does_not_wait_for_an_abandoned_item(start: Start, gate: Gate) -> None:
+    """A worker that an abandoned item holds is not waited for: the time is over for it."""
+    runtime = start(max_workers=1)
+    runtime.queue(gate)
+    gate.await_entered()
+    for item in runtime.scheduler.give_up():
+        runtime.scheduler.report_unstarted(item)
+    runtime.threads.retire()
+    assert runtime.threads.join(PATIENCE)
+    assert not gate.opened.is_set()
+    gate.open()

@@ -25,6 +25,8 @@ class Server:
     """Whether one process serves two requests at the same time."""
     is_command: bool = False
     """Whether nobody serves."""
+    longest_item: float | None = None
+    """Seconds of work that the server leaves time for, where that is little and cannot be changed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,8 @@ class Row:
     """Seconds from the sign until the tokens are cancelled; None: they are not, the items end undisturbed."""
     cancelled_after_requests: bool = False
     """Whether the server gives no sign before its requests in flight are done."""
+    sign_after: float = 0.0
+    """Seconds, at most, until the server tells its processes of the event."""
     status: int | None = None
     """The exit status with items at work, where it is not the one without django_qbwi."""
     limit: str = "SHUTDOWN_TIMEOUT"
@@ -156,6 +160,15 @@ UWSGI_GRACEFUL = dataclasses.replace(
     command=f"{UWSGI.command} --hook-master-start 'unix_signal:15 gracefully_kill_them_all'",
 )
 UWSGI_LAZY = dataclasses.replace(UWSGI_GRACEFUL, name="uWSGI, lazy", command=f"{UWSGI_GRACEFUL.command} --lazy-apps")
+MOD_WSGI = Server(
+    name="mod_wsgi",
+    command=(
+        f"mod_wsgi-express start-server --application-type module {WSGI.partition(':')[0]} --host 127.0.0.1 "
+        "--port {port} --server-root {directory}/apache --log-to-terminal"
+    ),
+    requires=("mod_wsgi-express",),
+    longest_item=2.0,
+)
 COMMAND = Server(name="management command", command="manage.py work", is_command=True)
 SCRIPT = Server(name="script", command="script.py", is_command=True)
 
@@ -163,6 +176,7 @@ TERM = Event(name="SIGTERM", signum=signal.SIGTERM)
 INT = Event(name="SIGINT", signum=signal.SIGINT)
 CTRL_C = Event(name="Ctrl-C", signum=signal.SIGINT, target="group")
 TERM_WORKER = Event(name="SIGTERM to the worker", signum=signal.SIGTERM, target="worker", ends="worker")
+USR1_WORKER = Event(name="SIGUSR1 to the worker", signum=signal.SIGUSR1, target="worker", ends="worker")
 TERM_PARENT = Event(name="SIGTERM to the parent", signum=signal.SIGTERM)
 TERM_GROUP = Event(name="SIGTERM to everyone", signum=signal.SIGTERM, target="group")
 HUP = Event(name="SIGHUP", signum=signal.SIGHUP, ends="worker")
@@ -274,6 +288,20 @@ ROWS: list[Row] = [
         cancelled_after_requests=True,
         in_flight=False,
         limit="worker-reload-mercy",
+    ),
+    *(
+        # Apache first waits for its own processes, which cut the requests, and kills ours 3 s after it has told them.
+        Row(server=MOD_WSGI, event=event, sign_after=1.6, limit="3 s")
+        for event in (TERM, HUP)
+    ),
+    Row(server=MOD_WSGI, event=TERM_WORKER, limit="3 s"),
+    Row(server=MOD_WSGI, event=USR1_WORKER, cancelled_after_requests=True, limit="5 s"),
+    Row(
+        server=MOD_WSGI,
+        event=MAX_REQUESTS,
+        extra_options=f"--maximum-requests {REQUESTS}",
+        cancelled_after_requests=True,
+        limit="5 s",
     ),
     Row(server=COMMAND, event=NORMAL_END, cancelled_within=None, smoke=True),
     Row(server=COMMAND, event=TERM, status=143, extra_options="--stay 60"),

@@ -69,13 +69,19 @@ def play(row: Row, how: Play, directory: Path) -> Outcome:
         directory,
         f"{row.command} {how.options}".strip() + items,
         hosted=how.hosted,
-        seconds=SECONDS if how.seconds is None else max(how.seconds, SECONDS),
+        seconds=_seconds(row, how),
         settings=dict(how.settings),
         environ=dict(how.environ),
         prefix="async/" if row.server.is_async else "",
     )
     with site:
         return _play_command(row, how, site) if row.server.is_command else _play_server(row, how, site)
+
+
+def _seconds(row: Row, how: Play) -> float:
+    seconds = SECONDS if how.seconds is None else max(how.seconds, SECONDS)
+    longest = row.server.longest_item
+    return seconds if longest is None else min(seconds, longest)
 
 
 def _play_command(row: Row, how: Play, site: Site) -> Outcome:

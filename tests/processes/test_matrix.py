@@ -64,7 +64,7 @@ def test_items_finish(row: Row, theatre: Theatre) -> None:
     _check_status(row, outcome, control)
     _check_stderr(row, outcome, control, BUSY_CONTROL, theatre)
     last = max(outcome.at("finished", name)[0] for name in BUSY.items)
-    due = max(last, outcome.signed_at + max(SLOW_SECONDS, control.seconds))
+    due = max(last, outcome.signed_at + max(SLOW_SECONDS, row.sign_after, control.seconds))
     assert outcome.ended_at - due < SLACK, _story("late end", outcome)
     if row.in_flight and control.slow == "done":
         assert outcome.slow == "done", _story(f"the request in flight: {outcome.slow}", outcome)
@@ -90,7 +90,7 @@ def test_endless_items_leave_at_the_limit(row: Row, theatre: Theatre) -> None:
     """Items that never end do not hold the process past the limit, and are named with their stacks."""
     outcome = theatre.outcome(row, ENDLESS)
     control = theatre.outcome(row, IDLE_CONTROL)
-    assert outcome.seconds < max(LIMIT, control.seconds) + SLACK, _story("too late", outcome)
+    assert outcome.seconds < max(row.sign_after + LIMIT, control.seconds) + SLACK, _story("too late", outcome)
     assert outcome.seconds > LIMIT * 0.9 - 0.5, _story("too early", outcome)
     _check_status(row, outcome, control)
     given_up = "\n".join(outcome.own_records("abandoned"))
@@ -108,7 +108,7 @@ def _check_cancellation(row: Row, outcome: Outcome) -> None:
     if row.cancelled_within is None:
         assert not any(outcome.at("cancelled", name) for name in BUSY.items), _story("cancelled", outcome)
         return
-    start = outcome.signed_at
+    start = outcome.signed_at + row.sign_after
     if row.cancelled_after_requests and row.in_flight:
         start += SLOW_SECONDS
     for name in BUSY.items:

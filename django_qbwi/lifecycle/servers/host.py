@@ -1,0 +1,95 @@
+"""What has to be known of a server, and the hosts of which nothing special is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class ServerHost:
+    """A process that we know nothing special of: a server that was not recognised, or none at all."""
+
+    name = "unknown"
+    is_server = False
+    watched = False
+    """Whether `is_stopping` has to be asked now and then, since no signal tells."""
+    exits_by_exception = True
+    """Whether SystemExit in the main thread ends the process in good order, as it does where nobody serves."""
+    takes_handlers = True
+    """Whether signal handlers set by Python code work, and do not break the server's own."""
+    has_exit_hook = False
+    """Whether `on_exit` does anything."""
+    exit_hook_is_last = False
+    """Whether nothing runs after the server's exit hook."""
+    resets_interrupt = False
+    """Whether SIGINT has its default action behind the server's handler, instead of Python's own."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def limit(self, signum: int | None) -> float | None:
+        """Seconds from the sign until the server kills this process, None if it does not; a plain read."""
+        return None
+
+    def beat(self) -> None:
+        """Tell the server that the process is alive."""
+
+    def is_stopping(self) -> bool:
+        """True once the server's own flag says that this process ends."""
+        return False
+
+    def on_exit(self, hold: Callable[[], None]) -> None:
+        """Have the server call `hold` when it has finished its requests, where it has a hook for that."""
+
+    def refusal(self) -> str | None:
+        """Why no item can run here, with the cure; None where items can."""
+        return None
+
+    def warnings(self, shutdown_timeout: float) -> list[str]:
+        """What an operator should know at the first item, in words that say what to change."""
+        return []
+
+
+class CommandHost(ServerHost):
+    """A management command, a script or a shell: nobody's server."""
+
+    name = "command"
+
+
+class RunserverHost(ServerHost):
+    """Django's development server."""
+
+    name = "runserver"
+    is_server = True
+    exits_by_exception = False
+
+
+class RunserverParentHost(ServerHost):
+    """The process of runserver that only watches over the one that serves; it runs no items."""
+
+    name = "runserver parent"
+    is_server = True
+    exits_by_exception = False
+
+
+class ServedHost(ServerHost):
+    """A server that was recognised by its requests only."""
+
+    name = "server"
+    is_server = True
+    exits_by_exception = False
+
+
+class WaitressHost(ServerHost):
+    """waitress sets no handler; SystemExit in the main thread lets it finish its requests."""
+
+    name = "waitress"
+    is_server = True
+    exits_by_exception = True
+
+
+class UvicornHost(ServerHost):
+    """uvicorn restores the handlers that it found and raises the signal again, when it has finished."""
+
+    name = "uvicorn"
+    is_server = True
+    exits_by_exception = False

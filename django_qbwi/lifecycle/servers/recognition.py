@@ -1,0 +1,127 @@
+"""Tells which server hosts this process.
+
+A server is recognised by the handler that it set for SIGTERM, since that is bound to the object which knows the limits.
+A search through the garbage collector would take up to a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+from django_qbwi.lifecycle.servers.granian import GranianHost
+from django_qbwi.lifecycle.servers.gunicorn import GunicornHost, GunicornMasterHost
+from django_qbwi.lifecycle.servers.host import (
+    CommandHost,
+    RunserverHost,
+    RunserverParentHost,
+    ServedHost,
+    ServerHost,
+    UvicornHost,
+    WaitressHost,
+)
+from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
+from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
+
+
+def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
+    """Tell what hosts this process, from what is visible now; cheap, may be asked again later."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and hasattr(uwsgi, "opt"):
+        return UwsgiHost(uwsgi)
+    mod_wsgi = sys.modules.get("mod_wsgi")
+    if mod_wsgi is not None and hasattr(mod_wsgi, "process_group"):
+        # The package of that name, which starts the server, has no process group.
+        return ModWsgiHost(mod_wsgi)
+    owner = _handler_owner(signal.SIGTERM)
+    host = recognise()
+    if host is not None:
+        return host
+    if owner is not None:
+        return ServerHost()
+    if "runserver" in argv[1:2]:
+        reloads = "--noreload" not in argv
+        is_parent = reloads and environ.get("RUN_MAIN") != "true"
+        return RunserverParentHost() if is_parent else RunserverHost()
+    if "gunicorn.arbiter" in sys.modules:
+        return GunicornMasterHost()
+    if is_management_command(argv):
+        return CommandHost()
+    return ServerHost()
+
+
+def recognise() -> ServerHost | None:
+    """Tell the server by the objects whose methods handle signals, None if none is known.
+
+    SIGTERM belongs to whoever serves. Where that is an event loop or nobody yet, gunicorn's workers still have SIGUSR1,
+    or inherit SIGTTIN from their master.
+    """
+    for name in ("SIGTERM", "SIGUSR1", "SIGTTIN"):
+        signum = getattr(signal, name, None)
+        owner = None if signum is None else _handler_owner(signum)
+        host = None if owner is None else from_handler_owner(owner)
+        if host is not None:
+            return host
+    return None
+
+
+def recognise_on_loop() -> ServerHost | None:
+    """Tell the server by the signal handlers of the event loop that runs in this thread."""
+    try:
+        handlers = getattr(asyncio.get_running_loop(), "_signal_handlers", {})
+    except RuntimeError:
+        return None
+    callback = getattr(handlers.get(signal.SIGTERM), "_callback", None)
+    owner = getattr(callback, "__self__", None)
+    return None if owner is None else from_handler_owner(owner)
+
+
+def from_handler_owner(owner: Any) -> ServerHost | None:
+    """Tell the server by the object whose method handles a signal."""
+    if _is_a(owner, "gunicorn.workers.base", "Worker"):
+        return GunicornHost(owner.cfg, owner)
+    if _is_a(owner, "gunicorn.arbiter", "Arbiter"):
+        return GunicornMasterHost() if owner.pid == os.getpid() else GunicornHost(owner.cfg)
+    if _is_a(owner, "uvicorn.server", "Server"):
+        worker = getattr(getattr(owner.config, "callback_notify", None), "__self__", None)
+        if worker is not None and _is_a(worker, "gunicorn.workers.base", "Worker"):
+            return GunicornHost(worker.cfg, worker)
+        return UvicornHost()
+    if type(owner).__module__.startswith("granian."):
+        limit = getattr(owner, "workers_kill_timeout", None)
+        return GranianHost(None if limit is None else float(limit))
+    return None
+
+
+def knows_more(host: ServerHost, than: ServerHost) -> bool:
+    """True if `host`, which was found later, is to take the place of `than`."""
+    if isinstance(than, UwsgiHost | ModWsgiHost):
+        return False
+    if isinstance(than, GunicornHost):
+        return isinstance(host, GunicornHost) and than.worker is None and host.worker is not None
+    return type(host) is not type(than)
+
+
+def after_first_request() -> ServerHost:
+    """Tell the server of a process that serves requests and was not recognised by a handler."""
+    return WaitressHost() if "waitress.server" in sys.modules else ServedHost()
+
+
+def is_management_command(argv: list[str]) -> bool:
+    """True if the process was started by manage.py, django-admin or `python -m django`."""
+    program = argv[0] if argv else ""
+    name = os.path.basename(program)
+    return name in {"manage.py", "django-admin", "django-admin.exe"} or (
+        name == "__main__.py" and os.path.basename(os.path.dirname(program)) == "django"
+    )
+
+
+def _handler_owner(signum: int) -> Any:
+    return getattr(signal.getsignal(signum), "__self__", None)
+
+
+def _is_a(value: Any, module: str, name: str) -> bool:
+    return any(base.__module__ == module and base.__name__ == name for base in type(value).__mro__)
