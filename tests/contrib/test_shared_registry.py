@@ -240,6 +240,14 @@ def test_requests_of_many_are_all_kept(store: Store) -> None:
     assert len(requests_of(store.requests("k"))) == 20
 
 
+def test_request_opens_no_transaction(store: Store) -> None:
+    """SQLite refuses a writer that has read before, in one transaction, while another one writes."""
+    store.write(row(), "")
+    with CaptureQueriesContext(connections[ALIAS]) as queries:
+        store.request("k", [("item", "ada")])
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "UPDATE"]
+
+
 def test_request_is_refused(store: Store) -> None:
     """Where there is no such process, or where too much is wanted of it already."""
     assert not store.request("k", [("item", "ada")])
@@ -367,6 +375,26 @@ def test_idle_process_writes_only_that_it_lives(store: Store, clock: Clock, held
     assert [found.age.total_seconds() for found in store.read([sites()[0].name])] == [0]
 
 
+def test_changes_are_written_at_the_next_beat(store: Store, held: WorkItemHandle) -> None:
+    """What has come, and what has ended."""
+    beat = beating(store)
+    beat.beat()
+    second = queue_background_work_item(lambda token: token.wait(PATIENCE), name="second")
+    beat.beat()
+    (found,) = SharedRegistry(store).read()
+    second.cancel()
+    assert second.wait(PATIENCE)
+    assert {item["name"] for item in found.record.items} == {"held", "second"}
+
+
+def test_beat_purges_the_rows_of_the_dead(store: Store, clock: Clock, held: WorkItemHandle) -> None:
+    """Any process does it for all."""
+    store.write(row("dead"), "")
+    clock.advance(301)
+    beating(store).beat()
+    assert HostedProcess.objects.using(ALIAS).filter(pk="dead").count() == 0
+
+
 def test_purged_process_comes_back(store: Store, held: WorkItemHandle) -> None:
     """One that was stopped for five minutes, and goes on."""
     beat = beating(store)
@@ -392,15 +420,21 @@ def test_blocked_callback_does_not_hold_the_beat(
 ) -> None:
     """Somebody's callback of a token waits for ever: the process must not look dead for that."""
     monkeypatch.setattr(heartbeat, "_CANCEL_SECONDS", 0.0)
-    gate, entered = threading.Event(), threading.Event()
+    gate, entered, left = threading.Event(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        gate.wait(PATIENCE)
+        left.set()
+
     beat = beating(store)
     beat.beat()
     key = SharedRegistry(store).read()[0].key
     store.request(key, [(held.id, "ada")])
-    with held.token.register(lambda: (entered.set(), gate.wait(PATIENCE))):
+    with held.token.register(block):
         beat.beat()
         assert entered.wait(PATIENCE)
-        assert store.requests(key) == ""
+        assert (store.requests(key), left.is_set()) == ("", False)
         gate.set()
 
 
@@ -413,6 +447,7 @@ class Noted:
         self.changed = threading.Condition()
         self.leaving = threading.Event()
         self.leaving.set()
+        self.left = threading.Event()
 
     def requests(self, key: str) -> str:
         """Note the thread, and what is in its context."""
@@ -436,8 +471,8 @@ class Noted:
 
     def remove(self, key: str) -> None:
         """Take until a test lets go."""
-        assert self.leaving.wait(PATIENCE)
-        self.requests(key)
+        self.leaving.wait(PATIENCE / 10)
+        self.left.set()
 
     def wait_for(self, count: int) -> None:
         """Wait until so many beats have begun."""
@@ -493,6 +528,8 @@ def test_lost_database_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
         noted.wait_for(5)
         beat.wake()
         noted.wait_for(6)
+        beat.wake()
+        noted.wait_for(7)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "the database is down" in caplog.text
 
@@ -523,7 +560,7 @@ def test_exit_does_not_wait_for_a_lost_database() -> None:
         noted.wait_for(2)
         noted.leaving.clear()
         beat.stop(PATIENCE)
-        assert not noted.leaving.is_set()
+        assert not noted.left.is_set()
         noted.leaving.set()
 
 
