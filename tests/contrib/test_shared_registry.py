@@ -42,6 +42,7 @@ import os, time, warnings
 import django
 django.setup()
 from django.core.management import call_command
+from django.db import connections
 from django_qbwi import queue_background_work_item
 from django_qbwi.contrib.shared_registry.models import HostedProcess
 
@@ -56,6 +57,8 @@ def wait_for(count):
 
 queue_background_work_item(lambda token: None).wait(30)
 wait_for(1)
+# As whoever forks has to; a connection is nothing to be shared.
+connections.close_all()
 child = os.fork()
 if not child:
     queue_background_work_item(lambda token: None).wait(30)
@@ -448,9 +451,13 @@ class Noted:
         self.leaving = threading.Event()
         self.leaving.set()
         self.left = threading.Event()
+        self.beat: Heartbeat | None = None
+        self.held: list[bool] = []
 
     def requests(self, key: str) -> str:
-        """Note the thread, and what is in its context."""
+        """Note the thread, what is in its context, and whether a fork would have to wait."""
+        if self.beat is not None:
+            self.held.append(not self.beat._beating.acquire(False))
         with self.changed:
             self.beats.append(f"{threading.current_thread().daemon} {MARK.get('empty')}")
             self.changed.notify_all()
@@ -487,6 +494,7 @@ MARK = contextvars.ContextVar[str]("MARK")
 def started(store: Any) -> Iterator[Heartbeat]:
     """Have this process beat for a block."""
     beat = beating(store, Subject(lambda: "gunicorn", lambda: None))
+    store.beat = beat
     beat.start()
     yield beat
     beat.stop(PATIENCE)
@@ -562,6 +570,51 @@ def test_exit_does_not_wait_for_a_lost_database() -> None:
         beat.stop(PATIENCE)
         assert not noted.left.is_set()
         noted.leaving.set()
+
+
+def test_no_fork_happens_within_a_beat() -> None:
+    """The locks of a database's library would stay taken in the child, by a thread that it does not have."""
+    noted = Noted()
+    with started(noted) as beat:
+        noted.wait_for(1)
+        beat.before_fork()
+        try:
+            # Only whoever has it may give it back.
+            thread = threading.Thread(target=beat.after_fork_in_parent)
+            thread.start()
+            thread.join(PATIENCE)
+            assert not beat._beating.acquire(False)
+        finally:
+            beat.after_fork_in_parent()
+        beat.wake()
+        noted.wait_for(2)
+    assert noted.held == [True] * len(noted.held)
+
+
+def test_fork_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a database that does not answer."""
+    monkeypatch.setattr(heartbeat, "_FORK_SECONDS", 0.0)
+    beat = beating(Noted(), Subject(lambda: "gunicorn", lambda: None))
+    with beat._beating:
+        beat.before_fork()
+        beat.after_fork_in_parent()
+        assert not beat._beating.acquire(False)
+
+
+def test_registry_keeps_forks_out_of_its_beats() -> None:
+    """Of this process, if it beats at all."""
+    noted = Noted()
+    registry = SharedRegistry(noted)  # type: ignore[arg-type]
+    registry.before_fork()
+    registry.after_fork_in_parent()
+    registry.open(Subject(lambda: "gunicorn", lambda: None))
+    noted.wait_for(1)
+    (beat,) = registry._heartbeats.values()
+    registry.before_fork()
+    held = not beat._beating.acquire(False)
+    registry.after_fork_in_parent()
+    registry.close()
+    assert held
 
 
 def test_drain_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from django.apps import AppConfig
 
 
@@ -24,4 +26,6 @@ class SharedRegistryConfig(AppConfig):
         registry = SharedRegistry()
         hosting.share(registry)
         drain_started.connect(registry.on_drain_started, dispatch_uid="django_qbwi.contrib.shared_registry")
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=registry.before_fork, after_in_parent=registry.after_fork_in_parent)
         django_checks.register(check_database)

@@ -7,14 +7,17 @@ Order of a beat: read the requests; cancel; write the state and take the request
 the connection. A request is taken away after it was done: if the beat breaks off in between it is done again, which
 does nothing a second time.
 
-Locks: `_guard` guards the start. Nothing else is shared: what the thread is told comes through its mailbox.
+Locks: `_guard` guards the start. `_beating` is held during a beat and during a fork, so that neither happens within the
+other. Nothing else is shared: what the thread is told comes through its mailbox.
 
 How it can fail, and what happens then:
 
 1. The database is down, or the table is missing: one WARNING, then a try at each beat, and an INFO when it works again.
    The exit of the process does not wait for such a database.
 2. A callback of a token blocks: cancelling has a thread of its own, which the beat waits for a second at the most.
-3. The process forks: the child has no such thread, and begins with one of its own under another key.
+3. The process forks: the child has no such thread, and begins with one of its own under another key. The fork waits
+   for the beat, half a second at the most: a child that is forked in the middle of one finds the locks of the
+   database's library taken for ever (a child of a process that uses SQLite hung in one of ten forks).
 
 The connection is this thread's own, and open only during a beat: a process costs the database no connection in
 between, and a child that is forked meanwhile inherits none.
@@ -26,6 +29,7 @@ import os
 import queue
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 
 from django.db import connections
@@ -46,6 +50,7 @@ MAX_STATE = 256 * 1024
 
 _CANCEL_SECONDS = 1.0
 _LEAVE_SECONDS = 0.5
+_FORK_SECONDS = 0.5
 _TRIES = 3
 
 
@@ -70,6 +75,8 @@ class Heartbeat:
         self._mailbox = new_mailbox()
         self._ended = new_lock()
         self._guard = new_rlock()
+        self._beating = new_lock()
+        self._forking: int | None = None
         self._started = False
         self._written: Row | None = None
         self._failing = False
@@ -99,6 +106,18 @@ class Heartbeat:
             self._mailbox.put(True)
             if not self._failing:
                 self._ended.acquire(True, seconds)
+
+    def before_fork(self) -> None:
+        """Let the beat come to its end; no other one begins. Blocks for half a second at the most."""
+        if self._beating.acquire(True, _FORK_SECONDS):
+            self._forking = threading.get_ident()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        # Not what another thread holds, which forks as well.
+        if self._forking == threading.get_ident():
+            self._forking = None
+            self._beating.release()
 
     def beat(self) -> None:
         """Do what one beat does; blocks as long as the database."""
@@ -172,6 +191,10 @@ class Heartbeat:
             self._ended.release()
 
     def _try(self, call: Callable[[], None], what: str) -> None:
+        with self._beating:
+            self._try_alone(call, what)
+
+    def _try_alone(self, call: Callable[[], None], what: str) -> None:
         try:
             call()
         except Exception as error:

@@ -53,6 +53,18 @@ class SharedRegistry:
         if heartbeat is not None:
             heartbeat.stop()
 
+    def before_fork(self) -> None:
+        """Keep the fork out of a beat."""
+        heartbeat = self._heartbeats.get(os.getpid())
+        if heartbeat is not None:
+            heartbeat.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the beats go on."""
+        heartbeat = self._heartbeats.get(os.getpid())
+        if heartbeat is not None:
+            heartbeat.after_fork_in_parent()
+
     def on_drain_started(self, **kwargs: Any) -> None:
         """Have the other hosts see at once that this process ends."""
         heartbeat = self._heartbeats.get(os.getpid())
