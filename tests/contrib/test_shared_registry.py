@@ -331,6 +331,17 @@ def test_item_is_cancelled_at_the_beat(store: Store, held: WorkItemHandle) -> No
     assert store.requests(found.key) == ""
 
 
+def test_end_of_a_cancelled_item_is_written_soon(store: Store, held: WorkItemHandle) -> None:
+    """Not ten seconds later: at the beat that cancels it, it may be in neither list."""
+    beat = beating(store)
+    beat.beat()
+    store.request(SharedRegistry(store).read()[0].key, [(held.id, "ada")])
+    beat.beat()
+    assert beat.pause == heartbeat.SOON_SECONDS
+    beat.beat()
+    assert beat.pause == heartbeat.BEAT_SECONDS
+
+
 def test_item_is_cancelled_without_a_thread(
     store: Store, held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,8 @@ from django_qbwi.inspection.subject import Subject
 logger = SafeLogger("django_qbwi.inspection")
 
 BEAT_SECONDS = 10.0
+SOON_SECONDS = 1.0
+"""Until the next beat after a cancellation: an item that is just ending is in no list for that moment."""
 MAX_ITEMS = 100
 """Items of each list of a row."""
 MAX_STATE = 256 * 1024
@@ -80,6 +82,7 @@ class Heartbeat:
         self._started = False
         self._written: Row | None = None
         self._failing = False
+        self._soon = False
 
     def __repr__(self) -> str:
         return f"<Heartbeat key={self._key} started={self._started} failing={self._failing}>"
@@ -121,10 +124,12 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Do what one beat does; blocks as long as the database."""
+        self._soon = False
         for _ in range(_TRIES):
             wanted = self._store.requests(self._key)
             if wanted:
                 self._cancel(wanted)
+                self._soon = True
             row = self._row()
             if row == self._written and not wanted and self._store.touch(self._key):
                 break
@@ -132,6 +137,11 @@ class Heartbeat:
                 self._written = row
                 break
         self._store.purge()
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next beat."""
+        return SOON_SECONDS if self._soon else BEAT_SECONDS
 
     def _row(self) -> Row:
         limit = MAX_ITEMS
@@ -181,7 +191,7 @@ class Heartbeat:
             while os.getpid() == self._pid:
                 self._try(self.beat, "written")
                 try:
-                    ends = self._mailbox.get(timeout=BEAT_SECONDS)
+                    ends = self._mailbox.get(timeout=self.pause)
                 except queue.Empty:
                     continue
                 if ends:
