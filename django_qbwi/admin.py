@@ -113,6 +113,7 @@ class WorkItemAdmin(_ModelAdmin):
             "filters": dashboard.Filters.of(request.GET),
             "host": printable(str(found["process"]["host"])),
             "server": printable(str(found["process"]["server"])),
+            "told": dashboard.span(found["process"].get("age")),
             "stack": dashboard.printable_lines(found["stack"] or ""),
             "log": self._log_of(item.id),
         }
@@ -148,8 +149,9 @@ class WorkItemAdmin(_ModelAdmin):
     def _cancel(self, request: HttpRequest, ids: list[str], names: dict[str, str]) -> None:
         results = operations.cancel(ids, by=printable(request.user.get_username()))
         cancelled = [item_id for item_id in ids if results.get(item_id)]
+        requested = [item_id for item_id in ids if item_id in results.requested]
         late = sum(results.get(item_id) is False for item_id in ids)
-        unknown = len(ids) - len(cancelled) - late
+        unknown = len(ids) - len(cancelled) - late - len(requested)
         if cancelled:
             text = ngettext(
                 "Cancellation of %(count)d work item was requested.",
@@ -157,6 +159,16 @@ class WorkItemAdmin(_ModelAdmin):
                 len(cancelled),
             )
             self.message_user(request, text % {"count": len(cancelled)}, messages.SUCCESS)
+        if requested:
+            text = ngettext(
+                "Cancellation of %(count)d work item on another host was requested: it is picked up within "
+                "%(seconds)d seconds.",
+                "Cancellation of %(count)d work items on other hosts was requested: it is picked up within "
+                "%(seconds)d seconds.",
+                len(requested),
+            )
+            text %= {"count": len(requested), "seconds": results.pick_up_seconds}
+            self.message_user(request, text, messages.SUCCESS)
         if late:
             text = ngettext(
                 "%(count)d work item had ended, or its cancellation had been requested before.",
@@ -171,7 +183,10 @@ class WorkItemAdmin(_ModelAdmin):
                 unknown,
             )
             self.message_user(request, text % {"count": unknown}, messages.WARNING)
-        self._record(request, [WorkItem(id=item_id, name=names.get(item_id, item_id)) for item_id in cancelled])
+        if results.error:
+            self.message_user(request, printable(results.error), messages.WARNING)
+        asked = [*cancelled, *requested]
+        self._record(request, [WorkItem(id=item_id, name=names.get(item_id, item_id)) for item_id in asked])
 
     def _record(self, request: HttpRequest, cancelled: list[WorkItem]) -> None:
         try:

@@ -129,6 +129,8 @@ class ProcessSection:
     server: str
     started_at: datetime.datetime | None
     age: str
+    told: str
+    """How long ago the process said all this to the registry of all hosts; empty if it has just answered."""
     state: str
     remaining: int | None
     """Whole seconds until the limit of the drain, None if it does not drain or did not say."""
@@ -161,6 +163,11 @@ class Dashboard:
     unresponsive: list[str]
     refused: list[str]
     this_process_only: bool
+    registry: str
+    """Which registry of all hosts was used, empty if there is none."""
+    registry_error: str
+    stale: list[str]
+    """Host, pid and silence of the processes that have not written to it for too long."""
     draining: list[ProcessSection]
     truncated: bool
     cards: list[Card]
@@ -180,16 +187,21 @@ def compose(overview: Mapping[str, Any], filters: Filters, now: datetime.datetim
     recent.sort(key=lambda item: item["finished_at"] or "", reverse=True)
     unresponsive = [str(pid) for pid in overview["unresponsive"]]
     refused = [str(pid) for pid in overview.get("refused", ())]
+    registry = overview.get("registry") or {}
+    stale = [_silence(process) for process in overview.get("stale", ())]
     return Dashboard(
         answered=overview["answered"],
-        asked=overview["answered"] + len(unresponsive) + len(refused),
+        asked=overview["answered"] + len(unresponsive) + len(refused) + len(stale),
         unresponsive=unresponsive,
         refused=refused,
         this_process_only=overview.get("scope") == "process",
+        registry=printable(str(registry.get("name") or "")),
+        registry_error=printable(str(registry.get("error") or "")),
+        stale=stale,
         draining=[section for section in sections if section.state == "draining"],
         truncated=bool(overview.get("truncated")),
         cards=_cards(processes, now),
-        pids=[section.pid for section in sections],
+        pids=list(dict.fromkeys(section.pid for section in sections)),
         processes=[
             section
             for process, section in zip(processes, sections, strict=True)
@@ -254,6 +266,7 @@ def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetim
         server=printable(str(process["server"])),
         started_at=started_at,
         age="" if started_at is None else span(_seconds(started_at, now)),
+        told=span(process.get("age")),
         state=printable(str(process["state"])),
         remaining=_remaining(process),
         running=process["running"],
@@ -264,6 +277,10 @@ def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetim
         rows=[ItemRow.of(item, now) for item in items[:_MAX_ROWS]],
         hidden=max(0, len(items) - _MAX_ROWS),
     )
+
+
+def _silence(process: Mapping[str, Any]) -> str:
+    return f"{printable(str(process['host']))}:{process['pid']} ({span(process['age'])})"
 
 
 def _cards(processes: list[Mapping[str, Any]], now: datetime.datetime) -> list[Card]:

@@ -27,6 +27,8 @@ from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.immediate import run_immediately
+from django_qbwi.inspection.registry import Registry
+from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.process import Interceptor, Process
 from django_qbwi.signals import lifecycle_logger, scheduler_logger
@@ -41,6 +43,8 @@ _current: Process | None = None
 """That of this pid, where a fork hook is sure to take it away in a child; it saves a system call for each item."""
 _inherited: list[Process] = []
 _hooked: list[bool] = []
+_registries: list[Registry] = []
+"""None, or the one that shows this process to other hosts."""
 
 # On the path of every item; a name of this module is found faster than an attribute of another.
 _get_ident = threading.get_ident
@@ -66,6 +70,16 @@ def start() -> None:
     # Where nothing can run (eventlet), the first queueing says so; the site shall start.
     with contextlib.suppress(NotHosted):
         _this_process()
+
+
+def share(registry: Registry) -> None:
+    """Have the processes of this site write themselves down in `registry` too, from their first request or item on."""
+    _registries[:] = [registry]
+
+
+def registry() -> Registry | None:
+    """Return what shows the processes of other hosts, None if there is nothing."""
+    return _registries[0] if _registries else None
 
 
 def process() -> Process:
@@ -215,12 +229,17 @@ def _this_process() -> Process:
     found = _processes.get(pid)
     if found is None:
         # Without a lock, which a forked child could find taken for ever: two threads may both make one, one stays.
-        found = _processes.setdefault(pid, Process())
+        found = _processes.setdefault(pid, Process(_open_registry))
         found.open()
     if hasattr(os, "register_at_fork") and "uwsgi" not in sys.modules:
         # uWSGI forks without running the hooks: there, as on Windows, the pid is asked for each time.
         _current = found
     return found
+
+
+def _open_registry(subject: Subject) -> None:
+    for registry in _registries:
+        registry.open(subject)
 
 
 def _refuse_eventlet() -> None:
@@ -242,6 +261,8 @@ def _at_exit() -> None:
     except BaseException:
         # It would skip the exit hooks of other libraries.
         lifecycle_logger.exception("Holding the exit of the process failed")
+    for registry in _registries:
+        registry.close()
     if here.publisher is not None:
         here.publisher.close()
     if here.layers is not None:

@@ -55,7 +55,9 @@ Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], bool, "str | None",
 class Process:
     """What django_qbwi is in one process: the host around it, the scheduler in it, the way to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Callable[[Subject], object] = lambda subject: None) -> None:
+        """Make it; `share` is called with the first request or item, off the items' path, to show it to other hosts."""
+        self._share = share
         self.pid = os.getpid()
         self.host = servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
@@ -252,7 +254,18 @@ class Process:
 
         Not under test: the processes of a parallel test run are one site, and would see each other's items.
         """
-        if self.publisher is not None or under_test():
+        if under_test():
+            return
+        self._listen()
+        try:
+            # After it, for a registry tells where this process can be asked.
+            if self.current.settings.inspection:
+                self._share(self.subject)
+        except (RuntimeError, ImproperlyConfigured) as error:
+            inspection_logger.debug("Other hosts cannot see this process: %r", error)
+
+    def _listen(self) -> None:
+        if self.publisher is not None:
             return
         try:
             place = find_place()

@@ -20,8 +20,10 @@ def readiness(request: HttpRequest) -> HttpResponse:
     """
     try:
         here = hosting.process()
-        here.current  # noqa: B018 - makes the scheduler, or raises
+        assembly = here.current
         state = here.subject.state
+        if state == "open" and (assembly.refusal is not None or assembly.thread_executor.is_stuck):
+            state = "broken"
     except (NotHosted, ImproperlyConfigured):
         state = "broken"
     return JsonResponse({"state": state}, status=200 if state == "open" else 503)

@@ -286,7 +286,11 @@ def test_unknown_id_with_a_silent_process_is_incomplete(held: WorkItemHandle, si
 def test_cancellation_is_told_as_json(held: WorkItemHandle) -> None:
     """Id by id."""
     assert json.loads(run("cancel", held.id, "--format=json"))["cancelled"] == {held.id: True}
-    assert json.loads(run("cancel", held.id, "--format=jsonl")) == {"id": held.id, "cancelled": False}
+    assert json.loads(run("cancel", held.id, "--format=jsonl")) == {
+        "id": held.id,
+        "cancelled": False,
+        "requested": None,
+    }
 
 
 def test_process_is_drained(held: WorkItemHandle) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import django_qbwi
 from django_qbwi.core.loop_executor import STARTS_NO_THREADS_LATE
+from tests.support.scripts import SLOW_STEP
 
 CHECKOUT = Path(django_qbwi.__file__).parent.parent
 
@@ -40,7 +41,8 @@ def run(script: str, *, site: bool = False, status: int = 0, stderr: str = "", *
         env=environ,
     )
     assert result.returncode == status, result.stderr
-    said = WARNED.sub("", result.stderr, count=1) if STARTS_NO_THREADS_LATE else result.stderr
+    said = SLOW_STEP.sub("", result.stderr)
+    said = WARNED.sub("", said, count=1) if STARTS_NO_THREADS_LATE else said
     assert re.fullmatch(stderr, said), result.stderr
     return result.stdout.splitlines()
 

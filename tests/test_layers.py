@@ -87,6 +87,8 @@ def test_contracts_hold_in_the_copy(copy: Path) -> None:
         ("inspection/reader.py", "from . import publisher", "The channel between processes"),
         ("inspection/helpers.py", "", "The channel between processes"),
         ("inspection/reader.py", "from django_qbwi import operations", "Each room imports only"),
+        ("contrib/shared_registry/store.py", "from . import heartbeat", "The shared registry has floors"),
+        ("contrib/shared_registry/helpers.py", "", "The shared registry has floors"),
         ("core/exceptions.py", "from django_qbwi.core import items", "The core has floors"),
         ("core/thread_executor.py", "from . import loop_executor", "The core has floors"),
         ("lifecycle/drain.py", "from . import servers", "Each way a process ends"),

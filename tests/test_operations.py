@@ -81,7 +81,8 @@ def entry(item_id: str = "a") -> dict[str, Any]:
         "overdue": False,
         "pid": 1,
     }
-    return {"process": {"pid": 1, "host": "h", "server": "s", "state": "open"}, "item": item, "stack": "  here\n"}
+    process = {"pid": 1, "host": "h", "server": "s", "state": "open", "age": None}
+    return {"process": process, "item": item, "stack": "  here\n"}
 
 
 def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:
@@ -94,6 +95,8 @@ def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:
         "unresponsive": [],
         "refused": [],
         "scope": "process",
+        "registry": None,
+        "stale": [],
         "truncated": False,
     }
     assert record.keys() >= {"pid", "host", "server", "started_at", "state", "running", "queued", "finished", "failed"}

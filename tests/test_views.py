@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
 from django_qbwi import NotHosted, hosting, operations, queue_background_work_item
+from django_qbwi.core.thread_executor import ThreadExecutor
 from django_qbwi.views import readiness
 
 PATIENCE = 30
@@ -80,6 +81,20 @@ def test_process_that_cannot_run_items_is_not_ready(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(hosting, "process", refuse)
     assert seen(probe()) == (503, "broken")
+
+
+def test_server_without_threads_is_not_ready(scheduler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uWSGI without enable-threads: every item is refused."""
+    monkeypatch.setattr(hosting.process().current, "refusal", "no threads here")
+    assert seen(probe()) == (503, "broken")
+
+
+def test_process_without_a_free_thread_is_not_ready(scheduler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F56: too many sync items ignore their timeouts; what is queued would never start."""
+    monkeypatch.setattr(ThreadExecutor, "is_stuck", True)
+    assert seen(probe()) == (503, "broken")
+    hosting.scheduler().close()
+    assert seen(probe()) == (503, "closed")
 
 
 @pytest.mark.parametrize(("method", "status"), [("head", 200), ("post", 405)])

@@ -105,6 +105,16 @@ class ThreadExecutor:
         self.grow()
         return True
 
+    @property
+    def is_stuck(self) -> bool:
+        """True if no worker can take an item: all slots, and all that may be lost, have overdue items in them."""
+        with self._lock:
+            return (
+                bool(self._workers)
+                and len(self._overdue) >= self._max_workers
+                and all(worker.item is not None and worker.item.overdue for worker in self._workers)
+            )
+
     def cancel_natively(self, items: list[WorkItem]) -> None:
         """Do nothing: a thread cannot be interrupted."""
 

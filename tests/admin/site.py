@@ -141,6 +141,27 @@ def busy_site(now: datetime.datetime) -> dict[str, Any]:
     )
 
 
+def hosts(now: datetime.datetime) -> dict[str, Any]:
+    """Return a site on several hosts, one of which is silent."""
+    here = process(item(queued_at=ago(64, now), started_at=ago(64, now)), pid=4107, started_at=ago(540, now), age=None)
+    there = process(
+        item(id="a" * 24, name="shop.mail.send_receipt", kind="async", queued_at=ago(9, now), started_at=ago(9, now)),
+        item(id="b" * 24, name="search.index.update_album", queued_at=ago(120, now), started_at=ago(118, now)),
+        pid=17,
+        host="web-2",
+        server="uvicorn",
+        started_at=ago(7 * 3600, now),
+        age=4.2,
+    )
+    return overview(
+        here,
+        there,
+        scope="site",
+        registry={"name": "django_qbwi.contrib.shared_registry (database 'default')", "error": None},
+        stale=[{"host": "web-3", "pid": 21, "age": 48.0}],
+    )
+
+
 _TRACEBACK = """\
 Traceback (most recent call last):
   File "/srv/site/shop/mail.py", line 31, in send_receipt

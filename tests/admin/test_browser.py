@@ -235,7 +235,11 @@ class BrowserTests(StaticLiveServerTestCase):
                 site.item(name=HOSTILE, origin=HOSTILE, request_id=HOSTILE),
                 recent=(site.failure(f"{HOSTILE}: {HOSTILE}", name=HOSTILE),),
                 server=HOSTILE,
-            )
+                host=HOSTILE,
+                age=4.0,
+            ),
+            registry={"name": HOSTILE, "error": HOSTILE},
+            stale=[{"host": HOSTILE, "pid": 7, "age": 42.0}],
         )
         with mock.patch.object(operations, "overview", return_value=answer):
             self.open(f"{LIST}?refresh=2")
@@ -252,12 +256,13 @@ class BrowserTests(StaticLiveServerTestCase):
         entry = answer["processes"][1]["items"][0]
         stack = 'File "/srv/site/gallery/views.py", line 42, in resize_images\n    image.thumbnail((1024, 1024))\n'
         found = {"process": answer["processes"][1], "item": entry, "stack": stack}
-        pages = {"list": LIST, "item": f"{LIST}{entry['id']}/change/"}
-        with (
-            mock.patch.object(operations, "overview", return_value=answer),
-            mock.patch.object(operations, "find", return_value=found),
-        ):
-            for name, path in pages.items():
+        item = f"{LIST}{entry['id']}/change/"
+        pages = {"list": (LIST, answer), "item": (item, answer), "hosts": (LIST, site.hosts(now))}
+        for name, (path, answer) in pages.items():
+            with (
+                mock.patch.object(operations, "overview", return_value=answer),
+                mock.patch.object(operations, "find", return_value=found),
+            ):
                 self.open(path)
                 for width, dark in LOOKS:
                     with self.subTest(page=name, width=width, dark=dark):

@@ -52,6 +52,8 @@ class FakeSite:
         self.stack: str | None = None
         self.cancelled: list[tuple[list[str], str]] = []
         self.results: dict[str, bool | None] = {}
+        self.requested: dict[str, str] = {}
+        self.error = ""
 
     def overview(self, *, limit: int = 500) -> dict[str, Any]:
         """Return the answer."""
@@ -65,10 +67,13 @@ class FakeSite:
                     return {"process": process, "item": item, "stack": self.stack}
         raise WorkItemNotFound(item_id)
 
-    def cancel(self, item_ids: list[str], *, by: str) -> dict[str, bool | None]:
+    def cancel(self, item_ids: list[str], *, by: str) -> operations.ItemResults:
         """Note it down."""
         self.cancelled.append((list(item_ids), by))
-        return {item_id: self.results.get(item_id, True) for item_id in item_ids}
+        results = operations.ItemResults()
+        results.update({item_id: self.results.get(item_id, True) for item_id in item_ids})
+        results.requested, results.pick_up_seconds, results.error = self.requested, 10.0, self.error
+        return results
 
 
 @pytest.fixture
@@ -194,6 +199,32 @@ class TestList:
         fake.answer |= {"scope": "process"}
         assert "only this process can be asked here" in operator.get(LIST).text
 
+    def test_other_hosts(self, operator: Client, fake: FakeSite) -> None:
+        """What the registry tells is told with its age; who is silent for too long has a banner, and was asked too."""
+        fake.answer = site.overview(
+            site.process(site.item()),
+            site.process(site.item(id="a" * 24), host="web-2", age=4.0),
+            scope="site",
+            registry={"name": "registry of the hosts", "error": None},
+            stale=[{"host": "web-3", "pid": 7, "age": 42.0}],
+        )
+        page = operator.get(LIST).text
+        for text in (
+            "2 of 3 processes answered",
+            "registry: registry of the hosts",
+            "gunicorn on web-2",
+            "Nothing was heard of process web-3:7 (42 s).",
+        ):
+            assert text in page, text
+        assert page.count("<span>told 4.0 s ago</span>") == 1
+
+    def test_registry_that_cannot_be_read(self, operator: Client, fake: FakeSite) -> None:
+        """The processes of this machine are shown all the same."""
+        fake.answer |= {"registry": {"name": "registry", "error": "no <database>"}}
+        page = operator.get(LIST).text
+        assert "Other hosts are not shown:</strong> no &lt;database&gt;" in page
+        assert "gallery.views.resize" in page
+
     def test_filtered(self, operator: Client, fake: FakeSite) -> None:
         """The filters are in the address, in the form, and in the links that keep them."""
         fake.answer = site.overview(site.process(site.item(name="one"), site.item(name="two", kind="async")))
@@ -259,6 +290,11 @@ class TestItem:
         page = operator.get(ONE).text
         for text in ("started after waiting 2.0 s", "running for", "Where it is now", "line 3, in resize", CANCEL):
             assert text in page, text
+
+    def test_on_another_host(self, operator: Client, fake: FakeSite) -> None:
+        """Its stack is where it runs, and the page says so."""
+        fake.answer = site.overview(site.process(site.item(), host="web-2", age=4.0))
+        assert "on another host, and told this 4.0 s ago" in operator.get(ONE).text
 
     def test_queued(self, operator: Client, fake: FakeSite) -> None:
         """A queued one waits, and has no stack."""
@@ -353,6 +389,16 @@ class TestCancel:
         assert fake.cancelled == [(["0" * 24, "late", "gone"], "ada")]
         for text in ("of 1 work item was requested", "1 work item had ended", "1 work item was not found"):
             assert text in response.text, text
+
+    def test_requested_of_another_host(self, operator: Client, fake: FakeSite) -> None:
+        """It is said that its process will look at it, and the log has it like any other cancellation."""
+        fake.results, fake.requested = {"0" * 24: None, "gone": None}, {"0" * 24: "web-2:7"}
+        fake.error = "nothing was heard of web-3:8 for too long"
+        response = operator.post(CANCEL, {"item": ["0" * 24, "gone"], "confirm": "yes"}, follow=True)
+        for text in ("work item on another host was requested", "within 10 seconds", "1 work item was not found"):
+            assert text in response.text, text
+        assert "othing was heard of web-3:8 for too long" in response.text
+        assert LogEntry.objects.get().object_id == "0" * 24
 
     def test_written_down(self, operator: Client, fake: FakeSite) -> None:
         """Each item that was cancelled has an entry in the admin's log, which leads to its page."""

@@ -516,6 +516,22 @@ def test_f56_at_the_cap_nothing_more_is_started(start: Start, gate: Gate, clock:
     assert (runtime.scheduler.running_count, handle.status) == (2, S.QUEUED)
 
 
+def test_f56_executor_says_that_it_is_stuck(start: Start, gate: Gate, clock: FakeClock) -> None:
+    """F56: not by one overdue item, which has a replacement, but by the one that can have none; until either ends."""
+    runtime = start(max_workers=1, clock=clock)
+    assert not runtime.threads.is_stuck
+    first = overdue(runtime, clock, gate)
+    assert runtime.run(noop) is S.SUCCEEDED
+    assert not runtime.threads.is_stuck
+    second = overdue(runtime, clock, gate)
+    assert runtime.threads.is_stuck
+    gate.open()
+    assert first.wait(PATIENCE)
+    assert second.wait(PATIENCE)
+    assert runtime.run(noop) is S.SUCCEEDED
+    assert not runtime.threads.is_stuck
+
+
 @pytest.mark.parametrize("first_to_end", [0, 1])
 def test_f56_recovery_when_one_ends(start: Start, clock: FakeClock, first_to_end: int) -> None:
     """F56: as soon as any of the overdue items ends, queued ones run again."""

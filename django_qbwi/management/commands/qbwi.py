@@ -19,13 +19,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_qbwi import operations
 from django_qbwi.core.exceptions import QBWIError, WorkItemNotFound
 from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.management.options import WATCH_SECONDS, add_options, is_number
 from django_qbwi.management.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
 from django_qbwi.management.tables import Cell, Column, Style, clean, clean_lines, render, seconds_between, span
 
 INCOMPLETE = 3
 NOT_FOUND = 4
 
-_WATCH_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 _UNLIMITED = 1_000
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
@@ -40,7 +40,7 @@ class NotFound(CommandError):
 
 
 class Command(BaseCommand):
-    """Shows and steers the background work of all processes of this site on this machine."""
+    """Shows and steers the background work of all processes of this site on this machine, and shows other hosts'."""
 
     help = "Show what runs in the background of this site's processes, and cancel it."
     # Neither a database nor the apps of the site are asked for anything.
@@ -49,14 +49,14 @@ class Command(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Let `--watch` stand before the operation without its seconds, which argparse would look for there."""
         words = [
-            f"--watch={_WATCH_SECONDS}" if word == "--watch" and not _is_number(following) else word
+            f"--watch={WATCH_SECONDS}" if word == "--watch" and not is_number(following) else word
             for word, following in zip(argv, [*argv[1:], ""], strict=True)
         ]
         super().run_from_argv(words)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the options before and after the operation alike."""
-        _add_options(parser, first=True)
+        add_options(parser, first=True)
         found = parser.add_subparsers(dest="operation", metavar="{list,show,cancel,stacks,drain}")
         # What is not given after the operation must not replace what was given before it.
         made = {
@@ -70,10 +70,10 @@ class Command(BaseCommand):
             }.items()
         }
         for subparser in made.values():
-            _add_options(subparser, first=False)
+            add_options(subparser, first=False)
         made["show"].add_argument("id", help="The id of an item.")
         made["cancel"].add_argument("ids", nargs="+", metavar="id", help="The ids of items.")
-        made["drain"].add_argument("--all", action="store_true", default=False, help="Drain all processes.")
+        made["drain"].add_argument("--all", action="store_true", default=False, help="Drain all of this machine.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what was asked for.
@@ -111,7 +111,8 @@ class Command(BaseCommand):
                     self.stdout.write(json.dumps(item))
         else:
             self._write_overview(found, options)
-        self._end(options["pid"], [record["pid"] for record in found["processes"]], found["unresponsive"])
+        pids = [process["pid"] for process in (*found["processes"], *found["stale"])]
+        self._end(options["pid"], pids, found["unresponsive"], _missing(found))
 
     def _show(self, options: dict[str, Any]) -> None:
         entry = operations.find(options["id"])
@@ -143,15 +144,23 @@ class Command(BaseCommand):
     def _cancel(self, options: dict[str, Any]) -> None:
         results = operations.cancel(options["ids"], by=_who())
         if options["format"] == "json":
-            self._write_json({"schema": 1, "unresponsive": results.unresponsive, "cancelled": results})
+            self._write_json(
+                {
+                    "schema": 1,
+                    "unresponsive": results.unresponsive,
+                    "cancelled": results,
+                    "requested": results.requested,
+                }
+            )
         for item_id, first in results.items():
             if options["format"] == "jsonl":
-                self._write_json({"id": item_id, "cancelled": first}, "jsonl")
+                line = {"id": item_id, "cancelled": first, "requested": results.requested.get(item_id)}
+                self._write_json(line, "jsonl")
             elif options["format"] == "table":
-                self.stdout.write(f"{clean(item_id)}  {self._outcome(first)}")
-        missing = [item_id for item_id, first in results.items() if first is None]
+                self.stdout.write(f"{clean(item_id)}  {self._outcome(item_id, results)}")
+        missing = [item_id for item_id, first in results.items() if first is None and item_id not in results.requested]
         if missing:
-            self._end([], [], results.unresponsive)
+            self._end([], [], results.unresponsive, results.error)
             raise NotFound(f"no process knows {clean(', '.join(missing))}", returncode=NOT_FOUND)
 
     def _drain(self, options: dict[str, Any]) -> None:
@@ -183,7 +192,7 @@ class Command(BaseCommand):
         left = set(pids)
         while left and time.monotonic() < limit:
             time.sleep(_POLL_SECONDS)
-            found = operations.overview(limit=0)
+            found = operations.overview(limit=0, shared=False)
             for record in found["processes"]:
                 if record["pid"] in left and record["state"] == "open":
                     left.discard(record["pid"])
@@ -236,26 +245,33 @@ class Command(BaseCommand):
     def _write_overview(self, found: dict[str, Any], options: dict[str, Any]) -> None:
         width = self._terminal_width()
         now = datetime.datetime.now(tz=datetime.UTC)
-        count = found["answered"] + len(found["unresponsive"])
+        count = found["answered"] + len(found["unresponsive"]) + len(found["stale"])
         if found["scope"] == "process":
             self.stdout.write("Only this process can be looked at here: no channel to the others.")
         else:
             self.stdout.write(f"{found['answered']} of {count} process{'' if count == 1 else 'es'} answered.")
+        if found["registry"] is not None:
+            self.stdout.write(f"Registry: {clean(found['registry']['name'])}.")
         if found["refused"]:
             pids = ", ".join(str(pid) for pid in found["refused"])
             self.stdout.write(self.style.WARNING(f"Of another user, who can ask: {pids}."))
-        rows_of = Rows(self.style)
+        rows_of = Rows(self.style, shows_hosts=found["registry"] is not None)
         rows = [rows_of.of_process(record, now) for record in found["processes"]]
         rows += [rows_of.of_unresponsive(pid) for pid in found["unresponsive"]]
+        rows += [rows_of.of_stale(process) for process in found["stale"]]
         if rows:
             self._write_table(PROCESS_COLUMNS, rows, width)
         ended = {str(status) for status in WorkItemStatus if status.is_terminal}
-        shown = [item for record in found["processes"] for item in record["items"]]
-        if ended & set(options["status"]):
-            shown += [item for record in found["processes"] for item in record["recent"]]
+        lists = ["items", "recent"] if ended & set(options["status"]) else ["items"]
+        shown = [
+            rows_of.of_item(item, record["host"], now)
+            for name in lists
+            for record in found["processes"]
+            for item in record[name]
+        ]
         if shown:
             self.stdout.write("")
-            self._write_table(ITEM_COLUMNS, [rows_of.of_item(item, now) for item in shown], width)
+            self._write_table(ITEM_COLUMNS, shown, width)
         if found["truncated"]:
             self.stdout.write(self.style.WARNING("Not all items are listed."))
 
@@ -275,6 +291,8 @@ class Command(BaseCommand):
         if details:
             names = ("kind", "thread", "queued_at", "started_at", "finished_at", "timeout", "cancel_reason", "origin")
             rows |= {name: item[name] for name in (*names, "request_id") if item[name] is not None}
+        if process["age"] is not None:
+            rows["told"] = f"{span(process['age'])} ago, to the shared registry; the stack is to be had on that host"
         for name, value in rows.items():
             self.stdout.write(f"  {name.replace('_', ' '):<13} {clean(str(value))}")
         text = entry["stack"]
@@ -284,7 +302,11 @@ class Command(BaseCommand):
             self.stdout.write(f"  {line}")
         self.stdout.write("")
 
-    def _outcome(self, first: bool | None) -> str:
+    def _outcome(self, item_id: str, results: operations.ItemResults) -> str:
+        first = results[item_id]
+        if item_id in results.requested:
+            where = clean(results.requested[item_id])
+            return self.style.SUCCESS(f"requested, {where} picks it up within {results.pick_up_seconds:g} s")
         if first is None:
             return self.style.ERROR("not found")
         return self.style.SUCCESS("cancelled") if first else "was cancelled before, or has ended"
@@ -293,10 +315,11 @@ class Command(BaseCommand):
         # Where nobody looks at it, in a pipe or a file, nothing is cut.
         return shutil.get_terminal_size((_UNLIMITED, 24)).columns
 
-    def _end(self, pids: Iterable[int], found: Iterable[int], unresponsive: list[int]) -> None:
-        if unresponsive:
+    def _end(self, pids: Iterable[int], found: Iterable[int], unresponsive: list[int], but: str = "") -> None:
+        if unresponsive or but:
             listed = ", ".join(str(pid) for pid in unresponsive)
-            raise Incomplete(f"no answer from process {listed}", returncode=INCOMPLETE)
+            reasons = [f"no answer from process {listed}"] if unresponsive else []
+            raise Incomplete("; ".join([*reasons, *([clean(but)] if but else [])]), returncode=INCOMPLETE)
         missing = sorted(set(pids) - set(found))
         if missing:
             listed = ", ".join(str(pid) for pid in missing)
@@ -314,42 +337,24 @@ class _Lines:
         self.lines += text.split("\n")
 
 
-def _add_options(parser: argparse.ArgumentParser, *, first: bool) -> None:
-    default: dict[str, Any] = {} if first else {"default": argparse.SUPPRESS}
-    parser.add_argument(
-        "--format",
-        choices=["table", "json", "jsonl"],
-        help="table for people (the default), json, or jsonl: one object a line.",
-        **({"default": "table"} if first else default),
-    )
-    parser.add_argument(
-        "--watch",
-        nargs="?",
-        type=_seconds,
-        const=_WATCH_SECONDS,
-        metavar="SECONDS",
-        help=f"Look again every {_WATCH_SECONDS:g} seconds, or as often as given, until Ctrl-C.",
-        **default,
-    )
-    parser.add_argument(
-        "--status",
-        action="append",
-        choices=[str(status) for status in WorkItemStatus],
-        help="Only items with this status; may be repeated. Ended ones are listed only so.",
-        **default,
-    )
-    parser.add_argument("--pid", action="append", type=int, help="Only this process; may be repeated.", **default)
-
-
 def _select(found: dict[str, Any], pids: list[int], statuses: list[str]) -> None:
     if pids:
         found["processes"] = [record for record in found["processes"] if record["pid"] in pids]
         found["unresponsive"] = [pid for pid in found["unresponsive"] if pid in pids]
+        found["stale"] = [process for process in found["stale"] if process["pid"] in pids]
         found["answered"] = len(found["processes"])
     if statuses:
         for record in found["processes"]:
             for name in ("items", "recent"):
                 record[name] = [item for item in record[name] if item["status"] in statuses]
+
+
+def _missing(found: dict[str, Any]) -> str:
+    """Return what the registry of all hosts could not tell."""
+    if found["registry"] is not None and found["registry"]["error"]:
+        return str(found["registry"]["error"])
+    silent = ", ".join(f"{process['host']}:{process['pid']}" for process in found["stale"])
+    return f"nothing was heard of {silent} for too long" if silent else ""
 
 
 def _drain_text(result: dict[str, Any]) -> str:
@@ -365,21 +370,6 @@ def _several(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple, set)) else [value]
-
-
-def _seconds(value: str) -> float:
-    seconds = float(value)
-    if not 0.1 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0.1 and 86400 seconds")
-    return seconds
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _who() -> str:

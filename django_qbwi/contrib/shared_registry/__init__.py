@@ -1,0 +1,1 @@
+"""Many hosts: each process of the site writes what it runs into one table, and takes cancel requests from it."""
