@@ -22,6 +22,7 @@ from django.core.signals import request_started, setting_changed
 from django_qbwi import conf
 from django_qbwi.assembly import Assembly
 from django_qbwi.connections import thread_state, under_test
+from django_qbwi.core.callables import examine
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -29,8 +30,9 @@ from django_qbwi.immediate import run_immediately
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.process import Interceptor, Process
 from django_qbwi.signals import lifecycle_logger, scheduler_logger
+from django_qbwi.snapshots.familiar import FamiliarCalls
 from django_qbwi.snapshots.guard import is_simple
-from django_qbwi.snapshots.intake import Call, origin_of
+from django_qbwi.snapshots.intake import Call, Origin, origin_of
 
 _SIGTERM = int(signal.SIGTERM)
 
@@ -45,6 +47,8 @@ _get_ident = threading.get_ident
 _thread_state = thread_state
 _getsignal = _signal.getsignal
 _modules = sys.modules
+_familiar = FamiliarCalls()
+_recognise = _familiar.recognise
 
 
 def start() -> None:
@@ -92,33 +96,30 @@ def take(work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool) -
 def queue(
     work_item: Callable[..., Any],
     args: tuple[Any, ...],
-    is_async: bool,
     name: str | None,
     timeout: float | None,
-    taken: bool = False,
+    taken: bool | None = None,
 ) -> WorkItemHandle:
-    """Queue a call that was validated; the heart of the public functions, and the path of every item.
+    """Queue a call whose options were validated; the heart of the public functions, and the path of every item.
 
     Args:
         work_item: What to call.
         args: Its arguments after the token.
-        is_async: Whether it is a coroutine function.
         name: For display.
         timeout: In seconds.
-        taken: Whether the call went through `take` before a commit.
+        taken: Of a call that went through `take` before a commit, whether it is async.
 
     Raises:
-        InvalidWorkItem: It carries a request, or one cannot be copied.
+        InvalidWorkItem: It cannot be called so, it carries a request, or one cannot be copied.
         WorkItemRejected, and its subclasses: Refused; nothing was queued.
         ImproperlyConfigured: settings.QBWI is wrong.
     """
     here = _current or _this_process()
     assembly = here.assembly or here.current
     origin = None
-    if taken:
-        origin = origin_of(work_item, args)
-    elif assembly.carries or not is_simple(work_item, args):
-        work_item, args, origin = assembly.intake.take(work_item, args, is_async)
+    is_async = _recognise(work_item, args)
+    if is_async is None or assembly.carries or taken is not None:
+        work_item, args, is_async, origin = _look_at(assembly, work_item, args, taken)
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
     item = WorkItem(
@@ -128,10 +129,10 @@ def queue(
         item.origin = origin
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
-    if _thread_state.opened and assembly.warns_in_transaction and not (here.transaction_warned or taken):
+    if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.transaction_warned:
         here.warn_of_transaction(item)
     # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
-    if _get_ident() == here.main_ident and _getsignal(_SIGTERM) is not here.top_handler:
+    if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
         here.stand_before_new_handlers()
     if here.host.watched:
         here.watch()
@@ -164,6 +165,22 @@ def intercept(interceptor: Interceptor) -> Iterator[None]:
         yield
     finally:
         here.interceptors.remove(interceptor)
+
+
+def _look_at(
+    assembly: Assembly, work_item: Callable[..., Any], args: tuple[Any, ...], taken: bool | None
+) -> tuple[Callable[..., Any], tuple[Any, ...], bool, Origin | None]:
+    """Check and prepare a call that is not familiar; return it as it will be run, whether it is async, its origin."""
+    if taken is not None:
+        return work_item, args, taken, origin_of(work_item, args)
+    is_async = examine(work_item, args)
+    simple = is_simple(work_item, args)
+    if simple:
+        _familiar.learn(work_item, args, is_async)
+    if simple and not assembly.carries:
+        return work_item, args, is_async, None
+    work_item, args, origin = assembly.intake.take(work_item, args, is_async)
+    return work_item, args, is_async, origin
 
 
 def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:

@@ -59,7 +59,7 @@ class SignalsAndRecords:
     @property
     def announces(self) -> bool:
         """Whether anybody listens to queued items."""
-        return bool(work_item_queued.receivers) or _is_enabled_for(logging.DEBUG)
+        return True if work_item_queued.receivers else _is_enabled_for(logging.DEBUG)
 
     @property
     def follows(self) -> bool:

@@ -66,10 +66,9 @@ def queue_background_work_item(
         raise _unknown_keyword(unknown)
     if type(work_item) is BackgroundWorkItem:
         return work_item.using(name=name, timeout=timeout).queue(*args)
-    is_async = examine(work_item, args)
     if name is not None or timeout is not None:
         name, timeout = _options(name, timeout)
-    return hosting.queue(work_item, args, is_async, name, timeout)
+    return hosting.queue(work_item, args, name, timeout)
 
 
 def queue_on_commit(
@@ -168,8 +167,7 @@ class BackgroundWorkItem(FunctionWrapper, Generic[P, R]):
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
         """Queue the function with its own arguments; see `queue_background_work_item`."""
         call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
-        is_async = examine(call, args)
-        return hosting.queue(call, args, is_async, self._name, self._timeout)
+        return hosting.queue(call, args, self._name, self._timeout)
 
     def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue the function when the current transaction commits; see `queue_on_commit`."""
@@ -237,7 +235,7 @@ def _queue_after_commit(
     timeout: float | None,
 ) -> None:
     try:
-        hosting.queue(work_item, args, is_async, name, timeout, taken=True)
+        hosting.queue(work_item, args, name, timeout, is_async)
     except WorkItemRejected as error:
         # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
         scheduler_logger.error("After the commit: %s", error)

@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from django_qbwi import pytest_plugin
+
 PATIENCE = 30
 _FDS = Path("/proc/self/fd")
 
 # How long an example takes depends on the machine, and no unit test measures time.
 settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("unit")
+
+# Fixtures here hold items until their teardown, which comes later.
+pytest_plugin._UNDISTURBED_SECONDS = 0.01
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background so, and servers that tests start would inherit it.

@@ -18,7 +18,7 @@ MAX_NAME_LENGTH = 200
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _UNCOMMON = _GENERATORS | inspect.CO_COROUTINE
 # Set by inspect.markcoroutinefunction, and before Python 3.12 by the function of that name in asgiref.
-_COROUTINE_MARK = "_is_coroutine_marker" if hasattr(inspect, "markcoroutinefunction") else "_is_coroutine"
+COROUTINE_MARK = "_is_coroutine_marker" if hasattr(inspect, "markcoroutinefunction") else "_is_coroutine"
 
 
 class FunctionWrapper:
@@ -43,7 +43,7 @@ def examine(work_item: Any, args: tuple[Any, ...]) -> bool:
         code = work_item.__code__
         flags = code.co_flags
         if code.co_argcount == len(args) + 1 and not flags & _UNCOMMON and not code.co_kwonlyargcount:
-            return hasattr(work_item, _COROUTINE_MARK)
+            return hasattr(work_item, COROUTINE_MARK)
     function, positional, keywords = _unwrap(work_item, 1 + len(args))
     if function is None:
         return _examine_slowly(work_item, args)
@@ -63,8 +63,8 @@ def examine(work_item: Any, args: tuple[Any, ...]) -> bool:
     if flags & inspect.CO_COROUTINE:
         return True
     # A mark may stand on the function itself, on the partial around it or on the object whose __call__ it is.
-    return hasattr(function, _COROUTINE_MARK) or (
-        work_item is not function and getattr(work_item, _COROUTINE_MARK, None) is not None
+    return hasattr(function, COROUTINE_MARK) or (
+        work_item is not function and getattr(work_item, COROUTINE_MARK, None) is not None
     )
 
 
@@ -192,7 +192,7 @@ def _examine_slowly(work_item: Any, args: tuple[Any, ...]) -> bool:
         inspect.iscoroutinefunction(call)
         or inspect.iscoroutinefunction(function)
         # In the object's own namespace: a Mock has any attribute that it is asked for.
-        or _COROUTINE_MARK in getattr(call, "__dict__", ())
+        or COROUTINE_MARK in getattr(call, "__dict__", ())
     )
 
 

@@ -1,4 +1,4 @@
-"""A work item: the live object with its one owner, and the three faces that others see of it.
+"""A work item: the live object with its one owner, and the handle that others hold.
 
 States: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | ABANDONED; QUEUED -> CANCELLED | DISCARDED.
 Lock: a `WorkItem` is changed under the lock of its scheduler only; the first terminal status stands.
@@ -8,60 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import datetime
-import enum
 import threading
-import traceback
 import types
-from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from django_qbwi.core.callables import name_of
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
+from django_qbwi.core.protocols import Environment, Executor, NullEnvironment, NullObserver, Observer
+from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus, without_frames
 
 if TYPE_CHECKING:
     from django_qbwi.core.scheduler import WorkItemScheduler
 
-_MAX_ERROR_MESSAGE = 2_000
-_MAX_TRACEBACK = 20_000
+__all__ = [
+    "Environment",
+    "Executor",
+    "NullEnvironment",
+    "NullObserver",
+    "Observer",
+    "WorkItem",
+    "WorkItemError",
+    "WorkItemHandle",
+    "WorkItemInfo",
+    "WorkItemStatus",
+    "current_item",
+    "current_work_item",
+    "enter_item",
+    "without_frames",
+]
 
 _current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
 
-
-class WorkItemStatus(enum.StrEnum):
-    """Where an item is on its way; the last five are terminal."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    """Ended by its own cancellation, or cancelled before it started."""
-    ABANDONED = "abandoned"
-    """Still running when the process could wait no longer."""
-    DISCARDED = "discarded"
-    """Never started, because the process could wait no longer."""
-
-    @property
-    def is_terminal(self) -> bool:
-        """True if nothing follows."""
-        return self not in _LIVE
-
-    def then(self, status: WorkItemStatus) -> WorkItemStatus:
-        """Return `status` if it may follow this one.
-
-        Raises:
-            RuntimeError: It may not; the message names both.
-        """
-        if status not in _TRANSITIONS[self]:
-            raise RuntimeError(f"a work item cannot go from {self.name} to {status.name}")
-        return status
-
-
+# A member is looked up by Python code before 3.12.
+_QUEUED = WorkItemStatus.QUEUED
 _UNSET = {
     "_id": None,
     "cancel_reason": None,
@@ -75,83 +57,6 @@ _UNSET = {
     "started": None,
     "thread": None,
 }
-_LIVE = frozenset({WorkItemStatus.QUEUED, WorkItemStatus.RUNNING})
-_TRANSITIONS: dict[WorkItemStatus, frozenset[WorkItemStatus]] = {status: frozenset() for status in WorkItemStatus} | {
-    WorkItemStatus.QUEUED: frozenset({WorkItemStatus.RUNNING, WorkItemStatus.CANCELLED, WorkItemStatus.DISCARDED}),
-    WorkItemStatus.RUNNING: frozenset(
-        {
-            WorkItemStatus.SUCCEEDED,
-            WorkItemStatus.FAILED,
-            WorkItemStatus.CANCELLED,
-            WorkItemStatus.ABANDONED,
-        }
-    ),
-}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class WorkItemError:
-    """How an item failed, in plain text: no frames, no locals."""
-
-    type: str
-    message: str
-    traceback: str
-
-    @classmethod
-    def of(cls, error: BaseException) -> WorkItemError:
-        """Describe `error`; never raises, even if its `__str__` does."""
-        kind = type(error)
-        return cls(
-            type=f"{kind.__module__}.{kind.__qualname__}",
-            message=_safe_text(lambda: str(error))[:_MAX_ERROR_MESSAGE],
-            traceback=_safe_text(lambda: _format_traceback(error))[-_MAX_TRACEBACK:],
-        )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class WorkItemInfo:
-    """What is known of an item at one moment; plain values that may cross a thread or a process.
-
-    `queued_at`, `started_at` and `finished_at` are aware UTC datetimes, `timeout` is in seconds.
-    """
-
-    id: str
-    name: str
-    kind: Literal["sync", "async"]
-    status: WorkItemStatus
-    queued_at: datetime.datetime
-    started_at: datetime.datetime | None = None
-    finished_at: datetime.datetime | None = None
-    timeout: float | None = None
-    overdue: bool = False
-    cancel_reason: CancelReason | None = None
-    error: WorkItemError | None = None
-    origin: str | None = None
-    """Method and path of the request that queued it, where known."""
-    request_id: str | None = None
-    pid: int
-    thread: str | None = None
-    """Name of the thread that runs it, or ran it."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: times as ISO 8601 strings, enums as strings."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "kind": self.kind,
-            "status": str(self.status),
-            "queued_at": self.queued_at.isoformat(),
-            "started_at": None if self.started_at is None else self.started_at.isoformat(),
-            "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
-            "timeout": self.timeout,
-            "overdue": self.overdue,
-            "cancel_reason": None if self.cancel_reason is None else str(self.cancel_reason),
-            "error": None if self.error is None else dataclasses.asdict(self.error),
-            "origin": self.origin,
-            "request_id": self.request_id,
-            "pid": self.pid,
-            "thread": self.thread,
-        }
 
 
 class WorkItem:
@@ -202,7 +107,7 @@ class WorkItem:
         self.is_async = is_async
         self._name: str | types.FunctionType | None = name
         self.timeout = timeout
-        self.status = WorkItemStatus.QUEUED
+        self.status = _QUEUED
         self.queued = owner.clock()
         self.ended = False
         self._token: CancellationToken | None = None
@@ -467,170 +372,6 @@ def current_item() -> WorkItem | None:
 def enter_item(item: WorkItem) -> None:
     """Make `item` the current one of this context, which belongs to it alone."""
     _current.set(item)
-
-
-class Executor(Protocol):
-    """Runs the items of one kind. The scheduler owns the queue; an executor takes from it."""
-
-    def prepare(self) -> None:
-        """Start what the first item needs. Called without the lock; may block for a thread start.
-
-        Raises:
-            RuntimeError: No thread could be started and there is none.
-        """
-
-    def wake(self) -> bool:
-        """See to it that the next item is taken soon; called under the lock, before the item is inserted.
-
-        Returns:
-            False if somebody should call `grow()`, after the lock.
-        """
-
-    def grow(self) -> None:
-        """Start one more worker if that is allowed and useful; a failure to do so is contained."""
-
-    def give_up_slot(self, item: WorkItem) -> bool:
-        """Let another item run beside `item`, which is overdue; False if there were too many of those."""
-
-    def cancel_natively(self, items: list[WorkItem]) -> None:
-        """Interrupt what can be interrupted (asyncio tasks); returns at once."""
-
-    def stack(self, item: WorkItem) -> str:
-        """Return the stack of a running item now, without locals."""
-
-    def retire(self) -> None:
-        """End the threads when they have nothing left to do; does not wait."""
-
-
-class Observer(Protocol):
-    """Is told what happens to items; nothing that it does can change an outcome.
-
-    None of these is called under the lock. `finished` and `rejected` must not raise.
-    """
-
-    @property
-    def announces(self) -> bool:
-        """Whether anybody wants to know of queued items, before a worker can see them."""
-
-    @property
-    def follows(self) -> bool:
-        """Whether `astarted` and `afinished` have to be awaited; else the plain ones do."""
-
-    def queued(self, item: WorkItem) -> None:
-        """`item` was accepted."""
-
-    def rejected(self, item: WorkItem, error: Exception) -> None:
-        """`item` was refused with `error`."""
-
-    def started(self, item: WorkItem) -> None:
-        """`item` begins, in its thread and context."""
-
-    def finished(self, item: WorkItem) -> None:
-        """`item` has its terminal status."""
-
-    def astarted(self, item: WorkItem) -> Awaitable[None]:
-        """As `started`, on the loop of the item."""
-
-    def afinished(self, item: WorkItem) -> Awaitable[None]:
-        """As `finished`, on the loop of the item."""
-
-    def late(self, item: WorkItem) -> None:
-        """`item` ended after it was declared abandoned."""
-
-    def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
-        """`item` runs on long after its timeout; `replaced` tells whether it gave up its slot."""
-
-
-class Environment(Protocol):
-    """What surrounds the code of an item; Django's connections, for instance."""
-
-    def before(self) -> None:
-        """Get the thread ready for an item; called in the thread that will run it."""
-
-    def after(self) -> None:
-        """Clean up behind an item, in the thread that ran it."""
-
-    def thread_ended(self) -> None:
-        """Close whatever belongs to this thread, which ends."""
-
-    def scope(self, executor: ThreadPoolExecutor) -> AbstractAsyncContextManager[Any]:
-        """Return what surrounds an async item, whose thread-sensitive code shall run on `executor`."""
-
-
-class NullEnvironment:
-    """An environment without anything in it."""
-
-    def before(self) -> None:
-        """Do nothing."""
-
-    def after(self) -> None:
-        """Do nothing."""
-
-    def thread_ended(self) -> None:
-        """Do nothing."""
-
-    def scope(self, executor: ThreadPoolExecutor) -> AbstractAsyncContextManager[Any]:
-        """Return an empty scope."""
-        return contextlib.nullcontext()
-
-
-class NullObserver:
-    """An observer that does nothing, to be used as a base and where nobody looks."""
-
-    announces = False
-    follows = False
-
-    def queued(self, item: WorkItem) -> None:
-        """Ignore it."""
-
-    def rejected(self, item: WorkItem, error: Exception) -> None:
-        """Ignore it."""
-
-    def started(self, item: WorkItem) -> None:
-        """Ignore it."""
-
-    def finished(self, item: WorkItem) -> None:
-        """Ignore it."""
-
-    async def astarted(self, item: WorkItem) -> None:
-        """Ignore it."""
-
-    async def afinished(self, item: WorkItem) -> None:
-        """Ignore it."""
-
-    def late(self, item: WorkItem) -> None:
-        """Ignore it."""
-
-    def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
-        """Ignore it."""
-
-
-def without_frames(error: BaseException) -> BaseException:
-    """Strip the tracebacks of `error` and of all that it chains, so that it keeps no frame alive."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        current = pending.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        current.__traceback__ = None
-        pending += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            pending += current.exceptions
-    return error
-
-
-def _format_traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error, limit=-50))
-
-
-def _safe_text(make: Callable[[], str]) -> str:
-    try:
-        return make()
-    except BaseException as error:
-        # User code returns to us here as well: the `__str__` of an exception.
-        return f"<unprintable: {type(error).__name__}>"
 
 
 def _utc(seconds: float) -> datetime.datetime:

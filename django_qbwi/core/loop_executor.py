@@ -13,16 +13,19 @@ import contextlib
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.daemon_executor import DaemonExecutor
-from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
+from django_qbwi.core.item_executors import ItemExecutors
+from django_qbwi.core.items import WorkItem
 from django_qbwi.core.loggers import SafeLogger
+from django_qbwi.core.loop_end import cancel_leftovers, stop_copy
 from django_qbwi.core.loop_monitor import LoopMonitor
 from django_qbwi.core.primitives import new_lock, new_selector, start_thread, thread_ident_getter
+from django_qbwi.core.protocols import Environment, NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_task, stack_of_thread
 
@@ -30,9 +33,6 @@ logger = SafeLogger("django_qbwi.scheduler")
 
 _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
-_MAX_SPARE_EXECUTORS = 8
-_CLEANUP_SECONDS = 0.5
-_CLEANUP_TURN = 0.1
 _NATIVE_CANCELS = 10
 _FAREWELL_SECONDS = 0.4
 
@@ -58,10 +58,7 @@ class LoopExecutor:
         self._overdue: dict[WorkItem, None] = {}
         self._adopted: dict[WorkItem, tuple[Any, Context]] = {}
         self._wakeup_pending = False
-        self._spare: list[DaemonExecutor] = []
-        # Only where threads cannot be started late.
-        self._shared: DaemonExecutor | None = None
-        self._executors: dict[WorkItem, DaemonExecutor] = {}
+        self._executors = ItemExecutors(self._environment, lambda: scheduler.state is SchedulerState.CLOSED)
         self._context = Context()
         self._loop: asyncio.SelectorEventLoop | None = None
         self._default_executor: DaemonExecutor | None = None
@@ -111,7 +108,9 @@ class LoopExecutor:
                 self._default_executor, self._loop = executor, loop
         start_thread(self._run, "qbwi-loop")
         if STARTS_NO_THREADS_LATE:
-            self._default_executor_ready()
+            assert self._default_executor is not None  # made with the loop
+            self._default_executor.prestart(2)
+            self._executors.prestart()
         self._started = True
 
     def _has_loop(self) -> bool:
@@ -164,7 +163,7 @@ class LoopExecutor:
         if task is None:
             return "  <waiting for a slot on the event loop>\n"
         text = stack_of_task(task)
-        executor = self._executors.get(item)
+        executor = self._executors.lent.get(item)
         if executor is not None and executor.touched:
             text += "in its executor thread:\n" + stack_of_thread(executor.ident)
         loop = self._loop
@@ -199,12 +198,7 @@ class LoopExecutor:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
         loop = self._loop
         if loop is not None and thread_ident_getter()() == self._ident:
-            # The child of an item that forked on the loop's thread would run the parent's other items to their end
-            # as well. There is no public way to make a loop forget; without these attributes it stops a step later.
-            if hasattr(loop, "_ready") and hasattr(loop, "_scheduled"):
-                kept = _Kept(loop._ready, loop._scheduled)
-                loop._ready, loop._scheduled = kept, []
-            loop.stop()
+            stop_copy(loop)
 
     def _ask_loop(self, answer: Callable[[], None]) -> None:
         if self._loop is not None:
@@ -246,42 +240,21 @@ class LoopExecutor:
 
     def _close_loop(self, loop: asyncio.SelectorEventLoop) -> None:
         try:
-            left = asyncio.all_tasks(loop)
-            if left:
-                self._cancel_leftovers(loop, left)
+            # Tasks of the items themselves have a record of their own.
+            cancel_leftovers(loop, self._in_flight.values(), self._scheduler.pid)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            executors = [*self._spare, *self._executors.values(), self._default_executor, self._shared]
+            executors = self._executors.all()
+            if self._default_executor is not None:
+                executors.append(self._default_executor)
             for executor in executors:
-                if executor is not None:
-                    executor.retire()
+                executor.retire()
             deadline = time.monotonic() + _FAREWELL_SECONDS
             for executor in executors:
-                if executor is not None:
-                    executor.join(deadline - time.monotonic())
+                executor.join(deadline - time.monotonic())
             self._environment.thread_ended()
             if not asyncio.all_tasks(loop):
                 loop.close()
-
-    def _cancel_leftovers(self, loop: asyncio.SelectorEventLoop, left: set[asyncio.Task[Any]]) -> None:
-        # Those of the items themselves have a record of their own.
-        strays = left.difference(self._in_flight.values())
-        if strays:
-            logger.warning(
-                "%d asyncio task(s) that items left behind are cancelled: %s",
-                len(strays),
-                ", ".join(sorted(task.get_name() for task in strays))[:500],
-            )
-        for task in left:
-            task.cancel()
-        while left and os.getpid() == self._scheduler.pid:
-            # Without limit, as a worker thread stays with its item: nobody waits for this thread any more, and a loop
-            # that is dropped with tasks in it ("Task was destroyed but it is pending!") is never closed.
-            try:
-                loop.run_until_complete(asyncio.wait(left))
-            except BaseException as error:
-                logger.error("A task that was left behind raised %r", error, exc_info=error)
-            left = asyncio.all_tasks(loop)
 
     def _pump(self) -> None:
         limit = time.monotonic() + _BATCH_SECONDS
@@ -349,7 +322,7 @@ class LoopExecutor:
         self._in_flight[item] = asyncio.current_task()
         item.thread, item.ident = "qbwi-loop", self._ident
         self._monitor.watch()
-        executor = self._borrow_executor(item)
+        executor = self._executors.lend(item)
         error: BaseException | None = None
         async with self._environment.scope(executor):
             try:
@@ -365,13 +338,13 @@ class LoopExecutor:
             del call
             decided = scheduler.conclude(item, error)
             error = None
-            clean = not executor.touched or await self._clean_up(executor)
+            clean = not executor.touched or await self._executors.clean_up(executor)
             if decided:
                 await self._tell_finished(item)
                 if clean and executor.touched and scheduler.observer.follows:
                     # A receiver may have opened a connection.
-                    clean = await self._clean_up(executor)
-        self._return_executor(item, executor, clean)
+                    clean = await self._executors.clean_up(executor)
+        self._executors.take_back(item, clean)
         if decided:
             scheduler.settle(item)
         else:
@@ -396,45 +369,6 @@ class LoopExecutor:
             # A receiver, or a native cancel that came too late; the item has its status already.
             logger.debug("Telling the end of %s was interrupted by %r", item.name, error)
 
-    async def _clean_up(self, executor: DaemonExecutor) -> bool:
-        # The connections of the async ORM live in that thread. The call waits behind a stuck one, so not for long.
-        cleanup = asyncio.wrap_future(executor.submit(self._environment.after))
-        limit = time.monotonic() + _CLEANUP_SECONDS
-        while not cleanup.done() and (left := limit - time.monotonic()) > 0:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({cleanup}, timeout=min(left, _CLEANUP_TURN))
-            if self._scheduler.state is SchedulerState.CLOSED:
-                # The process ends now, and with it the connection; the item's record shall still come out.
-                break
-        if cleanup.done() and not cleanup.cancelled():
-            cleanup.exception()
-            return True
-        return False
-
-    def _borrow_executor(self, item: WorkItem) -> DaemonExecutor:
-        if self._spare:
-            executor = self._spare.pop()
-            executor.touched = False
-        else:
-            executor = self._new_item_executor()
-            if self._shared is not None:
-                try:
-                    executor.prestart()
-                except RuntimeError:
-                    # The interpreter is exiting. Taking turns in one thread is better than to fail at the first call.
-                    executor = self._shared
-        self._executors[item] = executor
-        return executor
-
-    def _return_executor(self, item: WorkItem, executor: DaemonExecutor, clean: bool) -> None:
-        self._executors.pop(item, None)
-        if executor is self._shared:
-            return
-        if clean and len(self._spare) < _MAX_SPARE_EXECUTORS:
-            self._spare.append(executor)
-        else:
-            executor.retire()
-
     def _forget(self, item: WorkItem) -> None:
         with self._lock:
             self._in_flight.pop(item, None)
@@ -456,35 +390,6 @@ class LoopExecutor:
         if running and tries > 1 and self._loop is not None:
             # asgiref absorbs the first cancellation of a task that waits for a thread until that thread is done.
             self._loop.call_later(0.1, self._cancel_tasks, running, tries - 1, context=self._context)
-
-    def _default_executor_ready(self) -> None:
-        assert self._default_executor is not None
-        self._default_executor.prestart(2)
-        # Kept before they are started: a start that a signal handler's exception interrupts is tried again.
-        if not self._spare:
-            self._spare.append(self._new_item_executor())
-        self._spare[0].prestart()
-        if self._shared is None:
-            self._shared = self._new_item_executor()
-        self._shared.prestart()
-
-    def _new_item_executor(self) -> DaemonExecutor:
-        # A thread that was parked for a while may hold a connection that has grown too old; `before` sees to it when
-        # an item uses the thread, at no cost for an item that does not.
-        environment = self._environment
-        return DaemonExecutor(1, "qbwi-item-executor", environment.thread_ended, before=environment.before)
-
-
-class _Kept(deque[Any]):
-    """What the loop of a forked child would run next: never run, and kept, since a task that is dropped says so."""
-
-    def __init__(self, *handles: Any) -> None:
-        super().__init__()
-        self._handles = [*handles]
-
-    def append(self, handle: Any) -> None:
-        """Keep it out of the queue."""
-        self._handles.append(handle)
 
 
 def _close(awaitable: Any) -> None:

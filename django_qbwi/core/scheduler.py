@@ -16,23 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import hashlib
-import itertools
-import os
-import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from django_qbwi.core import items
 from django_qbwi.core.cancellation import CancelReason, StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
-from django_qbwi.core.items import Executor, Observer, WorkItem, WorkItemError, WorkItemStatus
-from django_qbwi.core.primitives import Lock, new_lock, new_rlock
-from django_qbwi.core.service_thread import ServiceThread, Timer
-
-_Queue = deque[WorkItem]
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.primitives import new_rlock
+from django_qbwi.core.protocols import Executor, NullObserver, Observer
+from django_qbwi.core.records import WorkItemError, WorkItemStatus, without_frames
+from django_qbwi.core.registry import Queue, WorkItemRegistry
+from django_qbwi.core.service_thread import ServiceThread
+from django_qbwi.core.timeouts import Timeouts
 
 
 class SchedulerState(enum.StrEnum):
@@ -43,10 +40,10 @@ class SchedulerState(enum.StrEnum):
     CLOSED = "closed"
 
 
-class WorkItemScheduler:
+class WorkItemScheduler(WorkItemRegistry):
     """Keeps the items of one process.
 
-    - An accepted item is in exactly one of `queued`, `running` and `ending` until its record and its signal are out.
+    - An accepted item stays in the registry until its record and its signal are out.
     - Its first terminal status stands; whoever decided it reports it.
     - Items start first in, first out for each kind.
     """
@@ -64,16 +61,14 @@ class WorkItemScheduler:
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[], None] = lambda: None,
     ) -> None:
-        self.clock = clock
-        self.pid = os.getpid()
         self.stop = StopFlag(clock) if stop is None else stop
-        self.lock = self.stop.lock
-        self.observer: Observer = items.NullObserver() if observer is None else observer
+        super().__init__(self.stop.lock, clock, history_size)
+        self._acquire, self._release = self.lock.acquire, self.lock.release
+        self.observer: Observer = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
         self.final_hold = False
         """True while the exit is held: only items queued by items of before are still accepted."""
         self._max_queued = max_queued
-        self._overdue_after = overdue_after
         self._accept_while_draining = accept_while_draining
         self._start = start
         self._started = False
@@ -81,20 +76,8 @@ class WorkItemScheduler:
         self._starting = new_rlock()
         self._closed = False
         self._executors: tuple[Executor, ...] = ()
-        self._lanes: tuple[tuple[_Queue, _Queue, Executor], ...] = ()
-        # A queue for each kind.
-        self._queued: tuple[_Queue, _Queue] = (deque(), deque())
-        self._announcing: dict[WorkItem, None] = {}
-        self._running: dict[WorkItem, None] = {}
-        self._ending: dict[WorkItem, None] = {}
-        self._timers: dict[WorkItem, Timer] = {}
-        self._empty_waiters: list[Lock] = []
-        self._finished: deque[WorkItem] = deque(maxlen=history_size)
-        # By the plain string: hashing a member of an enum is a call of Python code.
-        self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
-        self._numbers = itertools.count(1)
-        self._secret = secrets.token_bytes(16)
-        self._wall_clock_offset = time.time() - clock()
+        self._lanes: tuple[tuple[Queue, Queue, Executor], ...] = ()
+        self._timeouts = Timeouts(self.lock, self.keeper, overdue_after, self._mark_overdue)
 
     def __repr__(self) -> str:
         return f"<WorkItemScheduler {self.state} queued={self.queued_count} running={self.running_count}>"
@@ -112,75 +95,6 @@ class WorkItemScheduler:
     def started(self) -> bool:
         """True once a first item was accepted, and threads run."""
         return self._started
-
-    @property
-    def queued_count(self) -> int:
-        """Items accepted and not started."""
-        return self.queue_length(False) + self.queue_length(True) + len(self._announcing)
-
-    @property
-    def running_count(self) -> int:
-        """Items started and not ended, overdue ones included."""
-        return len(self._running)
-
-    @property
-    def is_empty(self) -> bool:
-        """True if nothing is queued, running, or about to be reported."""
-        # Under the lock: between two looks an item may move on, from what is looked at next to what was empty.
-        with self.lock:
-            return not (self._running or self._ending or self.queued_count)
-
-    @property
-    def totals(self) -> dict[WorkItemStatus, int]:
-        """How many items have ended, by status."""
-        with self.lock:
-            return {WorkItemStatus(value): total for value, total in self._totals.items()}
-
-    def live_items(self, limit: int | None = None) -> list[WorkItem]:
-        """Return the items that run, then those that are queued, oldest first; `limit` at the most.
-
-        Without the lock, since there may be 100,000: a C container is copied in one step of the interpreter. In the
-        order in which items move, so that one which moves meanwhile is seen twice rather than never.
-        """
-        announced = list(self._announcing)
-        queues = [queue.copy() for queue in self._queued]
-        found = dict.fromkeys(list(self._running))
-        waiting = (item for queue in (announced, *queues) for item in queue if item.status is WorkItemStatus.QUEUED)
-        if limit is None:
-            found.update(dict.fromkeys(waiting))
-        else:
-            found.update(dict.fromkeys(itertools.islice(waiting, max(0, limit - len(found)))))
-        return list(itertools.islice(found, limit))
-
-    def finished_items(self) -> list[WorkItem]:
-        """Return the items that ended last, newest first."""
-        with self.lock:
-            return list(reversed(self._finished))
-
-    def running_items(self) -> list[WorkItem]:
-        """Return the items that run."""
-        with self.lock:
-            return list(self._running)
-
-    def queue_length(self, is_async: bool) -> int:
-        """Items of one kind that wait for an executor."""
-        return len(self._queued[is_async])
-
-    def make_id(self) -> str:
-        """Return a new public id for an item: unguessable, and made only when somebody looks."""
-        number = next(self._numbers).to_bytes(8, "big")
-        return hashlib.blake2b(number, key=self._secret, digest_size=12).hexdigest()
-
-    def wall_clock(self, monotonic: float) -> float:
-        """Return a moment of the monotonic clock as seconds since the epoch.
-
-        Items keep monotonic times only, so that durations do not move with the wall clock, and that queueing reads
-        one clock. The difference of the two is read again when the wall clock has jumped by more than a second.
-        """
-        offset = time.time() - self.clock()
-        if abs(offset - self._wall_clock_offset) > 1.0:
-            self._wall_clock_offset = offset
-        return monotonic + self._wall_clock_offset
 
     def stack(self, item: WorkItem) -> str:
         """Return where a running item is now, without locals."""
@@ -221,7 +135,10 @@ class WorkItemScheduler:
             return
         queued, others, executor = self._lanes[item.is_async]
         refusal = None
-        with self.lock:
+        try:
+            # As `with self.lock:`, at half of its cost. It is taken inside of `try`, since an exception from a signal
+            # handler may come the moment it is taken.
+            self._acquire()
             if (
                 self._closed
                 or self.stop.first_sign is not None
@@ -233,6 +150,12 @@ class WorkItemScheduler:
                 # vain, where the other order would leave an item that nobody looks for.
                 woken = executor.wake()
                 queued.append(item)
+        finally:
+            try:
+                self._release()
+            except RuntimeError:
+                # Such an exception came while we waited for the lock, which we do not have then.
+                pass
         if refusal is not None:
             self._reject(item, refusal)
         if not woken:
@@ -343,31 +266,11 @@ class WorkItemScheduler:
 
     # Running, called by the executors.
 
-    def take(self, is_async: bool) -> WorkItem | None:
-        """Move the first queued item of a kind to the running ones; the caller holds the lock."""
-        queued = self._queued[is_async]
-        while queued:
-            item = queued[0]
-            if item.status is not WorkItemStatus.QUEUED and item.status.is_terminal:
-                # A signal handler's exception came between the status of a cancelled item and its removal.
-                queued.popleft()
-                continue
-            item.status = WorkItemStatus.RUNNING
-            item.started = self.clock()
-            # In both for a moment, rather than in none.
-            self._running[item] = None
-            queued.popleft()
-            return item
-        return None
-
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
         items.enter_item(item)
-        timeout = item.timeout
-        if timeout is not None and item.started is not None:
-            deadline = item.started + timeout
-            item.token._deadline = deadline
-            self._timers[item] = self.keeper.call_at(deadline, lambda: self._expire(item))
+        if item.timeout is not None:
+            self._timeouts.arm(item)
 
     def conclude(self, item: WorkItem, error: BaseException | None) -> bool:
         """Decide the terminal status of a running item by how it ended; False if that was decided before."""
@@ -393,11 +296,9 @@ class WorkItemScheduler:
     def settle(self, item: WorkItem) -> None:
         """Take the last steps of an item that is concluded and reported: wake who waits, then leave the registry."""
         if item.timeout is not None:
-            timer = self._timers.pop(item, None)
-            if timer is not None:
-                timer.cancel()
+            self._timeouts.disarm(item)
         if item.status is WorkItemStatus.FAILED and item.exception is not None:
-            items.without_frames(item.exception)
+            without_frames(item.exception)
         item.forget_call()
         item.wake_waiters()
         with self.lock:
@@ -423,7 +324,7 @@ class WorkItemScheduler:
                 return False
             unstarted = item.status is WorkItemStatus.QUEUED
             if unstarted:
-                self._leave_queue(item, WorkItemStatus.CANCELLED)
+                self.leave_queue(item, WorkItemStatus.CANCELLED)
         first = token._cancel(CancelReason.REQUESTED, message)
         if unstarted:
             item.cancel_reason = token.reason
@@ -436,29 +337,6 @@ class WorkItemScheduler:
             self.observer.finished(item)
         finally:
             self.settle(item)
-
-    def _leave_queue(self, item: WorkItem, status: WorkItemStatus) -> None:
-        item.finished = self.clock()
-        item.status = item.status.then(status)
-        self._ending[item] = None
-        self._announcing.pop(item, None)
-        try:
-            # A search, but one step of C (some 12 microseconds for 1,000 items): nothing can come in between, as it
-            # could with tombstones, whose count and whose items a finalizer that cancels would tear apart.
-            self._queued[item.is_async].remove(item)
-        except ValueError:
-            # Just being told of, or never queued: a test has captured it.
-            return
-
-    def _expire(self, item: WorkItem) -> None:
-        if not _runs(item):
-            return
-        item.token._cancel(CancelReason.TIMEOUT, f"timeout of {item.timeout} s")
-        with self.lock:
-            # Only while it runs: `settle` has taken the timer of an ended item away already.
-            if _runs(item) and item.started is not None:
-                due = item.started + (item.timeout or 0.0) + self._overdue_after
-                self._timers[item] = self.keeper.call_at(due, lambda: self._mark_overdue(item))
 
     def _mark_overdue(self, item: WorkItem) -> None:
         executor = self._executors[item.is_async]
@@ -473,22 +351,6 @@ class WorkItemScheduler:
         executor.cancel_natively([item])
 
     # The end.
-
-    def wait_until_empty(self, timeout: float | None = None) -> bool:
-        """Block until nothing is queued or running, or for `timeout` seconds; return whether it is so."""
-        waiter = new_lock()
-        waiter.acquire()
-        with self.lock:
-            if self.is_empty:
-                return True
-            self._empty_waiters.append(waiter)
-        try:
-            waiter.acquire(True, -1 if timeout is None else max(0.0, timeout))
-        finally:
-            with self.lock:
-                if waiter in self._empty_waiters:
-                    self._empty_waiters.remove(waiter)
-        return self.is_empty
 
     def close_if_empty(self) -> bool:
         """Close, if nothing is queued or running, in the same step that sees it."""
@@ -517,42 +379,12 @@ class WorkItemScheduler:
         """
         with self.lock:
             self._closed = True
-            abandoned = [item for item in self._running if not item.status.is_terminal]
-            for item in abandoned:
-                item.finished = self.clock()
-                item.cancel_reason = item.token.reason
-                item.status = item.status.then(WorkItemStatus.ABANDONED)
-                self._ending[item] = None
-                del self._running[item]
-            discarded = [
-                item
-                for item in (*self._announcing, *self._queued[0], *self._queued[1])
-                if item.status is WorkItemStatus.QUEUED
-            ]
-            for item in discarded:
-                item.cancel_reason = item.token.reason
-                self._leave_queue(item, WorkItemStatus.DISCARDED)
-        return abandoned + discarded
-
-    def nudge(self) -> None:
-        """Have those in `wait_until_empty` return at once, to look at their limit again."""
-        with self.lock:
-            waiters = self._empty_waiters[:]
-            del self._empty_waiters[:]
-        for waiter in waiters:
-            waiter.release()
+            return self.end_all()
 
     def retire(self) -> None:
         """Let the threads of the executors end."""
         for executor in self._executors:
             executor.retire()
-
-    def _wake_if_empty(self) -> None:
-        if self.is_empty:
-            waiters = self._empty_waiters[:]
-            del self._empty_waiters[:]
-            for waiter in waiters:
-                waiter.release()
 
 
 def _runs(item: WorkItem) -> bool:

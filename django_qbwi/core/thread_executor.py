@@ -17,9 +17,11 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from django_qbwi.core.items import Environment, NullEnvironment, WorkItem, WorkItemStatus
+from django_qbwi.core.items import WorkItem
 from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.primitives import Lock, new_lock, start_thread, thread_ident_getter
+from django_qbwi.core.protocols import Environment, NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.stacks import stack_of_thread
 

@@ -19,7 +19,7 @@ from django.utils import timezone, translation
 
 from django_qbwi.snapshots.snapshot import RequestSnapshot
 
-_OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d))?")
+_OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{6}))?)?")
 
 
 @contextlib.contextmanager
@@ -69,6 +69,7 @@ def _zone(name: str) -> datetime.tzinfo:
     offset = _OFFSET.fullmatch(name)
     if offset is None:
         return zoneinfo.ZoneInfo(name)
-    sign, hours, minutes, seconds = offset.groups()
-    span = datetime.timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds or 0))
+    sign, *parts = offset.groups()
+    hours, minutes, seconds, microseconds = (int(part or 0) for part in parts)
+    span = datetime.timedelta(hours=hours, minutes=minutes, seconds=seconds, microseconds=microseconds)
     return datetime.timezone(-span if sign == "-" else span)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+import types
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -23,6 +24,8 @@ R = TypeVar("R")
 Q = TypeVar("Q", covariant=True)
 
 Computed = Callable[[Any], Any]
+
+_MAX_WRAPPERS = 100  # a function may be its own `__wrapped__`
 
 
 class Queueable(Protocol[Q]):
@@ -77,6 +80,11 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
     def function(self) -> Callable[..., Any]:
         """The function that gets the snapshot."""
         return self._function
+
+    @property
+    def computed(self) -> Mapping[str, Computed]:
+        """The functions of the values that it computes, by name."""
+        return self._selection.computed
 
     def copy(self, given: Any) -> RequestSnapshot:
         """Return the snapshot for what stands after the token.
@@ -252,15 +260,20 @@ def snapshot_of(work_item: Any, args: tuple[Any, ...]) -> RequestSnapshot | None
 def find_copier(work_item: Any) -> tuple[RequestCopier[..., Any] | None, int]:
     """Return the copier inside of a callable, and how many arguments stand before its token; None if there is none."""
     before_token = 0
-    while not isinstance(work_item, RequestCopier):
+    for _ in range(_MAX_WRAPPERS):
+        if isinstance(work_item, RequestCopier):
+            return work_item, before_token
         if isinstance(work_item, functools.partial):
             before_token += len(work_item.args)
             work_item = work_item.func
         elif isinstance(work_item, FunctionWrapper):
             work_item = work_item.function
+        elif isinstance(work_item, types.FunctionType) and hasattr(work_item, "__wrapped__"):
+            # Another decorator between ours, which passes the arguments on.
+            work_item = work_item.__wrapped__
         else:
-            return None, 0
-    return work_item, before_token
+            break
+    return None, 0
 
 
 async def _run_async(

@@ -3,11 +3,14 @@
 A request is over when the item runs: its body is closed, its user and session may need a query on a connection that
 belongs to another thread, and it keeps everything it refers to alive. Found are a request (Django's, or a wrapper such
 as Django REST framework's), an ASGI scope, a WSGI environ, a lazy user and an uploaded file, in arguments, closures,
-defaults, partials, bound methods and the `request` attribute of objects; looked for is to a bounded depth.
+defaults, partials, bound methods and the `request` attribute of objects. A bounded number of values is looked at, what
+is near first, so that a large argument does not make queueing slow.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -27,13 +30,14 @@ from django.utils.functional import LazyObject
 from django_qbwi.core.callables import FunctionWrapper, name_of
 from django_qbwi.core.exceptions import CapturedRequest, WorkItemWarning
 from django_qbwi.core.stacks import caller_level
+from django_qbwi.snapshots.copier import RequestCopier
 from django_qbwi.snapshots.snapshot import RequestSnapshot
 
-_MAX_DEPTH = 4
+_MAX_LOOKS = 100
 _MAX_ELEMENTS = 32
 _MAX_TRIES = 3
 
-_PLAIN = frozenset(
+PLAIN = frozenset(
     {
         str,
         int,
@@ -49,10 +53,9 @@ _PLAIN = frozenset(
         datetime.timedelta,
         type,
         types.ModuleType,
-        types.BuiltinFunctionType,
     }
 )
-_HARMLESS = _PLAIN | {RequestSnapshot}
+_HARMLESS = PLAIN | {RequestSnapshot}
 
 _COPY = "pass the values that the item needs, or decorate the item with @copies_request and pass the request first"
 _USER = "pass request.user.pk, and fetch the user in the item"
@@ -76,7 +79,7 @@ def is_simple(work_item: Any, args: tuple[Any, ...]) -> bool:
     kind = type(work_item)
     if kind is functools.partial:
         for value in work_item.keywords.values():
-            if type(value) not in _PLAIN:
+            if type(value) not in PLAIN:
                 return False
         args += work_item.args
         work_item = work_item.func
@@ -84,11 +87,11 @@ def is_simple(work_item: Any, args: tuple[Any, ...]) -> bool:
     if kind is not types.FunctionType:
         return False
     for value in args:
-        if type(value) not in _PLAIN:
+        if type(value) not in PLAIN:
             return False
     if work_item.__defaults__ is not None:
         for value in work_item.__defaults__:
-            if type(value) not in _PLAIN:
+            if type(value) not in PLAIN:
                 return False
     if work_item.__closure__ is not None or work_item.__kwdefaults__ is not None:
         return _is_simple_inside(work_item)
@@ -115,24 +118,21 @@ def guard(work_item: Callable[..., Any], args: tuple[Any, ...], warn: bool = Fal
 
 def find_request(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Finding | None:
     """Return the first request, or part of one, that a call would carry along."""
-    for index, value in enumerate(args):
-        if type(value) not in _HARMLESS:
-            finding = _look(value, _parameter(work_item, index), 0)
-            if finding is not None:
-                return finding
-    return _look(work_item, "the work item", 0)
+    named = [(value, _parameter(work_item, index)) for index, value in enumerate(args) if type(value) not in _HARMLESS]
+    # Two searches: a large argument leaves enough looks for the work item.
+    return (named and _search(named)) or _search([(work_item, "the work item")])
 
 
 def _is_simple_inside(function: types.FunctionType) -> bool:
     for value in (function.__kwdefaults__ or {}).values():
-        if type(value) not in _PLAIN:
+        if type(value) not in PLAIN:
             return False
     for cell in function.__closure__ or ():
         try:
             kind = type(cell.cell_contents)
         except ValueError:  # not assigned yet
             continue
-        if kind not in _PLAIN:
+        if kind not in PLAIN:
             return False
     return True
 
@@ -146,19 +146,23 @@ class _Kind(enum.Enum):
     SEQUENCE = enum.auto()
     FUNCTION = enum.auto()
     METHOD = enum.auto()
+    BUILTIN_METHOD = enum.auto()
     PARTIAL = enum.auto()
     WRAPPER = enum.auto()
     OBJECT = enum.auto()
 
+
+_VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 _BASES: tuple[tuple[type | tuple[type, ...], _Kind], ...] = (
     (HttpRequest, _Kind.REQUEST),
     (UploadedFile, _Kind.FILE),
     (LazyObject, _Kind.LAZY),
     (dict, _Kind.DICT),
-    ((list, tuple, set, frozenset), _Kind.SEQUENCE),
+    ((list, tuple, set, frozenset, collections.deque, *_VIEWS), _Kind.SEQUENCE),
     (types.FunctionType, _Kind.FUNCTION),
     (types.MethodType, _Kind.METHOD),
+    ((types.BuiltinMethodType, types.MethodWrapperType), _Kind.BUILTIN_METHOD),
     (functools.partial, _Kind.PARTIAL),
     (FunctionWrapper, _Kind.WRAPPER),
     (type, _Kind.HARMLESS),
@@ -173,51 +177,69 @@ def _kind_of(kind: type) -> _Kind:
     return next((found for bases, found in _BASES if issubclass(kind, bases)), _Kind.OBJECT)
 
 
-def _look(value: Any, variable: str, depth: int) -> Finding | None:
-    kind: _Kind = _kind_of(type(value))  # type: ignore[arg-type]  # metaclasses without a hash are unheard of
-    if kind is _Kind.HARMLESS or depth > _MAX_DEPTH:
-        return None
+Parts = Iterator[tuple[Any, str]]
+
+
+def _search(waiting: list[tuple[Any, str]]) -> Finding | None:
+    """Look at values and at what they hold, level by level: what is near is found, however large the rest is."""
+    # Where the lazy objects are that they were found in, by their place in the list.
+    lazy: dict[int, str] = {}
+    seen: set[int] = set()
+    # The list grows while it is iterated; it keeps the values, lest another one gets the id of one that was seen.
+    for place, (value, variable) in enumerate(waiting):
+        kind: _Kind = _kind_of(type(value))  # type: ignore[arg-type]  # metaclasses without a hash are unheard of
+        if kind is _Kind.HARMLESS or id(value) in seen:
+            continue
+        if len(seen) == _MAX_LOOKS:
+            break
+        seen.add(id(value))
+        finding = _finding(value, kind, variable)
+        if finding is not None:
+            return _in_lazy_object(lazy[place]) if place in lazy else finding
+        if len(waiting) - place < _MAX_LOOKS:
+            before = len(waiting)
+            waiting += _PARTS[kind](value, variable)
+            if kind is _Kind.LAZY or place in lazy:
+                lazy.update(dict.fromkeys(range(before, len(waiting)), lazy.get(place, variable)))
+    return None
+
+
+def _in_lazy_object(variable: str) -> Finding:
+    return Finding(variable, "a lazy object that holds the request, such as request.user,", _USER)
+
+
+def _finding(value: Any, kind: _Kind, variable: str) -> Finding | None:
     if kind is _Kind.REQUEST:
         return Finding(variable, f"the request ({type(value).__name__})", _COPY)
     if kind is _Kind.FILE:
         return Finding(variable, f"a file of the request ({type(value).__name__})", _FILE)
-    if kind is _Kind.LAZY:
-        setup = object.__getattribute__(value, "__dict__").get("_setupfunc")
-        found = setup is not None and _look(setup, variable, depth + 1)
-        return (
-            Finding(variable, "a lazy object that holds the request, such as request.user,", _USER) if found else None
-        )
-    if kind is _Kind.DICT:
-        what = _environment(value)
-        if what is not None:
-            return Finding(variable, what, _COPY)
-    for part, name in _PARTS[kind](value, variable):
-        finding = _look(part, name, depth + 1)
-        if finding is not None:
-            return finding
-    return None
+    what = _environment(value) if kind is _Kind.DICT else None
+    return None if what is None else Finding(variable, what, _COPY)
 
 
 def _environment(value: dict[Any, Any]) -> str | None:
-    if "wsgi.input" in value or ("REQUEST_METHOD" in value and "QUERY_STRING" in value):
+    # That of dict: a subclass's own would run somebody's code on the path of an item.
+    has = dict.__contains__
+    if has(value, "wsgi.input") or (has(value, "REQUEST_METHOD") and has(value, "QUERY_STRING")):
         return "a WSGI environ"
-    if "headers" in value and "path" in value and value.get("type") in ("http", "websocket"):
+    if has(value, "headers") and has(value, "path") and dict.get(value, "type") in ("http", "websocket"):
         return "an ASGI scope"
     return None
-
-
-Parts = Iterator[tuple[Any, str]]
 
 
 def _parts_of_dict(value: dict[Any, Any], variable: str) -> Parts:
     # dict.items, since a MultiValueDict's own shows the last value of each list only.
     for key, entry in _some(lambda: dict.items(value)):
-        yield entry, f"{variable}[{key!r}]" if type(key) in (str, int) else f"{variable}[...]"
+        if type(key) not in _HARMLESS:  # here and below: most are, and a name takes longer than the look
+            yield key, f"a key of {variable}"
+        if type(entry) not in _HARMLESS:
+            yield entry, f"{variable}[{key!r}]" if type(key) in (str, int) else f"{variable}[...]"
 
 
 def _parts_of_sequence(value: Any, variable: str) -> Parts:
     for index, element in enumerate(_some(lambda: _ITERATORS[_base_of(value)](value))):
-        yield element, f"{variable}[{index}]"
+        if type(element) not in _HARMLESS:
+            yield element, f"{variable}[{index}]"
 
 
 def _some(elements: Callable[[], Iterable[Any]]) -> list[Any]:
@@ -236,7 +258,9 @@ def _base_of(value: Any) -> type:
 
 
 # Those of the base classes: a subclass's own would run somebody's code on the path of an item.
-_ITERATORS: dict[type, Callable[[Any], Iterable[Any]]] = {kind: kind.__iter__ for kind in (list, tuple, set, frozenset)}
+_ITERATORS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    kind: kind.__iter__ for kind in (list, tuple, set, frozenset, collections.deque, *_VIEWS)
+}
 
 
 def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
@@ -246,13 +270,27 @@ def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
             content = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
+        if type(content) in _HARMLESS:
+            continue
         yield content, f"the variable {cell_name!r} of the enclosing function, which {name} uses"
     names = function.__code__.co_varnames
     defaults = function.__defaults__ or ()
     for index, value in enumerate(defaults, function.__code__.co_argcount - len(defaults)):
-        yield value, f"the default of {name}'s parameter {names[index]!r}"
+        if type(value) not in _HARMLESS:
+            yield value, f"the default of {name}'s parameter {names[index]!r}"
     for key, value in (function.__kwdefaults__ or {}).items():
-        yield value, f"the default of {name}'s parameter {key!r}"
+        if type(value) not in _HARMLESS:
+            yield value, f"the default of {name}'s parameter {key!r}"
+    if function.__dict__:
+        yield from _parts_of_object(function, variable)
+
+
+def _parts_of_builtin_method(method: Any, variable: str) -> Parts:
+    yield method.__self__, f"'self' of the bound method {method.__name__}"
+
+
+def _parts_of_lazy_object(value: Any, variable: str) -> Parts:
+    yield object.__getattribute__(value, "__dict__").get("_setupfunc"), variable
 
 
 def _parts_of_method(method: types.MethodType, variable: str) -> Parts:
@@ -263,29 +301,55 @@ def _parts_of_method(method: types.MethodType, variable: str) -> Parts:
 
 def _parts_of_partial(partial: functools.partial[Any], variable: str) -> Parts:
     for index, value in enumerate(partial.args):
-        yield value, f"argument {index} of the partial"
+        if type(value) not in _HARMLESS:
+            yield value, f"argument {index} of the partial"
     for key, value in list(partial.keywords.items()):
-        yield value, f"argument {key!r} of the partial"
+        if type(value) not in _HARMLESS:
+            yield value, f"argument {key!r} of the partial"
     yield partial.func, variable
 
 
 def _parts_of_wrapper(wrapper: FunctionWrapper, variable: str) -> Parts:
     yield wrapper.function, variable
+    if isinstance(wrapper, RequestCopier):
+        for name, function in wrapper.computed.items():
+            yield function, f"the function that computes {name!r}"
+
+
+# What an object may have its request by: class-based views and forms; serializers and the request of Django REST
+# framework; asgiref's sync_to_async; functools' decorators.
+_ATTRIBUTES = ("request", "_request", "_context", "func", "__wrapped__")
+_NAMED = frozenset({"request", "_context"})
 
 
 def _parts_of_object(value: Any, variable: str) -> Parts:
     try:
         state = object.__getattribute__(value, "__dict__")
     except AttributeError:
-        return
-    if type(state) is not dict:
-        return
-    # `request`: class-based views, forms, serializers; `_request`: Django REST framework's Request.
-    for name in ("request", "_request"):
-        found = state.get(name)
-        if found is not None:
-            where = variable if name == "_request" else f"{variable}, as its attribute 'request'"
-            yield found, where
+        state = None
+    if type(state) is dict:
+        for name in _ATTRIBUTES:
+            if name in state:
+                yield state[name], _attribute(variable, name)
+    slots: dict[str, Any] = _slots_of(type(value))  # type: ignore[arg-type]  # as above
+    for name, slot in slots.items():
+        with contextlib.suppress(AttributeError):  # not assigned yet
+            yield slot.__get__(value), _attribute(variable, name)
+
+
+def _attribute(variable: str, name: str) -> str:
+    return f"{variable}, as its attribute {name!r}" if name in _NAMED else variable
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots_of(kind: type) -> dict[str, Any]:
+    spaces = [vars(base) for base in reversed(kind.__mro__)]
+    return {
+        name: space[name]
+        for space in spaces
+        for name in _ATTRIBUTES
+        if type(space.get(name)) is types.MemberDescriptorType
+    }
 
 
 _PARTS: dict[_Kind, Callable[[Any, str], Parts]] = {
@@ -293,6 +357,8 @@ _PARTS: dict[_Kind, Callable[[Any, str], Parts]] = {
     _Kind.SEQUENCE: _parts_of_sequence,
     _Kind.FUNCTION: _parts_of_function,
     _Kind.METHOD: _parts_of_method,
+    _Kind.BUILTIN_METHOD: _parts_of_builtin_method,
+    _Kind.LAZY: _parts_of_lazy_object,
     _Kind.PARTIAL: _parts_of_partial,
     _Kind.WRAPPER: _parts_of_wrapper,
     _Kind.OBJECT: _parts_of_object,

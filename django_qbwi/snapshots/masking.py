@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote_plus
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.utils.encoding import escape_uri_path
 from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 
@@ -28,46 +28,73 @@ _MIN_SUBSTRING = 8
 class Mask:
     """Masks the values of one request by their names, but for the names that are marked as harmless."""
 
-    __slots__ = ("_filter", "_request", "_unmasked")
+    __slots__ = ("_filter", "_is_own", "_request", "_unmasked")
 
     def __init__(self, request: HttpRequest, unmasked: frozenset[str] = frozenset()) -> None:
         self._request = request
         self._unmasked = unmasked
         self._filter: Any = get_exception_reporter_filter(request)
+        # A project's own filter (DEFAULT_EXCEPTION_REPORTER_FILTER) may know more names, and look at values.
+        self._is_own = type(self._filter) is not SafeExceptionReporterFilter
 
     def value(self, name: str, value: Any) -> Any:
-        """Return `value`, or the mask if `name` is secret; dicts are looked into."""
+        """Return `value`, or the mask if `name` is secret; dicts and lists are looked into."""
         if name.lower() in self._unmasked:
             return value
         if _is_secret(name):
             return MASK
-        if type(value) is str and type(self._filter) is SafeExceptionReporterFilter:
+        if type(value) is str and not self._is_own:
             return MASK if name == settings.SESSION_COOKIE_NAME else value
-        # A project's own filter may know more names (DEFAULT_EXCEPTION_REPORTER_FILTER), also those of nested dicts.
-        return self._filter.cleanse_setting(name, value)
+        cleansed = self._filter.cleanse_setting(name, value)
+        return cleansed if type(cleansed) is str else self._inside(cleansed)
 
-    def hides(self, name: str) -> bool:
+    def hides(self, name: str, value: Any = "") -> bool:
         """Say whether the value of `name` is masked."""
-        return bool(self.value(name, "") != "")
+        if not self._is_own:
+            value = ""
+        return bool(self.value(name, value) != value)
 
-    def post(self, names: tuple[str, ...]) -> dict[str, bool]:
-        """Return for each POST parameter whether it is masked; `sensitive_post_parameters` counts, with DEBUG too."""
+    def header(self, name: str, value: Any) -> Any:
+        """Return the value of a header, or the mask; a filter knows it by the name that it has in `request.META`."""
+        if self._is_own and name.lower() not in self._unmasked:
+            value = self._filter.cleanse_setting(f"HTTP_{name.upper().replace('-', '_')}", value)
+        return self.value(name, value)
+
+    def post(self, post: QueryDict, names: tuple[str, ...]) -> dict[str, list[Any]]:
+        """Return POST parameters, masked where needed; `sensitive_post_parameters` counts, with DEBUG too."""
         sensitive = getattr(self._request, "sensitive_post_parameters", ())
-        hidden = {}
+        filtered: Any = post
+        if (
+            self._is_own
+            and type(self._filter).get_post_parameters is not SafeExceptionReporterFilter.get_post_parameters
+        ):
+            filtered = self._filter.get_post_parameters(self._request)
+        lists = {}
         for name in names:
-            marked = sensitive == "__ALL__" or name in sensitive
-            hidden[name] = name.lower() not in self._unmasked and (marked or self.hides(name))
-        return hidden
+            if name not in post:
+                continue
+            values = post.getlist(name)
+            if name.lower() not in self._unmasked:
+                if sensitive == "__ALL__" or name in sensitive or name not in filtered:
+                    values = [MASK] * len(values)
+                elif filtered is not post:
+                    values = filtered.getlist(name) if hasattr(filtered, "getlist") else [filtered[name]]
+            lists[name] = [self.value(name, value) for value in values]
+        return lists
 
     def query(self, query: str) -> str:
         """Return a query string with the values of secret names masked, and nothing else touched."""
         parts = query.split("&")
         for index, part in enumerate(parts):
-            name, equals, _ = part.partition("=")
+            name, _, value = part.partition("=")
             if "%" in name or "+" in name:
                 name = unquote_plus(name)
-            if equals and self.hides(name):
-                parts[index] = f"{part.partition('=')[0]}={MASK}"
+            if not value:
+                continue
+            text = unquote_plus(value) if self._is_own else ""
+            shown = self.value(name, text)
+            if shown != text:
+                parts[index] = f"{part.partition('=')[0]}={quote(str(shown), safe='*')}"
         return "&".join(parts)
 
     def url(self, url: str) -> str:
@@ -78,7 +105,20 @@ class Mask:
         if not question:
             return front
         query, hash_, fragment = rest.partition("#")
-        return f"{front}?{self.query(query)}{hash_}{fragment}"
+        return f"{front}?{self.query(query)}{hash_}{self.query(fragment)}"
+
+    def _inside(self, value: Any) -> Any:
+        # The filter knows its own names only, where it looks into dicts.
+        if type(value) is dict:
+            return {
+                key: MASK
+                if isinstance(key, str) and key.lower() not in self._unmasked and _is_secret(key)
+                else self._inside(entry)
+                for key, entry in value.items()
+            }
+        if type(value) in (list, tuple):
+            return type(value)(self._inside(element) for element in value)
+        return value
 
 
 def mask_in_path(path: str, value: Any) -> str:

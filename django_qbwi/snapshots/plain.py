@@ -37,12 +37,14 @@ _AS_IS = frozenset(
     }
 )
 _SCALARS = (str, int, float, bytes)
+# Bound at import: freezegun puts classes of its own into these modules.
+_DATETIME, _DATE, _TIME, _TIMEDELTA = datetime.datetime, datetime.date, datetime.time, datetime.timedelta
 
 
 def copy_plain(value: Any, field: str, depth: int = 0) -> Any:
     """Return a deep copy of a plain value.
 
-    Subclasses of str, int, float and bytes (safe strings, enum members) become what they derive from.
+    Subclasses of str, int, date and the like (safe strings, enum members) become what they derive from.
 
     Args:
         value: What to copy.
@@ -68,7 +70,48 @@ def copy_plain(value: Any, field: str, depth: int = 0) -> Any:
     for base in _SCALARS:
         if issubclass(kind, base):
             return base(value) if base is not str else str.__str__(value)
+    for basis, copy in _COPIES:
+        if issubclass(kind, basis):
+            return copy(value)
     raise InvalidWorkItem(_refusal(value, field))
+
+
+def _copy_of_datetime(at: Any) -> datetime.datetime:
+    return _DATETIME(at.year, at.month, at.day, at.hour, at.minute, at.second, at.microsecond, at.tzinfo, fold=at.fold)
+
+
+def _copy_of_date(day: Any) -> datetime.date:
+    return _DATE(day.year, day.month, day.day)
+
+
+def _copy_of_time(at: Any) -> datetime.time:
+    return _TIME(at.hour, at.minute, at.second, at.microsecond, at.tzinfo, fold=at.fold)
+
+
+def _copy_of_timedelta(span: Any) -> datetime.timedelta:
+    return _TIMEDELTA(span.days, span.seconds, span.microseconds)
+
+
+def _copy_of_uuid(value: Any) -> uuid.UUID:
+    return uuid.UUID(int=value.int)
+
+
+# A datetime is a date, too.
+_COPIES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (_DATETIME, _copy_of_datetime),
+    (_DATE, _copy_of_date),
+    (_TIME, _copy_of_time),
+    (_TIMEDELTA, _copy_of_timedelta),
+    (decimal.Decimal, decimal.Decimal),
+    (uuid.UUID, _copy_of_uuid),
+)
+
+
+def text_of(value: Any) -> str | None:
+    """Return a str and no subclass of it; None for None."""
+    if value is None or type(value) is str:
+        return value
+    return str.__str__(value if issubclass(type(value), str) else str(value))
 
 
 def is_plain(value: Any) -> bool:

@@ -16,16 +16,17 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.base import SessionBase
-from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest, QueryDict
+from django.core.exceptions import DisallowedHost, ValidationError
+from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.http.request import split_domain_port, validate_host
+from django.urls import ResolverMatch
 from django.utils import timezone, translation
 from django.utils.functional import LazyObject, empty
 from django.utils.translation import trans_real
 
 from django_qbwi.core.callables import name_of, printable
 from django_qbwi.snapshots.masking import MASK, Mask, mask_in_path
-from django_qbwi.snapshots.plain import copy_plain, is_plain
+from django_qbwi.snapshots.plain import copy_plain, is_plain, text_of
 from django_qbwi.snapshots.snapshot import query_of
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,200})?")
@@ -47,49 +48,64 @@ def http_request_of(value: Any) -> HttpRequest | None:
     """Return the HttpRequest that `value` is, or that it wraps as Django REST framework's Request does; else None."""
     if isinstance(value, HttpRequest):
         return value
+    if isinstance(value, HttpResponseBase):
+        # A TemplateResponse has its request by the same name.
+        return None
     inner = getattr(value, "__dict__", {}).get("_request")
     return inner if isinstance(inner, HttpRequest) else None
 
 
 def read_request(request: HttpRequest, mask: Mask) -> dict[str, Any]:
-    """Return the fields of a snapshot that do not depend on the user."""
+    """Return the fields of a snapshot that do not depend on the user.
+
+    Without GET, if that is what the query of `full_path` says: the snapshot parses it when it is asked for.
+    """
     meta = request.META
     values: dict[str, Any] = {
-        "method": request.method,
-        "path": request.path,
+        "method": text_of(request.method),
+        "path": text_of(request.path),
         "scheme": request.scheme,
         "host": _host(request),
-        "content_type": request.content_type,
+        "content_type": text_of(request.content_type),
         "language": _language(),
         "time_zone": _time_zone(),
         "script_name": str(meta.get("SCRIPT_NAME") or "").rstrip("/"),
         "urlconf": _urlconf(request),
-        "remote_addr": meta.get("REMOTE_ADDR"),
+        "remote_addr": text_of(meta.get("REMOTE_ADDR")),
         "user_agent": str(meta.get("HTTP_USER_AGENT", ""))[:_MAX_TEXT],
         "request_id": _request_id(request),
         "traceparent": _traceparent(meta.get("HTTP_TRACEPARENT")),
     }
     if "HTTP_REFERER" in meta:
         values["referer"] = mask.url(str(meta["HTTP_REFERER"]))[:_MAX_TEXT]
-    full_path = request.get_full_path()
-    query_string = meta.get("QUERY_STRING")
-    if query_string or request.__dict__.get("GET"):
-        values["GET"] = _query(request, mask)
-    if query_string:
-        path, question, query = full_path.partition("?")
-        full_path = path + question + mask.query(query)
-    match = request.resolver_match
-    if match is not None:
-        values["view_name"] = match.view_name
-        values["view_kwargs"] = arguments = {}
-        for name, argument in match.kwargs.items():
-            if mask.hides(name):
-                arguments[name] = MASK
-                full_path = mask_in_path(full_path, argument)
-            else:
-                arguments[name] = _view_argument(name, argument)
-    values["full_path"] = full_path
+    values["full_path"] = request.get_full_path()
+    _read_query(values, request, mask)
+    if request.resolver_match is not None:
+        _read_match(values, request.resolver_match, mask)
     return values
+
+
+def _read_query(values: dict[str, Any], request: HttpRequest, mask: Mask) -> None:
+    query_string = request.META.get("QUERY_STRING")
+    loaded = request.__dict__.get("GET")
+    if loaded is not None:
+        values["GET"] = _query(loaded, mask)
+    elif query_string and not (query_string.isascii() and request.encoding is None):
+        values["GET"] = _query(request.GET, mask)
+    if query_string:
+        path, question, query = values["full_path"].partition("?")
+        values["full_path"] = path + question + mask.query(query)
+
+
+def _read_match(values: dict[str, Any], match: ResolverMatch, mask: Mask) -> None:
+    values["view_name"] = text_of(match.view_name)
+    values["view_kwargs"] = arguments = {}
+    for name, argument in match.kwargs.items():
+        if mask.hides(name, argument):
+            arguments[name] = MASK
+            values["full_path"] = mask_in_path(values["full_path"], argument)
+        else:
+            arguments[name] = _view_argument(name, argument)
 
 
 def read_user(given: Any, request: HttpRequest) -> dict[str, Any] | None:
@@ -116,10 +132,22 @@ def read_user(given: Any, request: HttpRequest) -> dict[str, Any] | None:
         return None
     key = session.get(SESSION_KEY) if loaded is None else loaded.get(SESSION_KEY)
     if key is None:
-        return {"username": "", "is_authenticated": False} if "user" in request.__dict__ else {}
-    user_id = get_user_model()._meta.pk.to_python(key)
+        return {"username": "", "is_authenticated": False} if _is_of_session(request.__dict__.get("user")) else {}
+    try:
+        user_id = get_user_model()._meta.pk.to_python(key)
+    except ValidationError:
+        # Of a user model that this site had before.
+        return {}
     # Neither the session's hash nor the user's row were looked at.
-    return {"user_id": user_id}
+    return {"user_id": _plain_or_text(user_id)}
+
+
+def _is_of_session(user: Any) -> bool:
+    """Say whether a lazy user that was not loaded is the one whom the session names, or a middleware's own."""
+    if user is None:
+        return False
+    setup = object.__getattribute__(user, "__dict__").get("_setupfunc")
+    return getattr(setup, "__module__", None) == "django.contrib.auth.middleware"
 
 
 def _loaded_user(given: Any, request: HttpRequest) -> tuple[bool, Any]:
@@ -147,10 +175,14 @@ def _fields_of(user: Any) -> dict[str, Any]:
     user_id = getattr(user, "pk", None)
     get_username = getattr(user, "get_username", None)
     return {
-        "user_id": user_id if is_plain(user_id) else str(user_id),
-        "username": str(get_username()) if callable(get_username) else None,
+        "user_id": _plain_or_text(user_id),
+        "username": text_of(get_username()) if callable(get_username) else None,
         "is_authenticated": bool(getattr(user, "is_authenticated", True)),
     }
+
+
+def _plain_or_text(value: Any) -> Any:
+    return copy_plain(value, "user_id") if is_plain(value) else text_of(value)
 
 
 def on_running_loop() -> bool:
@@ -223,13 +255,9 @@ def _traceparent(header: Any) -> str | None:
     return header if isinstance(header, str) and _TRACEPARENT.fullmatch(header) else None
 
 
-def _query(request: HttpRequest, mask: Mask) -> QueryDict:
-    mutable: bool = request.GET._mutable
-    if not mutable and not any(mask.hides(name) for name in request.GET):
-        # It cannot change, and may be shared.
-        return request.GET
-    lists = {name: [mask.value(name, entry) for entry in entries] for name, entries in request.GET.lists()}
-    return query_of(lists)
+def _query(query: QueryDict, mask: Mask) -> QueryDict:
+    # Never shared: a view may make it mutable, or have put a mutable one in its place.
+    return query_of({name: [entry and mask.value(name, entry) for entry in entries] for name, entries in query.lists()})
 
 
 def _view_argument(name: str, value: Any) -> Any:

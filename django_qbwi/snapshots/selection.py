@@ -10,14 +10,14 @@ from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest
 from django.utils.datastructures import CaseInsensitiveMapping, MultiValueDict
 
 from django_qbwi.core.callables import name_of
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.snapshots import reading
-from django_qbwi.snapshots.masking import MASK, Mask
-from django_qbwi.snapshots.plain import copy_plain
+from django_qbwi.snapshots.masking import Mask
+from django_qbwi.snapshots.plain import copy_plain, text_of
 from django_qbwi.snapshots.snapshot import FIELDS, RequestSnapshot, UploadedFileCopy, make, query_of
 
 _RESERVED = frozenset(FIELDS) | frozenset(dir(RequestSnapshot)) | {"unmasked", "max_file_bytes"}
@@ -51,15 +51,19 @@ class Selection:
             values.update(user)
         if self is not NOTHING_MORE:
             self._add(values, given, request, mask)
-        return make(values, user_was_read=user is not None)
+        return make(values, user_was_read=user is not None, query_is_parsed="GET" in values)
 
     def _add(self, values: dict[str, Any], given: Any, request: HttpRequest, mask: Mask) -> None:
         if self.headers:
             values["headers"] = CaseInsensitiveMapping(
-                {name: mask.value(name, request.headers[name]) for name in self.headers if name in request.headers}
+                {
+                    name: mask.header(name, text_of(request.headers[name]))
+                    for name in self.headers
+                    if name in request.headers
+                }
             )
         if self.post:
-            values["post"] = _post(given.POST, mask.post(self.post))
+            values["post"] = query_of(mask.post(given.POST, self.post))
         if self.session:
             values["session"] = _session(request, self.session, mask)
         if self.files:
@@ -143,11 +147,6 @@ def _check_computed(name: str, function: Any) -> None:
         raise InvalidWorkItem(f"{name} is computed by an async function: await in the view, and pass the result")
 
 
-def _post(post: QueryDict, hidden: dict[str, bool]) -> QueryDict:
-    lists = {name: post.getlist(name) for name in hidden if name in post}
-    return query_of({name: [MASK] * len(values) if hidden[name] else values for name, values in lists.items()})
-
-
 def _session(request: HttpRequest, names: tuple[str, ...], mask: Mask) -> dict[str, Any]:
     session = request.__dict__.get("session")
     if session is None:
@@ -163,6 +162,10 @@ def _session(request: HttpRequest, names: tuple[str, ...], mask: Mask) -> dict[s
 
 
 def _file(field: str, file: UploadedFile[Any], limit: int) -> UploadedFileCopy:
+    if file.closed:
+        raise InvalidWorkItem(
+            f"files: {field!r} was closed before it was copied: queue the item first, or pass its name"
+        )
     size = file.size or 0
     if size > limit:
         raise InvalidWorkItem(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def query_of(lists: Mapping[str, list[str]]) -> QueryDict:
     """Return an immutable QueryDict with all values of `lists`."""
-    query = QueryDict(mutable=True)
+    query = QueryDict("", mutable=True)
     for name, values in lists.items():
         query.setlist(name, values)
     query._mutable = False
@@ -116,13 +116,21 @@ class RequestSnapshot:
     """The computed values, by name."""
 
     def __repr__(self) -> str:
-        user = "" if self._state().get("user_id") is None else f" user_id={self.user_id!r}"
+        try:
+            user = "" if self.user_id is None else f" user_id={self.user_id!r}"
+        except UserNotRead:
+            user = ""
         return f"<RequestSnapshot {self.method} {printable(self.full_path)!r}{user}>"
 
     def __getattr__(self, name: str) -> Any:
         # Reached for what is no field, and for a field that was left unset.
         if name in USER_FIELDS:
             _raise_user_not_read(name)
+        if name == "GET":
+            # Parsed when it is asked for, which few items do; a view that did so has it copied.
+            query = QueryDict(self.full_path.partition("?")[2])
+            object.__setattr__(self, "GET", query)
+            return query
         if not name.startswith("__"):
             extra = object.__getattribute__(self, "extra")
             if name in extra:
@@ -214,9 +222,8 @@ class RequestSnapshot:
         state = {}
         for name in FIELDS:
             try:
-                state[name] = object.__getattribute__(self, name)
-            except AttributeError:
-                # The user's fields, where the user was not read.
+                state[name] = getattr(self, name)
+            except UserNotRead:
                 continue
         return state
 
@@ -233,7 +240,7 @@ _SLOTS = tuple(
 )
 
 
-def make(values: dict[str, Any], *, user_was_read: bool = True) -> RequestSnapshot:
+def make(values: dict[str, Any], *, user_was_read: bool = True, query_is_parsed: bool = True) -> RequestSnapshot:
     """Return a snapshot of `values`; reading its user raises if that was not read."""
     # As `RequestSnapshot(**values)`, which takes four times as long: for a frozen class it goes through setattr().
     snapshot = object.__new__(RequestSnapshot)
@@ -241,6 +248,8 @@ def make(values: dict[str, Any], *, user_was_read: bool = True) -> RequestSnapsh
         if name in values:
             set_slot(snapshot, values[name])
         elif make_default is not None:
+            if not query_is_parsed and name == "GET":
+                continue
             set_slot(snapshot, make_default())
         elif user_was_read or name not in USER_FIELDS:
             set_slot(snapshot, default)

@@ -33,14 +33,14 @@ def shrink(picture: IO[bytes], width: int) -> bytes:
         return _jpeg(upright)
 
 
-def print_album(pictures: Sequence[bytes]) -> bytes:
-    """Print one picture a page, as a PDF."""
+def print_album(pictures: Sequence[bytes], address: str) -> bytes:
+    """Print one picture a page, as a PDF that links to the gallery's address."""
     pdf = FPDF(format="A4")
     pdf.set_title("Album")
     pdf.set_font("Helvetica", size=12)
     for number, picture in enumerate(pictures, start=1):
         pdf.add_page()
-        pdf.cell(text=f"Picture {number} of {len(pictures)}")
+        pdf.cell(text=f"Picture {number} of {len(pictures)}, from {address}", link=address)
         pdf.image(BytesIO(picture), x=20, y=30, w=170, h=220, keep_aspect_ratio=True)
     return bytes(pdf.output())
 

@@ -66,8 +66,9 @@ def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id:
     postcard.save(update_fields=["sent_at"])
 
 
-def make_album(token: CancellationToken, album_id: int) -> None:
-    """Print the newest pictures as a PDF."""
+@copies_request
+def make_album(token: CancellationToken, visit: RequestSnapshot, album_id: int) -> None:
+    """Print the newest pictures as a PDF, with the address of the site on each page."""
     pages = []
     for upload in Upload.objects.order_by("-pk")[:MOST_PAGES]:
         stop_unless_time_for(token, seconds=10)
@@ -76,7 +77,8 @@ def make_album(token: CancellationToken, album_id: int) -> None:
             pages.append(shrink(original, 1200))
     album = Album.objects.get(pk=album_id)
     album.pages = len(pages)
-    album.pdf = ContentFile(print_album(pages), f"album-{album_id}.pdf")
+    address = visit.build_absolute_uri(reverse("gallery:home"))
+    album.pdf = ContentFile(print_album(pages, address), f"album-{album_id}.pdf")
     album.save()
 
 

@@ -150,7 +150,9 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
         self.client.post("/albums/")
         album = Album.objects.get()
         self.assertEqual(album.pages, 1)
-        self.assertTrue(album.pdf.open().read().startswith(b"%PDF"))
+        pdf = album.pdf.open().read()
+        self.assertTrue(pdf.startswith(b"%PDF"))
+        self.assertIn(b"http://testserver/", pdf)
 
     @override_settings(QBWI={"IMMEDIATE": True})
     def test_both_counts(self):

@@ -76,9 +76,9 @@ async def order_postcard(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def order_album(request: HttpRequest) -> HttpResponse:
-    """Queue a PDF: the function needs no decorator, the options stand at the call."""
+    """Queue a PDF: the function has no `queue` of its own, the options stand at the call."""
     album = Album.objects.create()
-    handle = queue_background_work_item(items.make_album, album.pk, name=f"album {album.pk}", timeout=120)
+    handle = queue_background_work_item(items.make_album, request, album.pk, name=f"album {album.pk}", timeout=120)
     handles.remember(handle)
     return done(request, "The album is being printed.")
 

@@ -40,7 +40,7 @@ def drop(executor: LoopExecutor) -> None:
         if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
             coroutine.close()
     loop.close()
-    for threads in [executor._default_executor, executor._shared, *executor._spare, *executor._executors.values()]:
+    for threads in [executor._default_executor, *executor._executors.all()]:
         if threads is not None:
             threads.retire()
 

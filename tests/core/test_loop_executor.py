@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from django_qbwi.core import loop_executor
+from django_qbwi.core import item_executors, loop_executor
 from django_qbwi.core.daemon_executor import DaemonExecutor
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item
@@ -534,7 +534,7 @@ def noop_call() -> None:
 
 def test_f50_stuck_thread_is_lost_and_not_waited_for(start: Start, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """R10, F50: an item that is interrupted while its thread is stuck ends soon, and the thread is never used again."""
-    monkeypatch.setattr(loop_executor, "_CLEANUP_SECONDS", 0.01)
+    monkeypatch.setattr(item_executors, "_CLEANUP_SECONDS", 0.01)
     environment = Sensitive()
     runtime = start(environment=environment)
 
@@ -548,7 +548,7 @@ def test_f50_stuck_thread_is_lost_and_not_waited_for(start: Start, gate: Gate, m
     assert handle.wait(PATIENCE)
     assert handle.status is S.CANCELLED
     until(lambda: not runtime.loop._in_flight)
-    assert environment.executors[0] not in runtime.loop._spare
+    assert environment.executors[0] not in runtime.loop._executors.spare
     runtime.run(anoop)
     assert environment.executors[0] is not environment.executors[1]
 
@@ -601,7 +601,7 @@ def test_cleaning_up_ends_with_the_process(start: Start, gate: Gate) -> None:
 
 def test_few_spare_threads_are_kept(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more idle executors are kept than a small number; the others end."""
-    monkeypatch.setattr(loop_executor, "_MAX_SPARE_EXECUTORS", 1)
+    monkeypatch.setattr(item_executors, "_MAX_SPARE", 1)
     environment = Sensitive()
     runtime = start(environment=environment)
     barrier: list[int] = []
@@ -615,7 +615,7 @@ def test_few_spare_threads_are_kept(start: Start, monkeypatch: pytest.MonkeyPatc
     handles = [runtime.queue(item) for _ in range(2)]
     assert all(handle.wait(PATIENCE) for handle in handles)
     until(lambda: not runtime.loop._in_flight)
-    assert len(runtime.loop._spare) == 1
+    assert len(runtime.loop._executors.spare) == 1
 
 
 def test_default_executor_surrounds_each_call(start: Start) -> None:
@@ -653,7 +653,7 @@ def test_r12_interrupted_start_of_the_threads_is_tried_again(start: Start, monke
 
     def interrupted(self: DaemonExecutor, threads: int = 1) -> None:
         prestart(self, threads)
-        if self is runtime.loop._shared and interruptions:
+        if self is runtime.loop._executors.shared and interruptions:
             raise interruptions.pop()
 
     monkeypatch.setattr(DaemonExecutor, "prestart", interrupted)
@@ -688,7 +688,7 @@ def test_r12_items_share_a_thread_when_none_can_be_started(start: Start, monkeyp
     handles += [runtime.queue(item) for _ in range(2)]
     assert all(handle.wait(PATIENCE) for handle in handles)
     assert {handle.status for handle in handles} == {S.SUCCEEDED}
-    assert environment.executors[2] is environment.executors[3] is runtime.loop._shared
+    assert environment.executors[2] is environment.executors[3] is runtime.loop._executors.shared
 
 
 # Stacks.

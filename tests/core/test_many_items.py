@@ -112,7 +112,7 @@ class Crowd:
         assert set(reported.values()) == {1}
         assert Counter(observer.statuses()) == statuses
         assert (scheduler.queued_count, scheduler.running_count) == (0, 0)
-        assert not scheduler._timers
+        assert not scheduler._timeouts.timers
 
 
 @pytest.mark.slow

@@ -203,3 +203,49 @@ def test_f48_item_is_cancelled_by_its_own_argument(start: Start, gate: Gate) -> 
     handles[0].cancel()
     assert {handle.status for handle in handles} == {S.CANCELLED}
     assert runtime.scheduler.queued_count == 0
+
+
+def test_r1_exception_while_waiting_for_the_lock(
+    runtime: Runtime, raise_signal: Callable[[Callable[..., None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R1: a handler that raises while queueing waits for the lock: the exception comes out, the lock is as it was."""
+    waiting, held, done = threading.Event(), threading.Event(), threading.Event()
+    stopped: list[int] = []
+    lock = runtime.scheduler.lock
+    main = threading.main_thread().ident
+    assert main is not None
+
+    class Stop(Exception):
+        """What the handler raises."""
+
+    def stop(*args: Any) -> None:
+        if not stopped:
+            stopped.append(1)
+            raise Stop
+
+    def acquire() -> bool:
+        waiting.set()
+        return lock.acquire()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            assert waiting.wait(PATIENCE)
+            # Again and again: one that comes just before the main thread falls asleep does not wake it.
+            until(lambda: [signal.pthread_kill(main, signal.SIGTERM), done.wait(0.01)][1])
+
+    raise_signal(lambda *args: None)
+    signal.signal(signal.SIGTERM, stop)
+    monkeypatch.setattr(runtime.scheduler, "_acquire", acquire)
+    thread = threading.Thread(target=hold)
+    item = runtime.scheduler.make_item(noop, (), is_async=False)
+    runtime.queue(noop).wait(PATIENCE)
+    waiting.clear()
+    thread.start()
+    assert held.wait(PATIENCE)
+    with pytest.raises(Stop):
+        runtime.scheduler.queue(item)
+    done.set()
+    thread.join(PATIENCE)
+    assert runtime.scheduler.queued_count == 0
+    assert runtime.run(noop) is S.SUCCEEDED

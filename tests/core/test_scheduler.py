@@ -255,7 +255,7 @@ def test_r2_cancelling_within_a_cancellation(manual: ManualRuntime) -> None:
         lines = itertools.count()
 
         def interrupt(frame: Any, event: str, argument: Any, lines=lines, line=line, queued=queued) -> Any:
-            if frame.f_code is WorkItemScheduler._leave_queue.__code__ and event == "line" and next(lines) == line:
+            if frame.f_code is WorkItemScheduler.leave_queue.__code__ and event == "line" and next(lines) == line:
                 for item in queued[2:]:
                     manual.scheduler.cancel(item)
             return interrupt
@@ -470,8 +470,8 @@ def test_item_that_ends_in_time_leaves_no_timer(manual: ManualRuntime) -> None:
     """The timer of an ended item is gone, and does nothing if it was just due."""
     item = started(manual, timeout=3.0)
     manual.sync.finish(item)
-    assert not manual.scheduler._timers
-    manual.scheduler._expire(item)
+    assert not manual.scheduler._timeouts.timers
+    manual.scheduler._timeouts.expire(item)
     manual.scheduler._mark_overdue(item)
     assert not item.token.is_cancellation_requested
     assert not item.overdue
@@ -507,7 +507,7 @@ def test_item_that_ends_within_its_own_timeout_callback(manual: ManualRuntime) -
     item.token.register(lambda: manual.sync.finish(item))
     manual.advance(3)
     assert item.status is S.SUCCEEDED
-    assert not manual.scheduler._timers
+    assert not manual.scheduler._timeouts.timers
 
 
 def test_r15_no_replacement_while_draining(manual: ManualRuntime) -> None:

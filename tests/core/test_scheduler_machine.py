@@ -185,7 +185,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def timers_belong_to_running_items(self) -> None:
         known = {item for item in self.running if item not in self.ended} | set(self.unreported)
-        assert set(self.scheduler._timers) <= known
+        assert set(self.scheduler._timeouts.timers) <= known
 
     @invariant()
     def emptiness_is_seen(self) -> None:

@@ -1,6 +1,8 @@
 """While an item runs, what the snapshot says is active, in threads and on the loop, and gone afterwards."""
 
 import asyncio
+import datetime
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -149,7 +151,8 @@ def test_immediate(request_from_abroad: Any) -> None:
     assert result == [ACTIVE]
 
 
-def test_fixed_offset() -> None:
+@pytest.mark.parametrize("offset", [timedelta(minutes=-90), timedelta(seconds=1), timedelta(microseconds=1)])
+def test_fixed_offset(offset: timedelta) -> None:
     """A time zone without a name is active as its offset."""
     zones: list[Any] = []
 
@@ -157,7 +160,7 @@ def test_fixed_offset() -> None:
     def item(token: Any, visit: RequestSnapshot) -> None:
         zones.append(timezone.get_current_timezone().utcoffset(None))
 
-    with timezone.override(timezone.get_fixed_timezone(-90)):
+    with timezone.override(datetime.timezone(offset)):
         item(CancellationToken.none(), RequestFactory().get("/"))
         assert zones == [timezone.get_current_timezone().utcoffset(None)]
 

@@ -62,6 +62,24 @@ async def on_loop(token: Any, visit: RequestSnapshot, campaign: str = "none") ->
     seen.append((visit, campaign))
 
 
+def logged(function: Any) -> Any:
+    """Wrap a function as decorators do."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@background_work_item
+@logged
+@logged
+@copies_request
+def between(token: Any, visit: RequestSnapshot, campaign: str = "none") -> None:
+    seen.append((visit, campaign))
+
+
 class Shop:
     """Methods that are work items."""
 
@@ -93,6 +111,8 @@ WAYS = {
     "using": lambda request: above.using(name="again").queue(request, "spring"),
     "keyword": lambda request: below.queue(request, campaign="spring"),
     "request by keyword": lambda request: below.queue(visit=request, campaign="spring"),
+    "another decorator between": lambda request: between.queue(request, "spring"),
+    "another decorator between, by keyword": lambda request: between.queue(visit=request, campaign="spring"),
     "async": lambda request: on_loop.queue(request, "spring"),
     "partial around": lambda request: queue_background_work_item(functools.partial(plain, campaign="spring"), request),
     "partial inside": lambda request: queue_background_work_item(
@@ -277,6 +297,18 @@ def test_snapshot_for_an_undecorated_function() -> None:
         assert (captured[0].work_item, captured[0].args) == (item, (snapshot,))
         captured.run_all()
     assert (handle.info.origin, handle.name.rpartition(".")[2], seen) == ("GET /albums/", "item", [snapshot])
+
+
+def test_function_that_wraps_itself() -> None:
+    """Looking for the copier ends, whatever a function says that it wraps."""
+
+    def item(token: Any, visit: Any) -> None:
+        seen.append(visit)
+
+    item.__wrapped__ = item  # type: ignore[attr-defined]
+    with captured_work_items() as captured:
+        queue_background_work_item(item, [1])
+    assert len(captured) == 1
 
 
 def test_request_is_not_kept() -> None:

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,48 @@ def test_opentelemetry_sees_a_fresh_context(spans: Any, queue_look: Any) -> None
     assert set(seen) == {False}
 
 
+@pytest.fixture
+def patched_threads() -> Iterator[None]:
+    """Have OpenTelemetry hand the context of whoever starts a thread over to it, for one scheduler's threads."""
+    instrumentation = pytest.importorskip("opentelemetry.instrumentation.threading")
+    instrumentor = instrumentation.ThreadingInstrumentor()
+    instrumentor.instrument()
+    try:
+        with override_settings(QBWI={}):
+            yield
+    finally:
+        instrumentor.uninstrument()
+
+
+def test_opentelemetry_patches_threads(spans: Any, patched_threads: None) -> None:
+    """OpenTelemetry does what the next test is about."""
+    from opentelemetry import trace
+
+    seen: list[bool] = []
+    thread = threading.Thread(target=lambda: seen.append(trace.get_current_span().get_span_context().is_valid))
+    with trace.get_tracer("tests").start_as_current_span("request"):
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_patched_threads_see_a_fresh_context(spans: Any, patched_threads: None, queue_look: Any) -> None:
+    """Though threads that start in a request get its span, no item does: not the first one, nor a later one."""
+    from opentelemetry import baggage, context, trace
+
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append((trace.get_current_span().get_span_context().is_valid, dict(baggage.get_all())))
+
+    for name in ("request A", "request B"):
+        token = context.attach(baggage.set_baggage("request", name))
+        in_span(name, lambda: queue_look(look))
+        context.detach(token)
+    assert seen
+    assert all(found == (False, {}) for found in seen)
+
+
 def test_opentelemetry_carrier(spans: Any, queue_look: Any) -> None:
     """With the carrier, an item has a span of its own: kind CONSUMER, linked to the request's, in another trace."""
     from opentelemetry import trace
@@ -155,6 +199,22 @@ def test_opentelemetry_span_of_a_failure(spans: Any) -> None:
         in_span("request", lambda: item.queue().wait(PATIENCE))
     [span] = [span for span in spans.ended if span.links]
     assert (span.status.is_ok, span.events[0].name) == (False, "exception")
+
+
+def test_span_has_no_parent_whatever_is_current(spans: Any) -> None:
+    """Even where another carrier has a span current, the item's is a link to the request's and never its child."""
+    from opentelemetry import trace
+
+    from django_qbwi.contrib.opentelemetry import OpenTelemetryCarrier
+
+    carrier = OpenTelemetryCarrier()
+    with trace.get_tracer("tests").start_as_current_span("request") as request:
+        captured = carrier.capture()
+        assert captured is not None
+        with carrier.restore(captured) as span:
+            pass
+    assert span.parent is None  # type: ignore[attr-defined]
+    assert [link.context for link in span.links] == [request.get_span_context()]  # type: ignore[attr-defined]
 
 
 def test_opentelemetry_without_a_span(spans: Any, queue_look: Any) -> None:

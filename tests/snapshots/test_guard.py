@@ -1,5 +1,7 @@
 """F47: a request that an item would carry along is refused, naming the variable and the cure."""
 
+import collections
+import dataclasses
 import functools
 import itertools
 import threading
@@ -7,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
@@ -22,6 +25,7 @@ from django_qbwi import (
     queue_background_work_item,
     queue_on_commit,
 )
+from django_qbwi.snapshots import guard
 from django_qbwi.testing import captured_work_items
 from tests.snapshots.pages import MIDDLEWARE, during
 
@@ -75,9 +79,29 @@ def page(request: HttpRequest) -> Page:
     return view
 
 
-def closure(request: Any) -> Any:
+class Serializer:
+    """Has its request as the serializers of Django REST framework do."""
+
+    def __init__(self, request: Any) -> None:
+        self._context = {"request": request}
+
+    def work(self, token: Any) -> None:
+        """Run as an item."""
+
+
+@dataclasses.dataclass(slots=True)
+class State:
+    """A state object without a `__dict__`."""
+
+    request: Any
+
+
+LARGE = [[[[float(number) for number in range(32)] for _ in range(32)] for _ in range(32)] for _ in range(8)]
+
+
+def closure(request: Any, *more: Any) -> Any:
     """Return a function that uses the request of the enclosing one."""
-    return lambda token: request.user
+    return lambda token, *args: (request.user, more)
 
 
 def defaulted(value: Any) -> Any:
@@ -136,6 +160,52 @@ CAPTURES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "beside a copied one": (
         lambda r: queue_background_work_item(copies_request(lambda token, visit, other: None), r, r),
         "the argument 'other'",
+    ),
+    "decorated twice, a method": (
+        lambda r: queue_background_work_item(decorated(decorated(page(r).work))),
+        "'self' of the bound method work.*'request'",
+    ),
+    "decorated five times": (
+        lambda r: queue_background_work_item(decorated(decorated(decorated(decorated(decorated(closure(r))))))),
+        "the variable 'request'",
+    ),
+    "partials of partials": (
+        lambda r: queue_background_work_item(
+            functools.partial(decorated(functools.partial(decorated(functools.partial(use, r)), 5)), 6)
+        ),
+        "argument 0 of the partial",
+    ),
+    "cached function": (
+        lambda r: queue_background_work_item(functools.lru_cache(closure(r))),
+        "the variable 'request'",
+    ),
+    "sync_to_async of a method": (
+        lambda r: queue_background_work_item(sync_to_async(page(r).work)),
+        "'self' of the bound method work.*'request'",
+    ),
+    "deep in containers": (
+        lambda r: queue_background_work_item(use, {"a": [({"b": [[{r}]]},)]}),
+        r"argument 1 after the token\['a'\]\[0\]\[0\]\['b'\]",
+    ),
+    "key of a dict": (lambda r: queue_background_work_item(use, {r: 1}), "a key of argument 1"),
+    "in a deque": (
+        lambda r: queue_background_work_item(use, collections.deque([r])),
+        r"argument 1 after the token\[0\]",
+    ),
+    "in the values of a dict": (lambda r: queue_background_work_item(use, {"a": r}.values()), r"after the token\[0\]"),
+    "method of a container": (lambda r: queue_background_work_item(use, r.META.get), "'self' of the bound method get"),
+    "in a slot": (lambda r: queue_background_work_item(use, State(r)), "argument 1 .*, as its attribute 'request'"),
+    "in a serializer's context": (
+        lambda r: queue_background_work_item(Serializer(r).work),
+        r"'self' of the bound method work, as its attribute '_context'\['request'\]",
+    ),
+    "in what a copied one computes": (
+        lambda r: queue_background_work_item(copies_request(tenant=lambda _: str(r))(lambda token, visit: None), r),
+        "the variable 'r'",
+    ),
+    "beside a large argument": (
+        lambda r: queue_background_work_item(closure(r, "another"), LARGE),
+        "the variable 'request'",
     ),
     "in a copied one's closure": (
         lambda r: queue_background_work_item(copies_request(lambda token, visit: r), r),
@@ -270,7 +340,17 @@ def test_look_is_bounded() -> None:
             queue_background_work_item(use, [request] + [[]] * 100)
 
 
-@pytest.mark.parametrize("base", [list, tuple, set, frozenset, dict])
+def test_number_of_looks_is_bounded() -> None:
+    """However large an argument is, only a hundred of the values in it are looked at."""
+    looked_at: list[object] = []
+    rows: list[Any] = [[[{} for _ in range(32)] for _ in range(32)] for _ in range(32)]
+    with pytest.MonkeyPatch.context() as patch, captured_work_items():
+        patch.setattr(guard, "_environment", looked_at.append)
+        queue_background_work_item(use, rows, *[{} for _ in range(32)])
+    assert 32 <= len(looked_at) <= 100
+
+
+@pytest.mark.parametrize("base", [list, tuple, set, frozenset, dict, collections.deque])
 def test_code_of_a_container_is_not_run(base: Any) -> None:
     """A container of the user's own is looked into without its own methods."""
 
@@ -280,6 +360,9 @@ def test_code_of_a_container_is_not_run(base: Any) -> None:
 
         def items(self) -> Any:
             pytest.fail("it was iterated")
+
+        def __contains__(self, key: object) -> bool:
+            pytest.fail("it was searched")
 
     with captured_work_items() as captured:
         queue_background_work_item(use, Own())

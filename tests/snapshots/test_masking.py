@@ -1,5 +1,6 @@
 """What looks secret by its name is masked; Django's filter and `sensitive_post_parameters` are honoured."""
 
+import re
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def test_default_snapshot_holds_no_secrets() -> None:
         "Proxy-Authorization": "Basic hidden-2",
         "X-CSRFToken": "hidden-3",
         "Cookie": "sessionid=hidden-4",
-        "Referer": "https://ada:hidden-9@example.org/?access_token=hidden-5&page=1",
+        "Referer": "https://ada:hidden-9@example.org/?access_token=hidden-5&page=1#token=hidden-10",
     }
     snapshot = during(
         lambda: Client().post("/albums/5/hidden-6/?api_key=hidden-7&page=1", {"a": "hidden-8"}, headers=headers),
@@ -93,7 +94,68 @@ def test_filter_of_the_request() -> None:
     request = RequestFactory().post("/?shoe_size=46", {"shoe_size": "46"})
     request.exception_reporter_filter = Filter()
     snapshot = snapshot_request(request, post=("shoe_size",))
-    assert (snapshot.GET["shoe_size"], snapshot.post["shoe_size"]) == ("hidden by the project", MASK)
+    assert (snapshot.GET["shoe_size"], snapshot.post["shoe_size"]) == ("hidden by the project",) * 2
+    assert snapshot.full_path == "/?shoe_size=hidden%20by%20the%20project"
+
+
+class StrictFilter(SafeExceptionReporterFilter):
+    """A project's own filter that decides by what Django gives it: names in META, values, and the whole of POST."""
+
+    hidden_settings = re.compile("X_INTERNAL", re.IGNORECASE)
+
+    def cleanse_setting(self, key: Any, value: Any) -> Any:
+        """Hide the numbers of cards."""
+        is_card = isinstance(value, str) and value.startswith("4111")
+        return "a card" if is_card else super().cleanse_setting(key, value)
+
+    def get_post_parameters(self, request: Any) -> Any:
+        """Hide one parameter, and leave another one out."""
+        parameters = request.POST.copy()
+        parameters["iban"] = "an account"
+        del parameters["memo"]
+        return parameters
+
+
+@pytest.fixture
+def strictly_filtered() -> HttpRequest:
+    """Return a request with such a filter."""
+    values = {"iban": "DE1", "memo": "x", "number": ["1", "4111-2"]}
+    request = RequestFactory().post("/?number=4111-1", values, headers={"X-Internal-Id": "5", "X-Tenant": "a"})
+    request.exception_reporter_filter = StrictFilter()  # type: ignore[attr-defined]
+    return request
+
+
+def test_filter_of_post_parameters(strictly_filtered: HttpRequest) -> None:
+    """S7: what a filter says of POST as a whole counts, and a name that is marked as harmless is let through."""
+    snapshot = snapshot_request(strictly_filtered, post=("iban", "memo", "number"), unmasked=("memo",))
+    assert dict(snapshot.post) == {"iban": ["an account"], "memo": ["x"], "number": ["1", "a card"]}
+    assert snapshot_request(strictly_filtered, post=("memo",)).post["memo"] == MASK
+
+
+def test_filter_by_value(strictly_filtered: HttpRequest) -> None:
+    """S7: a filter that looks at values sees those of the query, parsed by the view or not."""
+    for _ in range(2):
+        snapshot = snapshot_request(strictly_filtered)
+        assert (snapshot.full_path, snapshot.GET["number"]) == ("/?number=a%20card", "a card")
+        assert strictly_filtered.GET["number"] == "4111-1"
+
+
+def test_filter_by_the_name_of_a_header(strictly_filtered: HttpRequest) -> None:
+    """S7: a filter knows headers by their names in `request.META`."""
+    names = ("X-Internal-Id", "X-Tenant")
+    cleansed = SafeExceptionReporterFilter.cleansed_substitute
+    assert dict(snapshot_request(strictly_filtered, headers=names).headers) == dict(
+        zip(names, (cleansed, "a"), strict=True)
+    )
+    assert snapshot_request(strictly_filtered, headers=names, unmasked=names).headers["X-Internal-Id"] == "5"
+
+
+def test_our_names_inside_of_a_session_value() -> None:
+    """Secret names that Django does not know are found inside of a value from the session as well."""
+    request = RequestFactory().get("/")
+    request.session = {"cart": {"jwt": "hidden", "lines": [{"pin": "1234", "count": 3}]}}  # type: ignore[assignment]
+    snapshot = snapshot_request(request, session=("cart",))
+    assert snapshot.session["cart"] == {"jwt": MASK, "lines": [{"pin": MASK, "count": 3}]}
 
 
 def test_secret_inside_of_a_session_value() -> None:

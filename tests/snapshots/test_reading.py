@@ -1,15 +1,19 @@
 """The default fields, read from real requests."""
 
 import datetime
+import ipaddress
+import json
 from typing import Any
 
 import pytest
 from django.core.exceptions import DisallowedHost
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.utils import timezone
+from django.utils.safestring import mark_safe
 
-from django_qbwi import snapshot_request
+from django_qbwi import RequestSnapshot, snapshot_request
+from django_qbwi.snapshots.masking import MASK
 from tests.snapshots.pages import MIDDLEWARE, aduring, during
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -127,6 +131,48 @@ def test_reading_leaves_the_body_alone() -> None:
         return request.read()
 
     assert during(lambda: Client().post("/page/", b"abc", content_type="text/plain"), stream) == b"abc"
+
+
+@pytest.mark.parametrize("is_parsed", [True, False])
+def test_query_is_a_copy(is_parsed: bool) -> None:
+    """What a view does to `request.GET` afterwards is not seen, whether it had been parsed or not."""
+    request = RequestFactory().get("/?q=sea&q=sky&token=hidden&empty=&%C3%A4=%2B+")
+    if is_parsed:
+        assert request.GET
+    snapshot = snapshot_request(request)
+    request.GET._mutable = True
+    request.GET["q"] = "changed"
+    assert dict(snapshot.GET) == {"q": ["sea", "sky"], "token": [MASK], "empty": [""], "ä": ["+ "]}
+    with pytest.raises(AttributeError, match="immutable"):
+        snapshot.GET["q"] = "changed"
+
+
+def test_query_in_other_encodings() -> None:
+    """The query is decoded as the request decodes it."""
+    request = RequestFactory().get("/?q=%E4", headers={"Content-Type": "text/plain; charset=iso-8859-1"})
+    assert snapshot_request(request).GET == request.GET
+    raw = RequestFactory().get("/")
+    raw.META["QUERY_STRING"] = "q=\xc3\xa4"
+    assert snapshot_request(raw).GET["q"] == "ä"
+
+
+def test_query_that_a_middleware_replaced() -> None:
+    """A GET of a middleware's own making is copied as it is."""
+    request = RequestFactory().get("/?q=sea")
+    request.GET = QueryDict("")  # type: ignore[assignment]
+    assert not snapshot_request(request).GET
+    request.GET = QueryDict("q=sky", mutable=True)  # type: ignore[assignment]
+    assert snapshot_request(request).GET["q"] == "sky"
+
+
+def test_fields_are_plain() -> None:
+    """Whatever middleware has put into a request, the snapshot can be written as JSON."""
+    request = RequestFactory().get("/", headers={"X-Tenant": "a"})
+    request.path = mark_safe("/a/")
+    request.META |= {"REMOTE_ADDR": ipaddress.ip_address("10.0.0.7"), "HTTP_X_TENANT": mark_safe("b")}
+    snapshot = snapshot_request(request, headers=("X-Tenant",))
+    assert (snapshot.path, snapshot.remote_addr, snapshot.headers["x-tenant"]) == ("/a/", "10.0.0.7", "b")
+    assert RequestSnapshot.from_dict(json.loads(json.dumps(snapshot.to_dict()))) == snapshot
 
 
 @pytest.mark.parametrize("debug", [False, True])

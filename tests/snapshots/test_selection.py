@@ -2,6 +2,10 @@
 
 import asyncio
 import datetime
+import decimal
+import enum
+import io
+import uuid
 from typing import Any
 
 import pytest
@@ -82,9 +86,17 @@ def test_file_that_is_too_large() -> None:
 
 
 def test_file_that_is_larger_than_it_says() -> None:
-    """The limit holds for what is read, whatever the size that the file claims."""
-    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"abcdef")})
-    request.FILES["photo"].size = 1
+    """The limit holds for what is read, whatever the size that the file claims; no more than one byte above it is."""
+    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"abcdefghi")})
+    photo = request.FILES["photo"]
+    photo.size = 1
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size == 6
+            return super().read(size)
+
+    photo.file = Counted(photo.file.read())
     with pytest.raises(InvalidWorkItem, match="larger than 5 bytes, though it says 1"):
         snapshot_request(request, files=("photo",), max_file_bytes=5)
 
@@ -105,6 +117,35 @@ def test_computed_value_is_a_deep_copy() -> None:
     tags[1].append("c")  # type: ignore[union-attr]
     assert snapshot.tags == ["a", ["b"]]
     assert type(snapshot.tags[0]) is str
+
+
+def test_closed_file() -> None:
+    """A file that the view has closed cannot be copied, and says so."""
+    request = RequestFactory().post("/", {"photo": SimpleUploadedFile("sea.jpg", b"x")})
+    request.FILES["photo"].close()
+    with pytest.raises(InvalidWorkItem, match="'photo' was closed"):
+        snapshot_request(request, files=("photo",))
+    request.close()
+
+
+SUBCLASSES: list[Any] = [
+    type("Text", (str,), {})("a"),
+    type("Moment", (datetime.datetime,), {})(2026, 1, 2, 3, 4, 5, 6, datetime.UTC, fold=1),
+    type("Day", (datetime.date,), {})(2026, 1, 2),
+    type("Time", (datetime.time,), {})(3, 4, 5, 6),
+    type("Span", (datetime.timedelta,), {})(1, 2, 3),
+    type("Id", (uuid.UUID,), {})(int=1),
+    type("Amount", (decimal.Decimal,), {})("1.50"),
+    enum.IntEnum("Level", {"LOW": 1}).LOW,  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.parametrize("value", SUBCLASSES, ids=lambda value: type(value).__name__)
+def test_subclass_of_a_plain_type(value: Any) -> None:
+    """Libraries that have dates of their own, and enum members, are copied as what they derive from."""
+    copy = snapshot_request(RequestFactory().get("/"), value=lambda request: {"in": [value]}).value["in"][0]
+    assert copy == value
+    assert type(copy).__module__ in ("builtins", "datetime", "decimal", "uuid")
 
 
 class Loaded(Exception):

@@ -3,16 +3,22 @@
 import dataclasses
 import datetime
 import decimal
+import gc
 import json
 import pickle
 import uuid
+import weakref
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.core.exceptions import DisallowedHost
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest
-from django.test import RequestFactory
+from django.template.response import TemplateResponse
+from django.test import AsyncRequestFactory, RequestFactory
+from django.utils.functional import SimpleLazyObject
 
 from django_qbwi import InvalidWorkItem, RequestSnapshot, UserNotRead, snapshot_request
 from django_qbwi.snapshots.snapshot import make
@@ -72,6 +78,28 @@ def test_from_dict_takes_what_is_there() -> None:
     assert RequestSnapshot.from_dict({"path": "/a/", "from_the_future": 1}) == RequestSnapshot(path="/a/")
 
 
+@pytest.mark.parametrize("factory", [RequestFactory(), AsyncRequestFactory()], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize("is_parsed", [True, False])
+def test_keeps_nothing_alive(factory: Any, is_parsed: bool) -> None:
+    """A snapshot with all that can be in one keeps neither the request alive nor its user, session and file."""
+    uploaded = SimpleUploadedFile("sea.jpg", b"x")
+    request: Any = factory.post("/?q=1", {"title": "Sea", "photo": uploaded}, headers={"X-Tenant": "acme"})
+    request.user = SimpleLazyObject(lambda: AnonymousUser() if request else None)
+    request.session = SessionStore()
+    request.session["cart"] = [1]
+    if is_parsed:
+        assert request.GET["q"] == "1"
+        assert not request.user.is_authenticated
+    options: Any = {"headers": ("X-Tenant",), "post": ("title",), "session": ("cart",), "files": ("photo",)}
+    snapshot = snapshot_request(request, **options, tenant=lambda request: request.headers["X-Tenant"])
+    kept = [weakref.ref(part) for part in (request, request.session, request.FILES["photo"])]
+    request.close()
+    request = None
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None, None]
+    assert (snapshot.GET["q"], snapshot.tenant, snapshot.files["photo"].read()) == ("1", "acme", b"x")
+
+
 def test_comparison() -> None:
     """Snapshots of equal requests are equal and hash alike, others differ."""
     one, two = (snapshot_request(RequestFactory().get("/page/?q=1")) for _ in range(2))
@@ -82,6 +110,8 @@ def test_comparison() -> None:
 
 def test_repr_shows_no_secrets() -> None:
     """The repr has method and masked path, and neither headers nor values."""
+    many = snapshot_request(RequestFactory().get("/?" + "&a=1" * 2000))
+    assert repr(many).startswith("<RequestSnapshot GET '/?&a=1")
     request = RequestFactory().get("/page/?token=abc&q=1", headers={"Authorization": "Basic abc"})
     request.user = None
     text = repr(
@@ -154,6 +184,8 @@ def test_request_made_by_hand() -> None:
 
 
 def test_what_is_no_request() -> None:
-    """Anything else is refused."""
+    """Anything else is refused, a response that has its request by the name of a wrapper's, too."""
+    with pytest.raises(InvalidWorkItem, match="is no request"):
+        snapshot_request(TemplateResponse(RequestFactory().get("/"), "page.html"))
     with pytest.raises(InvalidWorkItem, match="no request"):
         snapshot_request("GET /")

@@ -107,6 +107,18 @@ def test_atomic_requests(atomic_requests: None) -> None:
         assert len(captured) == 1
 
 
+def test_atomic_requests_that_fail(atomic_requests: None) -> None:
+    """Under ATOMIC_REQUESTS a view that fails queues nothing: its transaction is rolled back."""
+
+    def view(request: HttpRequest) -> None:
+        queue_on_commit(noop)
+        raise ZeroDivisionError
+
+    with captured_work_items() as captured, pytest.raises(ZeroDivisionError):
+        during(lambda: Client().get("/page/"), view)
+    assert names(captured) == []
+
+
 # The warning.
 
 

@@ -1,6 +1,7 @@
 """The user costs nothing that the view did not pay for."""
 
 import asyncio
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.test import AsyncClient, Client, RequestFactory
 from django.utils.functional import SimpleLazyObject
+from django.utils.safestring import SafeString
 
 from django_qbwi import UserNotRead, snapshot_request
 from tests.snapshots.pages import MIDDLEWARE, aduring, during
@@ -180,6 +182,44 @@ def test_lazy_user_of_somebody_else() -> None:
     assert calls == []
     assert request.user.is_authenticated
     assert fields(snapshot_request(request)) == ("a-1", None, True)
+
+
+def test_lazy_user_of_somebody_else_beside_a_session(transactional_db: None) -> None:
+    """Where a middleware has put a lazy user of its own, an empty session does not say that nobody is logged in."""
+
+    def view(request: HttpRequest) -> Any:
+        request.user = SimpleLazyObject(lambda: pytest.fail("it was loaded"))  # type: ignore[assignment]
+        return snapshot_request(request)
+
+    assert fields(during(lambda: Client().get("/page/"), view)) == (None, None, None)
+
+
+def test_session_of_another_user_model(client: Client) -> None:
+    """A session that names no user of this site's model stops nobody: nothing is known of the user."""
+
+    def view(request: HttpRequest) -> Any:
+        request.session["_auth_user_id"] = "5f1e2b1c-0000-4000-8000-000000000000"
+        return snapshot_request(request)
+
+    assert fields(during(lambda: client.get("/page/"), view)) == (None, None, None)
+
+
+@pytest.mark.parametrize(("pk", "kept"), [(SafeString("a-1"), "a-1"), (Fraction(1, 2), "1/2")])
+def test_primary_key_of_a_type_of_its_own(pk: Any, kept: str) -> None:
+    """A primary key is kept as a plain value."""
+
+    class Account:
+        is_authenticated = True
+
+        def get_username(self) -> str:
+            return SafeString("ada")
+
+    request = RequestFactory().get("/")
+    request.user = Account()  # type: ignore[assignment]
+    Account.pk = pk  # type: ignore[attr-defined]
+    snapshot = snapshot_request(request)
+    assert fields(snapshot) == (kept, "ada", True)
+    assert type(snapshot.user_id) is type(snapshot.username) is str
 
 
 def test_get_user_fetches_afresh(client: Client, user: Any, count_queries: Any) -> None:
