@@ -69,6 +69,6 @@ def test_server_with_room_is_not_warned_of(server: Server, options: str, tmp_pat
 
 
 def test_uwsgi_has_threads_by_default(tmp_path: Path) -> None:
-    """This uWSGI needs no enable-threads any more; what one without threads is told, the unit tests of its host have."""
+    """It needs no enable-threads any more; what an older one is told, the unit tests of its host have."""
     records, refused = _records(UWSGI_ONE_THREAD, "", tmp_path)
     assert (refused, sum("status=succeeded" in record for record in records)) == ([], 3), records
