@@ -82,6 +82,7 @@ def test_contracts_hold_in_the_copy(copy: Path) -> None:
     [
         ("core/items.py", "import django", "neither Django nor asgiref"),
         ("lifecycle/drain.py", "from asgiref.sync import sync_to_async", "neither Django nor asgiref"),
+        ("lifecycle/lifespan.py", "from django.core import asgi", "neither Django nor asgiref"),
         ("inspection/reader.py", "import django", "neither Django nor asgiref"),
         ("inspection/records.py", "from . import subject", "The channel between processes"),
         ("inspection/reader.py", "from . import publisher", "The channel between processes"),

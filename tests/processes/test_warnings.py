@@ -1,0 +1,74 @@
+"""What an operator is told at the first item, by the real server: once in each process, and what to change."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.processes.harness import Site
+from tests.processes.matrix import GRANIAN_WSGI, GUNICORN_GTHREAD, MOD_WSGI, TERM, UWSGI, UWSGI_GRACEFUL, Row, Server
+from tests.processes.scenario import is_installed
+
+pytestmark = pytest.mark.processes
+
+UWSGI_ONE_THREAD = dataclasses.replace(UWSGI, command=UWSGI.command.replace("--enable-threads --threads 4", ""))
+
+
+def _records(server: Server, options: str, directory: Path) -> tuple[list[str], list[str]]:
+    """Queue three items, one after the other; return our records, and the errors of those that were refused."""
+    if not is_installed(Row(server=server, event=TERM)):
+        pytest.skip(f"{server.name} is not installed here")
+    with Site(directory, f"{server.command} {options}") as site:
+        worker = site.serving()
+        for count in (1, 2, 3):
+            site.get("queue?item=quick_item")
+            site.wait_until(lambda count=count: _answered(site) == count, "the item")  # type: ignore[misc]
+        site.kill("worker", 9, worker)
+        outcome = site.outcome(0.0, 0.0, "")
+    return outcome.records, [line["error"] for line in outcome.lines if line["event"] == "rejected"]
+
+
+def _answered(site: Site) -> int:
+    return sum(line["event"] in ("finished", "rejected") for line in site.lines())
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "text"),
+    [
+        pytest.param(GUNICORN_GTHREAD, "", "start it with --graceful-timeout 90 or lower", id="gunicorn"),
+        pytest.param(UWSGI_GRACEFUL, "", "worker-reload-mercy = 90 or lower", id="uWSGI mercy"),
+        pytest.param(UWSGI_GRACEFUL, "--skip-atexit", "skip-atexit: items are lost", id="uWSGI skip-atexit"),
+        pytest.param(
+            GRANIAN_WSGI, "--workers-kill-timeout 30", "start it with --workers-kill-timeout 90 or lower", id="granian"
+        ),
+        pytest.param(MOD_WSGI, "", "mod_wsgi gives work items 3 s", id="mod_wsgi"),
+    ],
+)
+def test_server_is_warned_of_once(server: Server, options: str, text: str, tmp_path: Path) -> None:
+    """A limit below ours, or an option that cuts items off: one WARNING, however many items there are."""
+    records, refused = _records(server, options, tmp_path)
+    found = [record for record in records if text in record]
+    assert (len(found), refused) == (1, []), records
+    assert found[0].startswith("WARNING "), records
+
+
+@pytest.mark.parametrize(
+    ("server", "options"),
+    [
+        pytest.param(GUNICORN_GTHREAD, "--graceful-timeout 95", id="gunicorn"),
+        pytest.param(UWSGI_GRACEFUL, "--worker-reload-mercy 95", id="uWSGI"),
+        pytest.param(GRANIAN_WSGI, "--workers-kill-timeout 95", id="granian"),
+    ],
+)
+def test_server_with_room_is_not_warned_of(server: Server, options: str, tmp_path: Path) -> None:
+    """Nothing is said of a limit that is above ours."""
+    records, refused = _records(server, options, tmp_path)
+    assert ([record for record in records if "or lower the setting" in record], refused) == ([], []), records
+
+
+def test_uwsgi_has_threads_by_default(tmp_path: Path) -> None:
+    """It needs no enable-threads any more; what an older one is told, the unit tests of its host have."""
+    records, refused = _records(UWSGI_ONE_THREAD, "", tmp_path)
+    assert (refused, sum("status=succeeded" in record for record in records)) == ([], 3), records
