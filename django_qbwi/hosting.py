@@ -128,12 +128,16 @@ def queue(
         WorkItemRejected, and its subclasses: Refused; nothing was queued.
         ImproperlyConfigured: settings.QBWI is wrong.
     """
+    is_async = _recognise(work_item, args)
+    is_new = is_async is None
+    if is_async is None:
+        # A wrong call is refused before anything else, as in the original.
+        is_async = examine(work_item, args) if taken is None else taken
     here = _current or _this_process()
     assembly = here.assembly or here.current
     origin = None
-    is_async = _recognise(work_item, args)
-    if is_async is None or assembly.carries or taken is not None:
-        work_item, args, is_async, origin = _look_at(assembly, work_item, args, taken)
+    if is_new or assembly.carries or taken is not None:
+        work_item, args, origin = _look_at(assembly, work_item, args, is_async, taken is not None)
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
     item = WorkItem(
@@ -182,19 +186,17 @@ def intercept(interceptor: Interceptor) -> Iterator[None]:
 
 
 def _look_at(
-    assembly: Assembly, work_item: Callable[..., Any], args: tuple[Any, ...], taken: bool | None
-) -> tuple[Callable[..., Any], tuple[Any, ...], bool, Origin | None]:
-    """Check and prepare a call that is not familiar; return it as it will be run, whether it is async, its origin."""
-    if taken is not None:
-        return work_item, args, taken, origin_of(work_item, args)
-    is_async = examine(work_item, args)
+    assembly: Assembly, work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, taken: bool
+) -> tuple[Callable[..., Any], tuple[Any, ...], Origin | None]:
+    """Prepare a call that is not familiar; return it as it will be run, and its origin."""
+    if taken:
+        return work_item, args, origin_of(work_item, args)
     simple = is_simple(work_item, args)
     if simple:
         _familiar.learn(work_item, args, is_async)
     if simple and not assembly.carries:
-        return work_item, args, is_async, None
-    work_item, args, origin = assembly.intake.take(work_item, args, is_async)
-    return work_item, args, is_async, origin
+        return work_item, args, None
+    return assembly.intake.take(work_item, args, is_async)
 
 
 def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:

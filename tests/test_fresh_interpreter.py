@@ -148,6 +148,22 @@ def test_not_hosted(begin: str) -> None:
     assert run(begin + REFUSED) == [CURE] * 3
 
 
+WRONG = """
+from django_qbwi import InvalidWorkItem, queue_background_work_item, queue_on_commit
+for call in (queue_background_work_item, queue_on_commit):
+    for wrong in (None, lambda: None):
+        try:
+            call(wrong)
+        except InvalidWorkItem:
+            print("invalid")
+"""
+
+
+def test_wrong_call_is_refused_before_anything_else() -> None:
+    """What cannot be called is said before the process without a scheduler is, as in the original."""
+    assert run(WRONG) == ["invalid"] * 4
+
+
 def test_queueing_in_ready_of_another_app() -> None:
     """An item queued by an app's `ready()`, after ours, runs."""
     assert run(
