@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -339,8 +338,8 @@ class Process:
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
         assembly.join(_FAREWELL_SECONDS)
-        if _ended_by_interrupt():
-            _keep_interrupt_status()
+        if interpreter.ended_by_interrupt():
+            interpreter.keep_interrupt_status()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
         """Take notice that the server has finished its requests, by its lifespan.
@@ -361,7 +360,7 @@ class Process:
         if reloads:
             coordinator.restart(_RELOAD_SECONDS)
         else:
-            coordinator.sign(name, cancel=self.host.is_server or _ended_by_interrupt())
+            coordinator.sign(name, cancel=self.host.is_server or interpreter.ended_by_interrupt())
 
     def _reloads(self) -> bool:
         changed_at = self._file_changed_at
@@ -394,17 +393,3 @@ def _in_test_transaction() -> bool:
         return answer.result(1.0)
     except (TimeoutError, RuntimeError):
         return False
-
-
-def _ended_by_interrupt() -> bool:
-    """Tell whether Ctrl-C ended the main thread, whose traceback is printed before the exit begins."""
-    last = getattr(sys, "last_exc", None)
-    kind = type(last) if last is not None else getattr(sys, "last_type", None)
-    return kind is not None and issubclass(kind, KeyboardInterrupt)
-
-
-def _keep_interrupt_status() -> None:
-    # CPython dies of SIGINT after an unhandled KeyboardInterrupt if a flag still says so, which every compilation of a
-    # string in any thread resets: a named tuple, a dataclass that an item imports. This sets it again.
-    with contextlib.suppress(KeyboardInterrupt):
-        exec("raise KeyboardInterrupt")

@@ -11,6 +11,7 @@ import atexit
 # Imported for its side effect: it registers the hook that shuts all executors. Hooks run last in, first out, and ours
 # has to run before that one.
 import concurrent.futures.thread  # noqa: F401
+import contextlib
 import os
 import sys
 import threading
@@ -55,3 +56,20 @@ def call_in_forked_child(hook: Callable[[], None]) -> None:
     """Have `hook` run in the child after each fork; does nothing where there is no fork."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=hook)
+
+
+def ended_by_interrupt() -> bool:
+    """Tell whether Ctrl-C ended the main thread, whose traceback is printed before the exit begins."""
+    last = getattr(sys, "last_exc", None)
+    kind = type(last) if last is not None else getattr(sys, "last_type", None)
+    return kind is not None and issubclass(kind, KeyboardInterrupt)
+
+
+def keep_interrupt_status() -> None:
+    """Have a process that Ctrl-C ended die of SIGINT, as it would have without us; in the main thread.
+
+    CPython does so after an unhandled KeyboardInterrupt if a flag still says so, which every compilation of a string in
+    any thread resets: a named tuple, a dataclass that an item imports.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
