@@ -100,6 +100,9 @@ def _play_server(row: Row, how: Play, site: Site) -> Outcome:
     worker = site.serving()
     if how.items:
         worker = int(site.get(f"queue?{'&'.join(f'item={name}' for name in how.items)}"))
+        if row.server.name.startswith("uWSGI"):
+            # It takes a worker for a busy one for a moment after the answer, until it has logged the request.
+            site.wait_until(lambda: "GET /queue" in site.stderr(), "the request in uWSGI's log")
         if how.hosted:
             _wait_for_items(how, site)
     slow: Callable[[], str] = lambda: ""  # noqa: E731 - a request that is not made
