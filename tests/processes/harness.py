@@ -44,6 +44,8 @@ _USUAL = re.compile(
     r"|\[.*\] \[INFO\]|INFO: |WARNING:waitress.queue"
     r"|  +(File |\S)"
     r"|\[\S+ \S+\] \"GET "
+    # runserver never closes its own socket; the thread of a request that outlives it is the last that knows it.
+    r"|\S+/threading.py:\d+: ResourceWarning: unclosed <socket.socket |ResourceWarning: Enable tracemalloc"
 )
 
 _OURS = re.compile(r"(\[[^]]*\] )*QBWI ")

@@ -24,6 +24,7 @@ SLOW_SECONDS = 1.0
 """How long the request in flight takes; it starts just before the event."""
 TOGETHER = int(os.environ.get("QBWI_TOGETHER", "3"))
 """Rows that are played at the same time: they mostly wait."""
+_MAX_LOST = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,19 @@ def is_installed(row: Row) -> bool:
     )
 
 
+class _Lost(Exception):
+    """The signal was lost in Python's own code: nothing can be told of what it does."""
+
+
 def play(row: Row, how: Play, directory: Path) -> Outcome:
     """Play `row` once; blocks until all of its processes are gone."""
+    for number in range(_MAX_LOST):
+        with contextlib.suppress(_Lost):
+            return _play(row, how, directory / str(number))
+    raise Failed(f"{row.id}: the signal was lost {_MAX_LOST} times")
+
+
+def _play(row: Row, how: Play, directory: Path) -> Outcome:
     items = f" {' '.join(how.items)}" if row.server.is_command else ""
     site = Site(
         directory,
@@ -116,7 +128,7 @@ def _play_server(row: Row, how: Play, site: Site) -> Outcome:
             site.get("pid")
     signed_at = _happen(row, site, worker)
     _send_again(how, site, worker, signed_at)
-    if row.server.name == "runserver" and row.event.signum == signal.SIGTERM:
+    if row.server.name == "runserver" and row.event.signum in (signal.SIGTERM, signal.SIGINT):
         signed_at = _insist(row, site, worker, signed_at)
     if row.event.ends == "server":
         ended_at = site.wait_for_end(site.process.pid)
@@ -129,11 +141,15 @@ def _play_server(row: Row, how: Play, site: Site) -> Outcome:
 
 
 def _insist(row: Row, site: Site, worker: int, signed_at: float) -> float:
-    # The SystemExit of Django's own handler is lost when the signal finds the reloader in a weakref callback.
+    # The SystemExit of Django's own handler, or Python's KeyboardInterrupt, is lost when the signal finds the reloader
+    # in a weakref callback.
     while "Exception ignored in" not in site.stderr():
         if time.monotonic() > signed_at + 1.0 or site.process.poll() is not None:
             return signed_at
         time.sleep(0.05)
+    if row.event.signum == signal.SIGINT and "KeyboardInterrupt" in site.stderr():
+        # A second Ctrl-C has another meaning than the first.
+        raise _Lost
     return _happen(row, site, worker)
 
 
