@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scripts import SLOW_STEP
+from tests.support.scripts import unexpected
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -108,7 +108,7 @@ def run(script: str, *arguments: str) -> None:
     """Run a script in a fresh interpreter; it must end well and say nothing."""
     command = [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n{script}"]
     result = subprocess.run([*command, *arguments], cwd="/", capture_output=True, text=True, timeout=120)
-    said = SLOW_STEP.sub("", result.stderr).replace("Not Found: /panel/django_qbwi/workitem/unknown/change/\n", "")
+    said = unexpected(result.stderr).replace("Not Found: /panel/django_qbwi/workitem/unknown/change/\n", "")
     assert (result.returncode, said) == (0, ""), result.stderr
 
 
