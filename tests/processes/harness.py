@@ -44,8 +44,11 @@ _USUAL = re.compile(
     r"|\[.*\] \[INFO\]|INFO: |WARNING:waitress.queue"
     r"|  +(File |\S)"
     r"|\[\S+ \S+\] \"GET "
-    # runserver never closes its own socket; the thread of a request that outlives it is the last that knows it.
-    r"|\S+/threading.py:\d+: ResourceWarning: unclosed <socket.socket |ResourceWarning: Enable tracemalloc"
+    # In development mode: servers leave sockets open for whoever drops the last reference, maybe in the middle of an
+    # item; and any step of an event loop takes its time on a busy machine.
+    r"|\S+: ResourceWarning: unclosed (file <waitress|<socket\.socket fd=\d+, family=2,)"
+    r"|ResourceWarning: Enable tracemalloc"
+    r"|Executing <.* took [\d.]+ seconds"
 )
 
 _OURS = re.compile(r"(\[[^]]*\] )*QBWI ")
