@@ -81,12 +81,12 @@ def test_idle_process_ends_as_without_us(row: Row, theatre: Theatre) -> None:
     control = theatre.outcome(row, IDLE_CONTROL)
     assert outcome.status == control.status, _story(f"status {outcome.status}, not {control.status}", outcome)
     _check_stderr(row, outcome, control, IDLE_CONTROL, theatre)
-    for _ in range(3):
-        # Only a delay that is there each time is ours.
-        if outcome.seconds < control.seconds + 0.2:
-            return
-        outcome, control = theatre.once_more(row, IDLE), theatre.once_more(row, IDLE_CONTROL)
-    assert outcome.seconds < control.seconds + 0.2, _story(f"the control took {control.seconds:.2f} s", outcome)
+    ours, usual = [outcome.seconds], [control.seconds]
+    while min(ours) >= min(usual) + 0.2 and len(ours) < 5:
+        # Only a delay that is there each time is ours: what else runs on the machine makes both slower, now and then.
+        ours.append(theatre.once_more(row, IDLE).seconds)
+        usual.append(theatre.once_more(row, IDLE_CONTROL).seconds)
+    assert min(ours) < min(usual) + 0.2, _story(f"without us it took {min(usual):.2f} s", outcome)
 
 
 @rows(ENDLESS, IDLE_CONTROL, where=lambda row: row.fails is None)
