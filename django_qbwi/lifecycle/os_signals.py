@@ -25,6 +25,8 @@ _MAX_LAYERS = 8
 _QUIT = getattr(signal, "SIGQUIT", None)
 _STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name))
 
+_GIVING_UP_SECONDS = 2.0
+
 _Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -205,10 +207,11 @@ def _is_repeated(signum: int, seen: dict[int, float]) -> bool:
 
 
 def swallow_first_interrupt() -> None:
-    """Keep runserver's parent from killing its child 0.25 s after the first Ctrl-C; the second works as ever.
+    """Keep runserver's parent from killing its child 0.25 s after a Ctrl-C, as `subprocess.call` does.
 
     The child gets the same Ctrl-C from the terminal and drains; the parent leaves when the child is gone, also if that
-    was about to be replaced since a file had changed.
+    was about to be replaced since a file had changed. After a second one the child has two seconds to say which items
+    it gives up; a third works as ever.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -220,6 +223,14 @@ def swallow_first_interrupt() -> None:
         signal.signal(signum, previous)
         if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
             signal.signal(signal.SIGCHLD, leave)
+            signal.signal(signum, second)
+
+    def second(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signum, previous)
+        if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_REAL, _GIVING_UP_SECONDS)
 
     def leave(signum: int, frame: FrameType | None) -> None:
         # Not when it was only stopped, or goes on.

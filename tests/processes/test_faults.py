@@ -59,6 +59,24 @@ def test_f38_children_of_multiprocessing_drain_nothing(tmp_path: Path) -> None:
     assert len(outcome.own_records("succeeded")) == 3, outcome
 
 
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_second_ctrl_c_ends_a_runserver_whose_child_does_not_answer(tmp_path: Path, is_stopped: bool) -> None:
+    """After two of them, in quick succession, a child that is stopped, or whose items never end, is gone in seconds."""
+    with Site(tmp_path, RUNSERVER.command, seconds=2.0) as site:
+        worker = site.serving()
+        site.get("queue?item=stuck_item")
+        site.wait_for("started", "stuck_item")
+        if is_stopped:
+            os.kill(worker, signal.SIGSTOP)
+        site.kill("server", signal.SIGINT, worker)
+        # Of two signals at the same time Linux keeps one: the parent takes its first turn before the second.
+        time.sleep(0.5)
+        site.kill("server", signal.SIGINT, worker)
+        site.wait_for_end(site.process.pid)
+        site.wait_for_end(worker, 5.0)
+        assert site.process.returncode == 0
+
+
 def test_f40_f41_two_reloads_in_quick_succession(tmp_path: Path) -> None:
     """A second change during the drain of a reload brings up one new server, and the items finish."""
     with Site(tmp_path, RUNSERVER.command, seconds=2.0) as site:

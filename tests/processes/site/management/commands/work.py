@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from tests.processes.site.items import queue
 from tests.processes.site.report import report
+from tests.processes.site.script import stay
 
 
 class Command(BaseCommand):
@@ -26,5 +26,5 @@ class Command(BaseCommand):
         for name in options["items"]:
             queue(name)
         report("ready")
-        time.sleep(options["stay"])
+        stay(options["stay"])
         report("command ends")
