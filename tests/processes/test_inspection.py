@@ -212,7 +212,7 @@ def test_idle_process_is_listed_after_its_first_request(site: Site, server: str,
     """It need not have queued anything."""
     site.serve(server, workers=1)
     site.get("pid")
-    (record,) = site.wait_until(lambda: site.overview()["processes"])
+    (record,) = site.wait_until(lambda: site.overview(None)["processes"])
     assert (record["server"], record["running"], record["finished"], record["state"]) == (name, 0, 0, "open")
 
 
@@ -221,10 +221,10 @@ def test_items_are_cancelled_from_outside(site: Site, server: str) -> None:
     """A queued, a running and an async one; the server's log says who it was."""
     site.serve(server, workers=1)
     site.get("queue")
-    items = site.wait_until(lambda: [item for record in site.overview()["processes"] for item in record["items"]])
+    items = site.wait_until(lambda: [item for record in site.overview(None)["processes"] for item in record["items"]])
     output = site.command("cancel", *(item["id"] for item in items))
     assert output.count("  cancelled") == 4
-    site.wait_until(lambda: site.overview()["processes"][0]["finished"] == 4)
+    site.wait_until(lambda: [record["finished"] for record in site.overview(None)["processes"]] == [4])
     (record,) = site.overview()["processes"]
     assert {item["status"] for item in record["recent"]} == {"cancelled"}
 
@@ -280,7 +280,7 @@ def test_ending_process_is_draining(site: Site) -> None:
     process = site.run("from django_qbwi import queue_background_work_item as q; q(lambda token: time.sleep(600))")
     site.wait_until(lambda: site.pids() == {process.pid})
     process.send_signal(signal.SIGINT)
-    site.wait_until(lambda: [record["state"] for record in site.overview()["processes"]] == ["draining"])
+    site.wait_until(lambda: [record["state"] for record in site.overview(None)["processes"]] == ["draining"])
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become somebody else")
