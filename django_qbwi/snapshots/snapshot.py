@@ -147,12 +147,10 @@ class RequestSnapshot:
     def __hash__(self) -> int:
         return hash((self.method, self.full_path, self.host, self.remote_addr, self.request_id))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self._state()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not __getstate__: in Python 3.11.2 (no more in 3.11.7) a frozen dataclass with slots replaces it by its own,
+        # which reads all fields, also those that raise.
+        return _restore, (self._state(),)
 
     @property
     def origin(self) -> str:
@@ -253,6 +251,13 @@ def make(values: dict[str, Any], *, user_was_read: bool = True, query_is_parsed:
             set_slot(snapshot, make_default())
         elif user_was_read or name not in USER_FIELDS:
             set_slot(snapshot, default)
+    return snapshot
+
+
+def _restore(state: dict[str, Any]) -> RequestSnapshot:
+    snapshot = object.__new__(RequestSnapshot)
+    for name, value in state.items():
+        object.__setattr__(snapshot, name, value)
     return snapshot
 
 
