@@ -3,6 +3,7 @@
 import _socket
 import contextlib
 import errno
+import functools
 import os
 import socket
 import threading
@@ -140,12 +141,32 @@ def test_long_answer_is_shortened(inspection: Inspection, listener: Publisher, m
     assert found["truncated"] is True
 
 
-def test_all_processes_are_asked_at_the_same_time(make_inspection: Callable[..., Inspection]) -> None:
+def test_all_processes_are_asked_at_the_same_time(
+    make_inspection: Callable[..., Inspection], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Answers do not wait for one another, nor for the one that does not answer."""
+    all_are_asked = threading.Barrier(9)
+
+    def hold_answer(overview: Callable[[int], Any], limit: int) -> Any:
+        all_are_asked.wait(PATIENCE)
+        return overview(limit)
+
+    def answer_nonsense(listener: _socket.socket) -> None:
+        number, _ = listener._accept()  # type: ignore[attr-defined]
+        with contextlib.closing(_socket.socket(fileno=number)) as connection:
+            all_are_asked.wait(PATIENCE)
+            connection.sendall(b"nonsense\n")
+
     for _ in range(8):
-        make_inspection().listen()
-    with mute(AbstractPlace()):
-        found = question(seconds=0.3)
+        inspection = make_inspection()
+        monkeypatch.setattr(inspection.subject, "overview", functools.partial(hold_answer, inspection.subject.overview))
+        inspection.listen()
+    mute_one, _ = AbstractPlace().listen(SITE.name, 4711)
+    thread = threading.Thread(target=answer_nonsense, args=(mute_one,))
+    thread.start()
+    with contextlib.closing(mute_one):
+        found = question()
+        thread.join(PATIENCE)
     assert (len(found.answers), found.unresponsive) == (8, [4711])
 
 
