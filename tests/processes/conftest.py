@@ -20,6 +20,16 @@ def theatre(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
             if plays is not None and row is not None and is_installed(row):
                 theatre.announce((row, how) for how in plays)
         yield theatre
+        _ALONE.extend(theatre.alone_for)
+
+
+_ALONE: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the rows that were late among others, and were judged alone."""
+    for name in _ALONE:
+        terminalreporter.write_line(f"late among others, judged alone: {name}")
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,9 @@ import itertools
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,11 @@ class Theatre:
         self._pool = ThreadPoolExecutor(TOGETHER, "play")
         self._numbers = itertools.count(1)
         self._played: dict[tuple[Row, Play], Future[Outcome]] = {}
+        self._stage = threading.Condition()
+        self._playing = 0
+        self._is_reserved = False
+        self.alone_for: list[str] = []
+        """For which rows the others had to wait."""
 
     def __enter__(self) -> Theatre:
         return self
@@ -222,12 +228,26 @@ class Theatre:
         """Have these played soon, in this order."""
         for row, how in plays:
             if (row, how) not in self._played:
-                self._played[row, how] = self._pool.submit(play, row, how, self._new_directory())
+                self._played[row, how] = self._pool.submit(self._play_among_others, row, how)
 
     def outcome(self, row: Row, how: Play) -> Outcome:
         """Return what came of it, or raise what went wrong; what is not being played yet is played here and now."""
         found = self._played.get((row, how))
         return self.once_more(row, how) if found is None or found.cancel() else found.result()
+
+    @contextlib.contextmanager
+    def alone(self, row: Row) -> Iterator[None]:
+        """Have the others wait, while `row` is played `once_more` because it was late: they may have been the cause."""
+        self.alone_for.append(row.id)
+        with self._stage:
+            self._is_reserved = True
+            self._stage.wait_for(lambda: not self._playing)
+        try:
+            yield
+        finally:
+            with self._stage:
+                self._is_reserved = False
+                self._stage.notify_all()
 
     def once_more(self, row: Row, how: Play) -> Outcome:
         """Play it again, for a measurement that something else on the machine may have disturbed."""
@@ -238,6 +258,17 @@ class Theatre:
         except BaseException as error:
             future.set_exception(error)
         return future.result()
+
+    def _play_among_others(self, row: Row, how: Play) -> Outcome:
+        with self._stage:
+            self._stage.wait_for(lambda: not self._is_reserved)
+            self._playing += 1
+        try:
+            return play(row, how, self._new_directory())
+        finally:
+            with self._stage:
+                self._playing -= 1
+                self._stage.notify_all()
 
     def _new_directory(self) -> Path:
         return self._directory / f"play{next(self._numbers)}"

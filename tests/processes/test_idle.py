@@ -60,7 +60,7 @@ def test_threads_of_an_idle_worker_sleep(server: Server, tmp_path: Path) -> None
 
 def test_idle_command_sleeps(tmp_path: Path) -> None:
     """In a process that does nothing itself, no thread at all is woken."""
-    with Site(tmp_path, f"{COMMAND.command} --stay 600 quick_item quick_async_item") as site:
+    with Site(tmp_path, f"{COMMAND.command} --sleep 600 quick_item quick_async_item") as site:
         for name in ("quick_item", "quick_async_item"):
             site.wait_for("finished", name)
         site.wait_for("ready")

@@ -55,17 +55,59 @@ def _marks(row: Row) -> list[Any]:
 @rows(BUSY, BUSY_CONTROL)
 def test_items_finish(row: Row, theatre: Theatre) -> None:
     """A sync and an async item that use the database to their last moment finish, and the process ends then."""
-    outcome = theatre.outcome(row, BUSY)
-    control = theatre.outcome(row, BUSY_CONTROL)
+    _judge(row, BUSY, BUSY_CONTROL, _check_finish, _finished_late, theatre)
+
+
+@rows(IDLE, IDLE_CONTROL, where=lambda row: row.fails is None)
+def test_idle_process_ends_as_without_us(row: Row, theatre: Theatre) -> None:
+    """With nothing queued the process ends as soon as without django_qbwi, and in the same way."""
+    outcome, control = theatre.outcome(row, IDLE), theatre.outcome(row, IDLE_CONTROL)
+    assert outcome.status == control.status, _story(f"status {outcome.status}, not {control.status}", outcome)
+    _check_stderr(row, outcome, control, IDLE_CONTROL, theatre)
+    if outcome.seconds < control.seconds + 0.2:
+        return
+    with theatre.alone(row):
+        ours: list[float] = []
+        usual: list[float] = []
+        while not ours or (min(ours) >= min(usual) + 0.2 and len(ours) < 5):
+            # Only a delay that is there each time is ours: what else runs on the machine slows both, now and then.
+            ours.append(theatre.once_more(row, IDLE).seconds)
+            usual.append(theatre.once_more(row, IDLE_CONTROL).seconds)
+    assert min(ours) < min(usual) + 0.2, _story(f"{ours}, without us {usual}", outcome)
+
+
+@rows(ENDLESS, IDLE_CONTROL, where=lambda row: row.fails is None)
+def test_endless_items_leave_at_the_limit(row: Row, theatre: Theatre) -> None:
+    """Items that never end do not hold the process past the limit, and are named with their stacks."""
+    _judge(row, ENDLESS, IDLE_CONTROL, _check_given_up, _left_late, theatre)
+
+
+def _judge(
+    row: Row,
+    how: Play,
+    without_us: Play,
+    check: Callable[[Row, Outcome, Outcome, Theatre], None],
+    lateness: Callable[[Row, Outcome, Outcome], str],
+    theatre: Theatre,
+) -> None:
+    outcome, control = theatre.outcome(row, how), theatre.outcome(row, without_us)
+    check(row, outcome, control, theatre)
+    if lateness(row, outcome, control):
+        # The other rows that are played meanwhile make everything late: without them it must be in time.
+        with theatre.alone(row):
+            outcome, control = theatre.once_more(row, how), theatre.once_more(row, without_us)
+        check(row, outcome, control, theatre)
+        late = lateness(row, outcome, control)
+        assert not late, _story(late, outcome)
+
+
+def _check_finish(row: Row, outcome: Outcome, control: Outcome, theatre: Theatre) -> None:
     for name in BUSY.items:
         assert outcome.at("finished", name), _story(f"{name} was lost", outcome)
     assert len(outcome.own_records("succeeded")) == 2, _story("records", outcome)
     _check_cancellation(row, outcome)
     _check_status(row, outcome, control)
     _check_stderr(row, outcome, control, BUSY_CONTROL, theatre)
-    last = max(outcome.at("finished", name)[0] for name in BUSY.items)
-    due = max(last, outcome.signed_at + max(SLOW_SECONDS, row.sign_after, control.seconds))
-    assert outcome.ended_at - due < SLACK, _story("late end", outcome)
     if row.server.is_command:
         return
     if row.in_flight and row.requests != "not promised":
@@ -74,27 +116,22 @@ def test_items_finish(row: Row, theatre: Theatre) -> None:
         assert outcome.slow == "done", _story(f"the request in flight: {outcome.slow}", outcome)
 
 
-@rows(IDLE, IDLE_CONTROL, where=lambda row: row.fails is None)
-def test_idle_process_ends_as_without_us(row: Row, theatre: Theatre) -> None:
-    """With nothing queued the process ends as soon as without django_qbwi, and in the same way."""
-    outcome = theatre.outcome(row, IDLE)
-    control = theatre.outcome(row, IDLE_CONTROL)
-    assert outcome.status == control.status, _story(f"status {outcome.status}, not {control.status}", outcome)
-    _check_stderr(row, outcome, control, IDLE_CONTROL, theatre)
-    ours, usual = [outcome.seconds], [control.seconds]
-    while min(ours) >= min(usual) + 0.2 and len(ours) < 5:
-        # Only a delay that is there each time is ours: what else runs on the machine makes both slower, now and then.
-        ours.append(theatre.once_more(row, IDLE).seconds)
-        usual.append(theatre.once_more(row, IDLE_CONTROL).seconds)
-    assert min(ours) < min(usual) + 0.2, _story(f"without us it took {min(usual):.2f} s", outcome)
+def _finished_late(row: Row, outcome: Outcome, control: Outcome) -> str:
+    signs = outcome.signed_at + row.sign_after
+    if row.cancelled_after_requests and row.in_flight:
+        signs += SLOW_SECONDS
+    for name in BUSY.items:
+        for event in ("cancelled", "called back"):
+            if row.cancelled_within is not None:
+                after = outcome.at(event, name)[0] - signs
+                if after >= row.cancelled_within + 0.1:
+                    return f"{event} of {name} after {after:.2f} s"
+    last = max(outcome.at("finished", name)[0] for name in BUSY.items)
+    due = max(last, outcome.signed_at + max(SLOW_SECONDS, row.sign_after, control.seconds))
+    return "late end" if outcome.ended_at - due >= SLACK else ""
 
 
-@rows(ENDLESS, IDLE_CONTROL, where=lambda row: row.fails is None)
-def test_endless_items_leave_at_the_limit(row: Row, theatre: Theatre) -> None:
-    """Items that never end do not hold the process past the limit, and are named with their stacks."""
-    outcome = theatre.outcome(row, ENDLESS)
-    control = theatre.outcome(row, IDLE_CONTROL)
-    assert outcome.seconds < max(row.sign_after + LIMIT, control.seconds) + SLACK, _story("too late", outcome)
+def _check_given_up(row: Row, outcome: Outcome, control: Outcome, theatre: Theatre) -> None:
     assert outcome.seconds > LIMIT * 0.9 - 0.5, _story("too early", outcome)
     _check_status(row, outcome, control)
     given_up = "\n".join(outcome.own_records("abandoned"))
@@ -108,18 +145,17 @@ def test_endless_items_leave_at_the_limit(row: Row, theatre: Theatre) -> None:
     assert ("hub.py" if "gevent" in row.server.name else "time.sleep(600)") in given_up, _story("no stack", outcome)
 
 
+def _left_late(row: Row, outcome: Outcome, control: Outcome) -> str:
+    return "too late" if outcome.seconds >= max(row.sign_after + LIMIT, control.seconds) + SLACK else ""
+
+
 def _check_cancellation(row: Row, outcome: Outcome) -> None:
     if row.cancelled_within is None:
         assert not any(outcome.at("cancelled", name) for name in BUSY.items), _story("cancelled", outcome)
         return
-    start = outcome.signed_at + row.sign_after
-    if row.cancelled_after_requests and row.in_flight:
-        start += SLOW_SECONDS
     for name in BUSY.items:
         for event in ("cancelled", "called back"):
             assert outcome.at(event, name), _story(f"no {event!r} of {name}", outcome)
-            after = outcome.at(event, name)[0] - start
-            assert after < row.cancelled_within + 0.1, _story(f"{event} of {name} after {after:.2f} s", outcome)
 
 
 def _check_status(row: Row, outcome: Outcome, control: Outcome) -> None:

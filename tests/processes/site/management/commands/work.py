@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -17,9 +18,10 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: Any) -> None:
-        """Take names of items, and seconds to go on."""
+        """Take names of items, and seconds to go on, looking around now and then (`--stay`) or not (`--sleep`)."""
         parser.add_argument("items", nargs="*")
         parser.add_argument("--stay", type=float, default=0.0)
+        parser.add_argument("--sleep", type=float, default=0.0)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Queue, work, end."""
@@ -27,4 +29,5 @@ class Command(BaseCommand):
             queue(name)
         report("ready")
         stay(options["stay"])
+        time.sleep(options["sleep"])
         report("command ends")
