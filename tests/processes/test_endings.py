@@ -105,7 +105,7 @@ STUCK_POOL = Play(items=("stuck_pool_item",), settings=LIMIT)
     (RUNSERVER_NORELOAD, TERM),
     (GUNICORN_GTHREAD, TERM),
     (UVICORN, INT),
-    (COMMAND, NORMAL_END),
+    Row(server=COMMAND, event=NORMAL_END, extra_options="--stay 1"),
 )
 def test_f52_stuck_pool_of_somebody_else(row: Row, theatre: Theatre) -> None:
     """A thread that the interpreter would join for ever holds no exit; the status is right, a new server comes up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -85,8 +86,11 @@ async def stuck_executor_item(token: Any) -> None:
 
 def stuck_pool_item(token: Any) -> None:
     """Wait for a thread of somebody else's pool, which the interpreter joins at its end."""
-    with _reported("stuck_pool_item", token), ThreadPoolExecutor(1) as pool:
-        pool.submit(time.sleep, 600).result()
+    with ThreadPoolExecutor(1) as pool:
+        # Before it has started for the tests: Python 3.12.1 starts no thread when the end has begun.
+        sleeping = pool.submit(time.sleep, 600)
+        with _reported("stuck_pool_item", token):
+            sleeping.result()
 
 
 async def stubborn_item(token: Any) -> None:
@@ -119,10 +123,11 @@ def forking_item(token: Any) -> None:
 
 def multiprocessing_item(token: Any) -> None:
     """Run a forked child of multiprocessing that queues an item of its own, and tell how it ended."""
-    with _reported("multiprocessing_item", token):
-        start = time.monotonic()
-        child = multiprocessing.get_context("fork").Process(target=queue, args=("quick_item",))
+    start = time.monotonic()
+    child = multiprocessing.get_context("fork").Process(target=queue, args=("quick_item",))
+    with _quiet_log():
         child.start()
+    with _reported("multiprocessing_item", token):
         child.join()
         report("child", status=child.exitcode, seconds=time.monotonic() - start)
 
@@ -155,12 +160,14 @@ def program_item(token: Any) -> None:
 
 def forked_child_item(token: Any) -> None:
     """Fork a child, and stop it when the end has begun."""
-    with _reported("forked_child_item", token):
-        hears, tells = multiprocessing.Pipe(duplex=False)
-        child = multiprocessing.get_context("fork").Process(target=_wait_forked, args=(tells,))
+    hears, tells = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_wait_forked, args=(tells,))
+    # Before it has started for the tests: Python 3.12.1 forks no child when the end has begun.
+    with _quiet_log():
         child.start()
-        # CPython drops a signal that reaches a child in the middle of its fork.
-        hears.recv()
+    # CPython drops a signal that reaches a child in the middle of its fork.
+    hears.recv()
+    with _reported("forked_child_item", token):
         token.wait(600)
         start = time.monotonic()
         child.terminate()
@@ -211,6 +218,17 @@ def queue(name: str) -> None:
         report("rejected", name, error=type(error).__name__)
     else:
         report("queued", name)
+
+
+@contextlib.contextmanager
+def _quiet_log() -> Iterator[None]:
+    # CPython gives the child new locks for its log handlers, but not for their streams: one that another thread writes
+    # to at the moment of the fork is locked in the child for ever.
+    with contextlib.ExitStack() as stack:
+        for handler in logging.getLogger("django_qbwi").handlers:
+            handler.acquire()
+            stack.callback(handler.release)
+        yield
 
 
 @contextlib.contextmanager
