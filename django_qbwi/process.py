@@ -144,14 +144,14 @@ class Process:
             last = self.host.exit_hook_is_last
             self.host.on_exit(lambda: self.hold(last=last))
 
-    def _stand_before_handlers(self, *, over_default: bool = True) -> None:
+    def _stand_before_handlers(self, *, over_default: bool = True, at_exit: bool = False) -> None:
         layers, assembly = self.layers, self.assembly
         if layers is None or assembly is None or not assembly.settings.handle_signals:
             return
         if not self.host.takes_handlers:
             self.top_handler = _getsignal(_SIGTERM)
         elif threading.get_ident() == self.main_ident:
-            layers.install(over_default=over_default)
+            layers.install(over_default=over_default, at_exit=at_exit)
             if over_default:
                 # Else the first queueing looks again.
                 self.top_handler = _getsignal(_SIGTERM)
@@ -329,7 +329,7 @@ class Process:
         self._sign(assembly, "the exit of the process", reloads)
         if not assembly.scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
-            self._stand_before_handlers()
+            self._stand_before_handlers(at_exit=True)
             if self.layers is not None:
                 self.layers.release_interrupt()
         coordinator.hold(last=last)

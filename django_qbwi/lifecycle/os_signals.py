@@ -41,21 +41,27 @@ class SignalLayers:
         self._pid = os.getpid()
         self._layers = 0
         self._blocked: set[int] = set()
+        self._first_seen: dict[int, float] = {}
         self._raised = False
 
     def __repr__(self) -> str:
         return f"<SignalLayers layers={self._layers} owed={self.owed}>"
 
-    def install(self, *, over_default: bool = True) -> None:
+    def install(self, *, over_default: bool = True, at_exit: bool = False) -> None:
         """Stand before the handlers found now; does nothing where ours is on top already.
 
         Args:
             over_default: False leaves signals alone whose handler is the default action: a command that never queues
                 an item shall die at once, even inside a C call.
+            at_exit: The exit is held: the server has taken its handlers back, and what its master says then would kill
+                the process before its last records.
         """
         if threading.current_thread() is not threading.main_thread():
             return
         seen: dict[int, float] = {}
+        if at_exit and self.host.quits_workers and _QUIT is not None and signal.getsignal(_QUIT) is signal.SIG_DFL:
+            # Nobody raises SIGQUIT again: it counts as a second signal after any other that this process has seen.
+            self._install(_QUIT, signal.SIG_DFL, dict(self._first_seen))
         for signum in _STOP_SIGNALS:
             previous = signal.getsignal(signum)
             if self._layers < _MAX_LAYERS * len(_STOP_SIGNALS) and self._wants(signum, previous, over_default):
@@ -126,7 +132,9 @@ class SignalLayers:
             try:
                 if os.getpid() == self._pid:
                     repeated = _is_repeated(signum, seen)
-                    seen.setdefault(signum, time.monotonic())
+                    now = time.monotonic()
+                    seen.setdefault(signum, now)
+                    self._first_seen.setdefault(signum, now)
                     self._sign(signum, previous, repeated)
                     if previous is signal.SIG_DFL:
                         return self._instead_of_default(signum)
@@ -158,6 +166,10 @@ class SignalLayers:
 
     def _instead_of_default(self, signum: int) -> None:
         scheduler = self._coordinator.scheduler
+        if signum == _QUIT:
+            # We stand before it only while the exit is held, which goes on to its last records, and pays then.
+            self.owed = self.owed or signum
+            return
         if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
             self._default_action(signum)
             return

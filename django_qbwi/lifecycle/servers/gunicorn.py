@@ -35,6 +35,7 @@ class GunicornHost(ServerHost):
     is_server = True
     exits_by_exception = False
     has_exit_hook = True
+    quits_workers = True
 
     def __init__(self, cfg: Any, worker: Any = None) -> None:
         self._cfg = cfg

@@ -24,6 +24,8 @@ class ServerHost:
     """How long the end of an ASGI lifespan may be held; None where the server sets no limit of its own for that."""
     resets_interrupt = False
     """Whether SIGINT has its default action behind the server's handler, instead of Python's own."""
+    quits_workers = False
+    """Whether its master says SIGQUIT to workers, also when they have taken their handlers back."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
