@@ -1,7 +1,8 @@
 """The listener of a process: lets other processes of its site look at it, and cancel items in it.
 
 One daemon thread waits for connections without a wakeup; each connection has a thread of its own for the second that
-it may take, so that a silent client holds up nobody. No thread is on the path of an item.
+it may take, so that a silent client holds up nobody; where no thread can be started, the one that listens answers, and
+lets others wait for that second. No thread is on the path of an item.
 """
 
 from __future__ import annotations
@@ -116,11 +117,15 @@ class Publisher:
         try:
             refusal = self._refusal(connection)
             if refusal is None:
-                start_thread(lambda: self._answer(connection), "qbwi-inspection-answer")
+                try:
+                    start_thread(lambda: self._answer(connection), "qbwi-inspection-answer")
+                except RuntimeError:
+                    # Python 3.12.0 to 3.12.2 start none at their exit, which is when an operator looks.
+                    self._answer(connection)
                 return
             connection.settimeout(0.0)
             connection.send(refusal)
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             logger.debug("A client of the inspection channel was turned away: %r", error)
         self._end(connection)
 

@@ -53,7 +53,8 @@ from tests.processes.inspected.urls import wait
 queue_background_work_item(wait)
 {after}
 print("ready", flush=True)
-time.sleep(600)
+while True:
+    time.sleep(0.05)  # a signal that comes in the moment before a long sleep is noticed only after it
 """
 
 
