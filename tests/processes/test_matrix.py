@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +29,13 @@ LIMIT = 3.0
 """Seconds of a small SHUTDOWN_TIMEOUT."""
 SLACK = 1.5 * float(os.environ.get("QBWI_SLACK", "1")) * (2 if sys.flags.dev_mode else 1)
 """Seconds that a process may take to end when nothing holds it: the interpreter's own work on a busy machine."""
+
+CUT_OFF = f"""
+[1970-01-01 00:00:00 -0000] [0] [ERROR] Error handling request GET /slow?seconds={SLOW_SECONDS}
+Traceback (most recent call last):
+SystemExit: 0
+"""
+"""What gunicorn prints of a request that it cuts off."""
 
 ENDLESS = Play(items=ENDLESS_ITEMS, settings=(("SHUTDOWN_TIMEOUT", LIMIT),))
 
@@ -62,15 +70,15 @@ def test_items_finish(row: Row, theatre: Theatre) -> None:
 def test_idle_process_ends_as_without_us(row: Row, theatre: Theatre) -> None:
     """With nothing queued the process ends as soon as without django_qbwi, and in the same way."""
     outcome, control = theatre.outcome(row, IDLE), theatre.outcome(row, IDLE_CONTROL)
-    assert outcome.status == control.status, _story(f"status {outcome.status}, not {control.status}", outcome)
+    usual_statuses = row.either_status or (control.status,)
+    assert outcome.status in usual_statuses, _story(f"status {outcome.status}, not {usual_statuses}", outcome)
     _check_stderr(row, outcome, control, IDLE_CONTROL, theatre)
-    if outcome.seconds < control.seconds + 0.2:
-        return
-    with theatre.alone(row):
-        ours: list[float] = []
-        usual: list[float] = []
-        while not ours or (min(ours) >= min(usual) + 0.2 and len(ours) < 5):
+    ours, usual = [outcome.seconds], [control.seconds]
+    with contextlib.ExitStack() as stack:
+        while min(ours) >= min(usual) + 0.2 and len(ours) < 7:
             # Only a delay that is there each time is ours: what else runs on the machine slows both, now and then.
+            if len(ours) == 3:
+                stack.enter_context(theatre.alone(row))
             ours.append(theatre.once_more(row, IDLE).seconds)
             usual.append(theatre.once_more(row, IDLE_CONTROL).seconds)
     assert min(ours) < min(usual) + 0.2, _story(f"{ours}, without us {usual}", outcome)
@@ -159,12 +167,15 @@ def _check_cancellation(row: Row, outcome: Outcome) -> None:
 
 
 def _check_status(row: Row, outcome: Outcome, control: Outcome) -> None:
-    expected = control.status if row.status is None else row.status
-    assert outcome.status == expected, _story(f"status {outcome.status}, not {expected}", outcome)
+    expected = row.either_status or (control.status if row.status is None else row.status,)
+    assert outcome.status in expected, _story(f"status {outcome.status}, not {expected}", outcome)
 
 
 def _check_stderr(row: Row, outcome: Outcome, control: Outcome, how: Play, theatre: Theatre) -> None:
     usual = control.stderr
+    if row.server.name.startswith("gunicorn") and row.requests == "are cut off":
+        # It is logged, or not, depending on whether a second SystemExit comes on the way out of the request.
+        usual += CUT_OFF
     for _ in range(3):
         # Where signals come in pairs, what a server prints depends on which of its lines they hit.
         if not alien_lines(outcome.stderr, usual):
