@@ -122,6 +122,7 @@ class SignalLayers:
         # `seen` is shared by the handlers that were installed together: Ctrl-C forces after a SIGTERM, too. Not by
         # those below: uvicorn raises there again, much later, what came from above.
         active = False
+        is_uvicorns = _is_uvicorns(previous)
 
         def layer(signum: int, frame: FrameType | None) -> Any:
             nonlocal active
@@ -130,32 +131,30 @@ class SignalLayers:
                 return None
             active = True
             try:
+                if is_uvicorns:
+                    # It only takes notice, and takes SIGINT after SIGTERM for a second Ctrl-C, which cuts requests off:
+                    # the reloader's SIGTERM must not overtake the terminal's SIGINT while we look at that.
+                    previous(signum, frame)
                 if os.getpid() == self._pid:
                     repeated = _is_repeated(signum, seen)
                     now = time.monotonic()
                     seen.setdefault(signum, now)
                     self._first_seen.setdefault(signum, now)
-                    self._sign(signum, previous, repeated)
+                    self._sign(signum, is_uvicorns, repeated)
                     if previous is signal.SIG_DFL:
                         return self._instead_of_default(signum)
                 elif previous is signal.SIG_DFL:
                     return self._default_action(signum)
-                return previous(signum, frame)
+                return None if is_uvicorns else previous(signum, frame)
             finally:
                 active = False
 
         layer.is_qbwi_layer = True  # type: ignore[attr-defined]
         return layer
 
-    def _sign(self, signum: int, previous: Any, repeated: bool) -> None:
+    def _sign(self, signum: int, is_uvicorns: bool, repeated: bool) -> None:
         self._coordinator.stop_signal(signal.Signals(signum).name, signum, repeated=repeated)
-        owner = getattr(previous, "__self__", None)
-        if (
-            signum in (signal.SIGTERM, signal.SIGINT)
-            and owner is not None
-            and type(owner).__module__.startswith("uvicorn")
-            and hasattr(signal, "pthread_sigmask")
-        ):
+        if is_uvicorns and signum in (signal.SIGTERM, signal.SIGINT) and hasattr(signal, "pthread_sigmask"):
             # uvicorn raises it again under the default action when it has finished. Blocked, it stays pending: the
             # process comes to its normal exit, and dies of it after the drain. After Ctrl-C it is the master of several
             # processes that sends SIGTERM, maybe when the default action is back already.
@@ -210,6 +209,11 @@ class SignalLayers:
     def _unblock(self, signum: int) -> None:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+
+
+def _is_uvicorns(handler: Any) -> bool:
+    owner = getattr(handler, "__self__", None)
+    return owner is not None and type(owner).__module__.startswith("uvicorn")
 
 
 def _is_repeated(signum: int, seen: dict[int, float]) -> bool:
