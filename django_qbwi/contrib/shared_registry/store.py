@@ -36,7 +36,8 @@ MAX_REQUESTS = 1_000
 """Items that one process may be asked to cancel at a time."""
 
 _MAX_ROWS = 1_000
-_TRIES = 10
+_TRIES = 100
+"""Each that fails is one of somebody else that succeeded: it takes as many operators to use them up."""
 
 Request = tuple[str, str]
 """The id of an item, and who wants it cancelled."""
