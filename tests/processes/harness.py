@@ -234,7 +234,9 @@ class Site:
     def lines(self) -> list[dict[str, Any]]:
         """Return what was reported until now."""
         path = self._file("lines")
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        # Of a line that goes over the end of a page only the first part may be there yet.
+        whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+        return [json.loads(line) for line in whole.splitlines()]
 
     def wait_for(self, event: str, name: str = "", count: int = 1, patience: float = PATIENCE) -> float:
         """Wait until `event` was reported `count` times; return when it was the last time."""
