@@ -116,9 +116,7 @@ def _check_finish(row: Row, outcome: Outcome, control: Outcome, theatre: Theatre
     _check_cancellation(row, outcome)
     _check_status(row, outcome, control)
     _check_stderr(row, outcome, control, BUSY_CONTROL, theatre)
-    if row.server.is_command:
-        return
-    if not row.in_flight:
+    if row.server.is_command or not row.in_flight:
         return
     if row.requests == "finish":
         assert control.slow == "done", _story(f"without us: {control.slow}", control)
