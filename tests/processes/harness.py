@@ -43,6 +43,8 @@ _USUAL = re.compile(
     r"During handling of the above exception|Exception ignored in: <function WeakSet"
     r"|\[.*\] \[INFO\]|INFO: |WARNING:waitress.queue"
     r"|  +(File |\S)"
+    # Apache's process in front of the daemons, at its end: a connection comes to a set that another thread has closed.
+    r"|\[.*\] \[mpm_event:error\] .* AH03092: "
     r"|\[\S+ \S+\] \"GET "
     # In development mode: servers leave sockets open for whoever drops the last reference, maybe in the middle of an
     # item; and any step of an event loop takes its time on a busy machine.
