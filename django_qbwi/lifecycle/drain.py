@@ -6,10 +6,12 @@ Order of events: any number of `sign` calls (signal handler, watcher, server hoo
 killed the process at once).
 Locks: none of its own. Handlers only store plain attributes and post to the keeper's mailbox.
 
-Three ways in which this could fail, and what stands against each:
+Four ways in which this could fail, and what stands against each:
 - Separate limits of several hooks add up and outlive the server's: there is one deadline, and it only ever shrinks.
 - A logging handler, or a receiver, is stuck together with an item: all records of the end are written by the
   reporter, and waited for at most half the margin.
+- A callback of an item's token is stuck, and with it the keeper: a hold has its own thread, and for the drain in the
+  background the reporter stands in.
 - A request that is still served queues in the gap before the exit: only the last hook closes, under the lock, in the
   step that sees nothing left.
 """
@@ -90,6 +92,9 @@ class DrainCoordinator:
         self._announced = False
         self._forced = False
         self._holding = False
+        self._held = False
+        self._finishing = False
+        self._then: Callable[[], None] | None = None
         self._told_end = False
         self._next_report: float | None = None
         self._limit = shutdown_timeout
@@ -104,8 +109,8 @@ class DrainCoordinator:
 
     @property
     def holds_last(self) -> bool:
-        """True once the last hook of the process has begun: it ends without anybody's help."""
-        return self._holding
+        """True while the last hook of the process is at work: it ends without anybody's help."""
+        return self._holding and not self._held
 
     def sign(self, name: str, signum: int | None = None, *, at_most: float | None = None, cancel: bool = True) -> None:
         """Take notice of a sign of the end; allowed in a signal handler.
@@ -152,6 +157,7 @@ class DrainCoordinator:
         self._stop.deadline = self._clock()
         self._stop.requested = True
         self.scheduler.keeper.post(self._wake)
+        self._reporter.post(self._stand_in)
 
     def hold(self, *, last: bool) -> None:
         """Block until nothing is queued or running, or until the limit; beats the server's heart meanwhile.
@@ -161,16 +167,18 @@ class DrainCoordinator:
         Args:
             last: True in the last hook of the process, which closes the scheduler and lets go of what is left.
         """
-        if not self.scheduler.started:
-            if last:
-                self.scheduler.close()
+        if not self.scheduler.started and (not last or self.scheduler.close_if_empty()):
             return
+        if not self.signed:
+            # The first item of the process came this late.
+            self.sign("the exit of the process")
         if last:
             self._holding = True
         self.scheduler.final_hold = True
         self._wait(last)
         if last:
             self._finish()
+            self._held = True
 
     def look(self) -> bool:
         """Return whether the wait is over, for a hook that must not block; beats the server's heart if it is not."""
@@ -183,8 +191,10 @@ class DrainCoordinator:
         return over
 
     def drain_in_background(self, then: Callable[[], None]) -> None:
-        """Drain in the keeper's thread while the process goes on, then call `then`; allowed in a signal handler."""
+        """Drain in a service thread while the process goes on, then call `then` there; allowed in a signal handler."""
+        self._then = then
         self.scheduler.keeper.post(lambda: self._step(then))
+        self._reporter.post(self._stand_in)
 
     def _wait(self, last: bool) -> None:
         over = False
@@ -234,7 +244,8 @@ class DrainCoordinator:
         elif now - first > DUPLICATE_SECONDS:
             self.force()
 
-    def _finish(self) -> None:
+    def _finish(self, *, in_reporter: bool = False) -> None:
+        self._finishing = True
         abandoned = discarded = 0
         if not self.scheduler.close_if_empty():
             abandoned, discarded = self._let_go()
@@ -245,7 +256,8 @@ class DrainCoordinator:
         if not self._told_end:
             self._told_end = True
             self._reporter.post(lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed))
-        self._quietly(lambda: self._reporter.flush(max(0.05, records_until - self._clock())))
+        if not in_reporter:
+            self._quietly(lambda: self._reporter.flush(max(0.05, records_until - self._clock())))
         self.scheduler.retire()
 
     def _let_go(self) -> tuple[int, int]:
@@ -285,6 +297,20 @@ class DrainCoordinator:
             return
         self._finish()
         then()
+
+    # In the reporter's thread.
+
+    def _stand_in(self) -> None:
+        then, deadline = self._then, self._stop.deadline
+        if then is None or deadline is None or self._finishing or self._holding:
+            return
+        # The keeper has begun with it by then, unless a callback of somebody's token keeps it.
+        due = deadline + max(0.25, margin(self._limit) / 4)
+        if self._clock() < due:
+            self._reporter.call_at(due, self._stand_in)
+            return
+        self._finish(in_reporter=True)
+        self._reporter.post(then)
 
     # In the keeper's thread.
 

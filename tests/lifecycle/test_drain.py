@@ -544,6 +544,61 @@ def test_background_drain_leaves_the_end_to_the_last_hook() -> None:
     assert len(drain.reports.finished) == 1
 
 
+def test_reporter_stands_in_for_a_stuck_keeper() -> None:
+    """A callback of somebody's token that never returns does not keep the process past its limit."""
+    drain = Drain(shutdown_timeout=10.0)
+    item = drain.running()
+    ended: list[float] = []
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.drain_in_background(lambda: ended.append(drain.elapsed()))
+    drain.keeper.stuck = True
+    for _ in range(110):
+        drain.advance(0.1)
+    assert item.status is S.ABANDONED
+    assert ended == [pytest.approx(9.6, abs=0.2)]
+    assert len(drain.reports.finished) == 1
+    drain.keeper.stuck = False
+    drain.advance(1.0)
+    assert len(drain.reports.finished) == 1
+
+
+def test_second_interrupt_ends_it_though_the_keeper_is_stuck() -> None:
+    """A moment later, which is for the keeper."""
+    drain = Drain(shutdown_timeout=10.0)
+    drain.running()
+    ended: list[float] = []
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.drain_in_background(lambda: ended.append(drain.elapsed()))
+    drain.keeper.stuck = True
+    drain.advance(2.0)
+    drain.coordinator.force()
+    for _ in range(10):
+        drain.advance(0.1)
+    assert ended == [pytest.approx(2.6, abs=0.2)]
+
+
+def test_first_item_in_the_last_moment_is_waited_for_until_the_limit() -> None:
+    """An item that comes when the exit has been looked at already is signed for then: it has a limit like any other."""
+    drain = Drain(shutdown_timeout=10.0)
+    item = drain.running()
+    drain.coordinator.hold(last=False)
+    assert drain.elapsed() == 9.0
+    assert item.token.is_cancellation_requested
+
+
+def test_last_hold_is_over_when_its_records_are_written() -> None:
+    """From then on a stop signal does what it does without us."""
+    drain = Drain()
+    drain.sync.finish(drain.running())
+    drain.coordinator.sign("SIGTERM")
+    assert not drain.coordinator.holds_last
+    drain.reports.drain_finished = lambda *args: held.append(drain.coordinator.holds_last)  # type: ignore[method-assign]
+    held: list[bool] = []
+    drain.coordinator.hold(last=True)
+    assert held == [True]
+    assert not drain.coordinator.holds_last
+
+
 def test_end_is_told_once() -> None:
     """However many hooks come to the end, one record says so."""
     drain = Drain()
