@@ -37,6 +37,7 @@ from django_qbwi.snapshots.guard import is_simple
 from django_qbwi.snapshots.intake import Call, Origin, origin_of
 
 _SIGTERM = int(signal.SIGTERM)
+_MAX_SIGNALS = 5
 
 _processes: dict[int, Process] = {}
 _current: Process | None = None
@@ -258,17 +259,26 @@ def _at_exit() -> None:
     if here is None or here.exit_held:
         return
     here.exit_held = True
-    try:
-        here.hold(last=True)
-    except BaseException:
-        # It would skip the exit hooks of other libraries.
-        lifecycle_logger.exception("Holding the exit of the process failed")
+    _without_exception(lambda: here.hold(last=True))
     for registry in _registries:
-        registry.close()
+        _without_exception(registry.close)
     if here.publisher is not None:
-        here.publisher.close()
+        _without_exception(here.publisher.close)
     if here.layers is not None:
         here.layers.finish()
+
+
+def _without_exception(step: Callable[[], object]) -> None:
+    # One that got out would skip the exit hooks of other libraries. Handlers of signals raise SystemExit and
+    # KeyboardInterrupt in any of our lines; the steps can be taken again, but not for ever.
+    for _ in range(_MAX_SIGNALS):
+        try:
+            step()
+        except Exception:
+            lifecycle_logger.exception("A step of the exit of the process failed")
+        except BaseException:
+            continue
+        return
 
 
 def _in_forked_child() -> None:

@@ -126,7 +126,9 @@ class Process:
         self.open_channel()
 
     def _recognise(self) -> None:
-        for host in (servers.recognise(), servers.recognise_on_loop()):
+        for look in (servers.recognise, servers.recognise_on_loop):
+            # A host may hold a file descriptor: none is made that cannot be taken.
+            host = None if self.host.is_final else look()
             if host is not None and servers.knows_more(host, self.host):
                 self._set_host(host)
 
@@ -146,9 +148,9 @@ class Process:
 
     def _stand_before_handlers(self, *, over_default: bool = True, at_exit: bool = False) -> None:
         layers, assembly = self.layers, self.assembly
-        if layers is None or assembly is None or not assembly.settings.handle_signals:
+        if layers is None or assembly is None:
             return
-        if not self.host.takes_handlers:
+        if not self.host.takes_handlers or not assembly.settings.handle_signals:
             self.top_handler = _getsignal(_SIGTERM)
         elif threading.get_ident() == self.main_ident:
             layers.install(over_default=over_default, at_exit=at_exit)
@@ -324,22 +326,23 @@ class Process:
         assembly = self.assembly
         if assembly is None or os.getpid() != self.pid:
             return
-        coordinator = assembly.coordinator
+        coordinator, scheduler = assembly.coordinator, assembly.scheduler
+        if last and not scheduler.started and scheduler.close_if_empty():
+            return
         reloads = self._reloads()
         self._sign(assembly, "the exit of the process", reloads)
-        if not assembly.scheduler.is_empty:
+        if not scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers(at_exit=True)
             if self.layers is not None:
                 self.layers.release_interrupt()
         coordinator.hold(last=last)
-        if not last or not assembly.scheduler.started:
+        if not last:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
         assembly.join(_FAREWELL_SECONDS)
-        if interpreter.ended_by_interrupt():
-            interpreter.keep_interrupt_status()
+        interpreter.keep_interrupt_status()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
         """Take notice that the server has finished its requests, by its lifespan.
@@ -376,7 +379,9 @@ class Process:
             if os.getpid() == pid and "mod_wsgi" not in sys.modules:
                 os._exit(code)
 
-        assembly.keeper.call_at(time.monotonic() + _LAST_RESORT_AFTER, leave)
+        # In both: a callback of an item, or a handler of records, may be stuck in one of them.
+        for service in (assembly.keeper, assembly.reporter):
+            service.call_at(time.monotonic() + _LAST_RESORT_AFTER, leave)
 
 
 def _in_test_transaction() -> bool:

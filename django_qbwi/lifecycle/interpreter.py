@@ -74,11 +74,13 @@ def exit_code(signum: int | None) -> int:
         signum = signal.SIGINT
     if signum is not None:
         return 128 + signum
-    # What an interactive shell has printed of its commands did not end it.
-    return 1 if _last_error() is not None and not hasattr(sys, "ps1") else 0
+    return 0 if _last_error() is None else 1
 
 
 def _last_error() -> type[BaseException] | None:
+    if hasattr(sys, "ps1"):
+        # An interactive shell prints what its commands raise, and goes on.
+        return None
     last = getattr(sys, "last_exc", None)
     return type(last) if last is not None else getattr(sys, "last_type", None)
 
@@ -89,5 +91,7 @@ def keep_interrupt_status() -> None:
     CPython does so after an unhandled KeyboardInterrupt if a flag still says so, which every compilation of a string in
     any thread resets: a named tuple, a dataclass that an item imports.
     """
+    if not ended_by_interrupt():
+        return
     with contextlib.suppress(KeyboardInterrupt):
         exec("raise KeyboardInterrupt")

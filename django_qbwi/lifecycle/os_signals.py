@@ -43,6 +43,7 @@ class SignalLayers:
         self._blocked: set[int] = set()
         self._first_seen: dict[int, float] = {}
         self._raised: int | None = None
+        self._exits_until = 0.0
 
     def __repr__(self) -> str:
         return f"<SignalLayers layers={self._layers} owed={self.owed}>"
@@ -50,7 +51,8 @@ class SignalLayers:
     @property
     def stopped_by(self) -> int | None:
         """The stop signal that ends the process by what we do in its place, if any."""
-        return self.owed or self._raised
+        # waitress ends with 0 after a SystemExit.
+        return self.owed or (None if self.host.is_server else self._raised)
 
     def install(self, *, over_default: bool = True, at_exit: bool = False) -> None:
         """Stand before the handlers found now; does nothing where ours is on top already.
@@ -68,7 +70,7 @@ class SignalLayers:
             # Nobody raises SIGQUIT again: it counts as a second signal after any other that this process has seen.
             self._install(_QUIT, signal.SIG_DFL, dict(self._first_seen))
         for signum in _STOP_SIGNALS:
-            previous = signal.getsignal(signum)
+            previous = self._without_inherited(signal.getsignal(signum))
             if self._layers < _MAX_LAYERS * len(_STOP_SIGNALS) and self._wants(signum, previous, over_default):
                 self._install(signum, previous, seen)
 
@@ -96,8 +98,14 @@ class SignalLayers:
             self._unblock(signum)
 
     def is_ours(self, handler: Any) -> bool:
-        """True if `handler` is one of our layers, of any process."""
+        """True if `handler` is one of our layers, of this process or of one that forked it."""
         return getattr(handler, "is_qbwi_layer", False) is True
+
+    def _without_inherited(self, handler: Any) -> Any:
+        # Those of a process that forked this one only do what they found.
+        while self.is_ours(handler) and handler.pid != self._pid:
+            handler = handler.previous
+        return handler
 
     def _wants(self, signum: int, previous: Any, over_default: bool) -> bool:
         if previous is None or previous is signal.SIG_IGN or self.is_ours(previous):
@@ -117,9 +125,8 @@ class SignalLayers:
         except (OSError, ValueError):
             return
         self._layers += 1
-        if hasattr(signal, "siginterrupt") and callable(previous):
-            # signal.signal() has just switched on the interruption of system calls, which gunicorn had switched off
-            # for SIGTERM to protect requests.
+        if hasattr(signal, "siginterrupt") and _resumes_calls(signum, previous):
+            # signal.signal() has just switched the interruption of system calls on.
             with contextlib.suppress(OSError, ValueError):
                 signal.siginterrupt(signum, False)
 
@@ -155,6 +162,8 @@ class SignalLayers:
                 active = False
 
         layer.is_qbwi_layer = True  # type: ignore[attr-defined]
+        layer.pid = self._pid  # type: ignore[attr-defined]
+        layer.previous = previous  # type: ignore[attr-defined]
         return layer
 
     def _sign(self, signum: int, is_uvicorns: bool, repeated: bool) -> None:
@@ -174,17 +183,20 @@ class SignalLayers:
             # We stand before it only while the exit is held, which goes on to its last records, and pays then.
             self.owed = self.owed or signum
             return
-        if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
-            self._default_action(signum)
-            return
         if signum == signal.SIGTERM and self._coordinator.holds_last:
             # The process ends already, with a status of its own; a master or a control group repeats itself.
             return
+        if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
+            self._default_action(signum)
+            return
         if self.host.exits_by_exception and self._raised is None:
             self._raised = signum
+            self._exits_until = time.monotonic() + self.host.exits_within
             # A bare `except:` may eat it; then the keeper goes on as with the others.
             self._coordinator.scheduler.keeper.post(lambda: self._if_nothing_happens(signum))
             raise SystemExit(128 + signum)
+        if signum == signal.SIGTERM and time.monotonic() < self._exits_until:
+            return
         if self.owed is None:
             self.owed = signum
             self._coordinator.drain_in_background(self._send_again)
@@ -195,7 +207,7 @@ class SignalLayers:
         def drain() -> None:
             self._coordinator.drain_in_background(lambda: self._kill(signum))
 
-        keeper.call_at(time.monotonic() + DUPLICATE_SECONDS, drain)
+        keeper.call_at(time.monotonic() + self.host.exits_within, drain)
 
     def _send_again(self) -> None:
         # Not in the main thread, where alone Python lets us restore the default action: the layer does it there,
@@ -214,6 +226,16 @@ class SignalLayers:
     def _unblock(self, signum: int) -> None:
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+
+
+def _resumes_calls(signum: int, handler: Any) -> bool:
+    """Tell whether `handler` is one for whose signal its owner has system calls go on, as can only be set, not seen."""
+    owner = getattr(handler, "__self__", None)
+    if any(base.__module__ == "gunicorn.workers.base" for base in type(owner).__mro__):
+        # To protect requests. Any other main thread has to notice the signal, though it waits for a lock.
+        return signum == signal.SIGTERM
+    # The event loops learn of it by a descriptor.
+    return getattr(handler, "__name__", "").endswith("_sighandler_noop")
 
 
 def _is_uvicorns(handler: Any) -> bool:

@@ -43,7 +43,7 @@ class GunicornHost(ServerHost):
         self._graceful_timeout = float(cfg.graceful_timeout)
         self._timeout = float(cfg.timeout)
         self._heartbeat = _duplicate(worker)
-        self.watched = worker is not None
+        self.watched = self.is_final = worker is not None
         if type(worker).__module__ == "gunicorn.workers.gasgi":
             # Its own limit of 30 s is fixed; after it the rest is for the interpreter's exit.
             self.lifespan_seconds = 25.0

@@ -10,10 +10,14 @@ class ServerHost:
 
     name = "unknown"
     is_server = False
+    is_final = False
+    """Whether no later look can tell more of it."""
     watched = False
     """Whether `is_stopping` has to be asked now and then, since no signal tells."""
     exits_by_exception = True
     """Whether SystemExit in the main thread ends the process in good order, as it does where nobody serves."""
+    exits_within = 1.0
+    """Seconds until the exit begins after that SystemExit; if it has not then, it was lost."""
     takes_handlers = True
     """Whether signal handlers set by Python code work, and do not break the server's own."""
     has_exit_hook = False
@@ -84,11 +88,12 @@ class ServedHost(ServerHost):
 
 
 class WaitressHost(ServerHost):
-    """waitress sets no handler; SystemExit in the main thread lets it finish its requests."""
+    """waitress sets no handler; SystemExit in the main thread lets it finish its requests, for five seconds."""
 
     name = "waitress"
     is_server = True
     exits_by_exception = True
+    exits_within = 6.0
 
 
 class HypercornHost(ServerHost):

@@ -18,6 +18,7 @@ class ModWsgiHost(ServerHost):
 
     name = "mod_wsgi"
     is_server = True
+    is_final = True
     exits_by_exception = False
     takes_handlers = False
     has_exit_hook = True

@@ -99,10 +99,10 @@ def from_handler_owner(owner: Any) -> ServerHost | None:
 
 def knows_more(host: ServerHost, than: ServerHost) -> bool:
     """True if `host`, which was found later, is to take the place of `than`."""
-    if isinstance(than, UwsgiHost | ModWsgiHost):
+    if than.is_final:
         return False
     if isinstance(than, GunicornHost):
-        return isinstance(host, GunicornHost) and than.worker is None and host.worker is not None
+        return isinstance(host, GunicornHost) and host.worker is not None
     return type(host) is not type(than)
 
 

@@ -13,6 +13,7 @@ class UwsgiHost(ServerHost):
 
     name = "uWSGI"
     is_server = True
+    is_final = True
     exits_by_exception = False
     takes_handlers = False
     has_exit_hook = True
