@@ -368,8 +368,8 @@ class Process:
 
     def _arm_last_resort(self, assembly: Assembly, reloads: bool) -> None:
         # A stuck thread of somebody's executor is joined by the interpreter without limit; the server's limit stands.
-        owed = None if self.layers is None else self.layers.owed
-        code = _RELOAD_EXIT_CODE if reloads else 0 if owed is None else 128 + owed
+        stopped_by = None if self.layers is None else self.layers.stopped_by
+        code = _RELOAD_EXIT_CODE if reloads else interpreter.exit_code(stopped_by)
         pid = self.pid
 
         def leave() -> None:

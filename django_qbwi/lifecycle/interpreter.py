@@ -13,6 +13,7 @@ import atexit
 import concurrent.futures.thread  # noqa: F401
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -60,9 +61,26 @@ def call_in_forked_child(hook: Callable[[], None]) -> None:
 
 def ended_by_interrupt() -> bool:
     """Tell whether Ctrl-C ended the main thread, whose traceback is printed before the exit begins."""
-    last = getattr(sys, "last_exc", None)
-    kind = type(last) if last is not None else getattr(sys, "last_type", None)
+    kind = _last_error()
     return kind is not None and issubclass(kind, KeyboardInterrupt)
+
+
+def exit_code(signum: int | None) -> int:
+    """Return the code of a process that the signal `signum`, or None, has ended, as a shell would tell it.
+
+    Of a `sys.exit()` nothing can be known any more: it counts as a normal end.
+    """
+    if signum is None and ended_by_interrupt():
+        signum = signal.SIGINT
+    if signum is not None:
+        return 128 + signum
+    # What an interactive shell has printed of its commands did not end it.
+    return 1 if _last_error() is not None and not hasattr(sys, "ps1") else 0
+
+
+def _last_error() -> type[BaseException] | None:
+    last = getattr(sys, "last_exc", None)
+    return type(last) if last is not None else getattr(sys, "last_type", None)
 
 
 def keep_interrupt_status() -> None:

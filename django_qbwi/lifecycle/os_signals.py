@@ -42,10 +42,15 @@ class SignalLayers:
         self._layers = 0
         self._blocked: set[int] = set()
         self._first_seen: dict[int, float] = {}
-        self._raised = False
+        self._raised: int | None = None
 
     def __repr__(self) -> str:
         return f"<SignalLayers layers={self._layers} owed={self.owed}>"
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The stop signal that ends the process by what we do in its place, if any."""
+        return self.owed or self._raised
 
     def install(self, *, over_default: bool = True, at_exit: bool = False) -> None:
         """Stand before the handlers found now; does nothing where ours is on top already.
@@ -175,8 +180,8 @@ class SignalLayers:
         if signum == signal.SIGTERM and self._coordinator.holds_last:
             # The process ends already, with a status of its own; a master or a control group repeats itself.
             return
-        if self.host.exits_by_exception and not self._raised:
-            self._raised = True
+        if self.host.exits_by_exception and self._raised is None:
+            self._raised = signum
             # A bare `except:` may eat it; then the keeper goes on as with the others.
             self._coordinator.scheduler.keeper.post(lambda: self._if_nothing_happens(signum))
             raise SystemExit(128 + signum)

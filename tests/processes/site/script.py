@@ -19,10 +19,13 @@ def main() -> None:
     if "--flood" in sys.argv:
         flood()
     for name in sys.argv[2:]:
-        queue(name)
+        if not name.startswith("--"):
+            queue(name)
     report("ready")
     stay(float(sys.argv[1]))
     report("command ends")
+    if "--fail" in sys.argv:
+        raise RuntimeError("The script fails.")
 
 
 def stay(seconds: float) -> None:
