@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from django_qbwi.lifecycle.servers.host import ServerHost
@@ -32,6 +36,7 @@ class UwsgiHost(ServerHost):
         users_hook = getattr(self._uwsgi, "atexit", None)
 
         def atexit() -> None:
+            _ignore_further_signals()
             try:
                 if users_hook is not None:
                     users_hook()
@@ -63,3 +68,19 @@ class UwsgiHost(ServerHost):
         options = self._uwsgi.opt
         value = options.get(name, options.get(name.encode()))
         return value.decode() if isinstance(value, bytes) else value
+
+
+def _ignore_further_signals() -> None:
+    # The worker ends already. At the next signal uWSGI's own handler would leave the exit hooks where they are: the
+    # terminal's Ctrl-C is followed by one of the master's. Its SIGKILL at worker-reload-mercy stays.
+    # Not SIG_IGN, which the programs that items start would inherit.
+    pid = os.getpid()
+
+    def ignore(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != pid:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    if threading.current_thread() is threading.main_thread():
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(signum, ignore)
