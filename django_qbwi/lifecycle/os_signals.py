@@ -44,6 +44,7 @@ class SignalLayers:
         self._first_seen: dict[int, float] = {}
         self._raised: int | None = None
         self._exits_until = 0.0
+        self._pays = False
 
     def __repr__(self) -> str:
         return f"<SignalLayers layers={self._layers} owed={self.owed}>"
@@ -65,7 +66,7 @@ class SignalLayers:
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        seen: dict[int, float] = {}
+        seen = self._told_by_the_server() if at_exit else {}
         if at_exit and self.host.quits_workers and _QUIT is not None and signal.getsignal(_QUIT) is signal.SIG_DFL:
             # Nobody raises SIGQUIT again: it counts as a second signal after any other that this process has seen.
             self._install(_QUIT, signal.SIG_DFL, dict(self._first_seen))
@@ -106,6 +107,14 @@ class SignalLayers:
         while self.is_ours(handler) and handler.pid != self._pid:
             handler = handler.previous
         return handler
+
+    def _told_by_the_server(self) -> dict[int, float]:
+        # A preloading gunicorn sets its handlers after ours: what it has heard of before the exit, we learn from its
+        # flag. It counts as an interrupt, after which SIGQUIT is no second signal: the master may be slow.
+        first_sign = self._coordinator.scheduler.stop.first_sign
+        if self._first_seen or first_sign is None or not self.host.was_told_to_stop():
+            return {}
+        return {signal.SIGINT: first_sign}
 
     def _wants(self, signum: int, previous: Any, over_default: bool) -> bool:
         if previous is None or previous is signal.SIG_IGN or self.is_ours(previous):
@@ -154,17 +163,14 @@ class SignalLayers:
                     self._first_seen.setdefault(signum, now)
                     self._sign(signum, is_uvicorns, repeated)
                     if previous is signal.SIG_DFL:
-                        return self._instead_of_default(signum)
+                        return self._instead_of_default(signum, seen)
                 elif previous is signal.SIG_DFL:
                     return self._default_action(signum)
                 return None if is_uvicorns else previous(signum, frame)
             finally:
                 active = False
 
-        layer.is_qbwi_layer = True  # type: ignore[attr-defined]
-        layer.pid = self._pid  # type: ignore[attr-defined]
-        layer.previous = previous  # type: ignore[attr-defined]
-        return layer
+        return self._mark(layer, previous)
 
     def _sign(self, signum: int, is_uvicorns: bool, repeated: bool) -> None:
         self._coordinator.stop_signal(signal.Signals(signum).name, signum, repeated=repeated)
@@ -177,7 +183,7 @@ class SignalLayers:
                 self._blocked.add(signal.SIGINT)
             signal.pthread_sigmask(signal.SIG_BLOCK, self._blocked)
 
-    def _instead_of_default(self, signum: int) -> None:
+    def _instead_of_default(self, signum: int, seen: dict[int, float]) -> None:
         scheduler = self._coordinator.scheduler
         if signum == _QUIT:
             # We stand before it only while the exit is held, which goes on to its last records, and pays then.
@@ -189,6 +195,10 @@ class SignalLayers:
         if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
             self._default_action(signum)
             return
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Nobody who wants it for himself comes any more. Without us a Ctrl-C now would only begin the hold.
+            self._install(signal.SIGINT, signal.default_int_handler, seen)
+        self._stand_on_top(signum, seen)
         if self.host.exits_by_exception and self._raised is None:
             self._raised = signum
             self._exits_until = time.monotonic() + self.host.exits_within
@@ -200,6 +210,26 @@ class SignalLayers:
         if self.owed is None:
             self.owed = signum
             self._coordinator.drain_in_background(self._send_again)
+
+    def _stand_on_top(self, signum: int, seen: dict[int, float]) -> None:
+        # A user's handler has gone on to ours. It has run, and shall not run again when we send the signal again.
+        on_top = signal.getsignal(signum)
+        if not callable(on_top) or self.is_ours(on_top):
+            return
+
+        def layer(signum: int, frame: FrameType | None) -> Any:
+            if self._pays and os.getpid() == self._pid:
+                return self._instead_of_default(signum, seen)
+            return on_top(signum, frame)
+
+        signal.signal(signum, self._mark(layer, on_top))
+
+    def _mark(self, layer: Any, previous: Any) -> _Handler:
+        layer.is_qbwi_layer = True
+        layer.pid = self._pid
+        layer.previous = previous
+        marked: _Handler = layer
+        return marked
 
     def _if_nothing_happens(self, signum: int) -> None:
         keeper = self._coordinator.scheduler.keeper
@@ -213,9 +243,10 @@ class SignalLayers:
         # Not in the main thread, where alone Python lets us restore the default action: the layer does it there,
         # since nothing is queued or running any more.
         if self.owed is not None:
-            os.kill(self._pid, self.owed)
+            self._kill(self.owed)
 
     def _kill(self, signum: int) -> None:
+        self._pays = True
         os.kill(self._pid, signum)
 
     def _default_action(self, signum: int) -> None:

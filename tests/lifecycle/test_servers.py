@@ -139,6 +139,15 @@ def test_lifespan_of_gunicorns_asgi_worker_is_short() -> None:
     assert [_gunicorn(worker=kind()).lifespan_seconds for kind in (asgi, other)] == [25.0, None]
 
 
+@pytest.mark.parametrize(
+    ("alive", "requests", "told"), [(True, 0, False), (False, 0, True), (False, 10, False)], ids=str
+)
+def test_gunicorns_worker_is_told_to_stop(alive: bool, requests: int, told: bool) -> None:
+    """The worker's flag tells of a stop signal, unless the worker's count of requests tells of max-requests."""
+    worker = SimpleNamespace(alive=alive, nr=requests, max_requests=10)
+    assert _gunicorn(worker=worker).was_told_to_stop() is told
+
+
 def test_gunicorns_master_warns_of_itself() -> None:
     """Items that are queued while the application is preloaded run there."""
     assert "Queue from a request instead" in _warnings(servers.GunicornMasterHost(), 90.0)

@@ -66,6 +66,10 @@ class GunicornHost(ServerHost):
         """True after SIGTERM, after max-requests, and when the reloader has seen a change."""
         return self.worker is not None and not self.worker.alive
 
+    def was_told_to_stop(self) -> bool:
+        """True unless max-requests has ended it, in a worker whose handlers gunicorn has set after ours."""
+        return self.is_stopping() and not self._is_recycled()
+
     def _is_recycled(self) -> bool:
         # Without a signal the worker's own count of requests tells why it stops.
         worker = self.worker

@@ -45,6 +45,10 @@ class ServerHost:
         """True once the server's own flag says that this process ends."""
         return False
 
+    def was_told_to_stop(self) -> bool:
+        """True if the server's own flag says that a stop signal ended this process, which may have passed us by."""
+        return False
+
     def on_exit(self, hold: Callable[[], None]) -> None:
         """Have the server call `hold` when it has finished its requests, where it has a hook for that."""
 
