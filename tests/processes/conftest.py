@@ -15,8 +15,9 @@ def theatre(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     with Theatre(tmp_path_factory.mktemp("processes")) as theatre:
         for item in request.session.items:
             callspec = getattr(item, "callspec", None)
-            plays = getattr(getattr(item, "obj", None), "plays", None)
-            row = None if callspec is None else callspec.params.get("row")
+            params = {} if callspec is None else callspec.params
+            plays = params.get("plays", getattr(getattr(item, "obj", None), "plays", None))
+            row = params.get("row")
             if plays is not None and row is not None and is_installed(row):
                 theatre.announce((row, how) for how in plays)
         yield theatre

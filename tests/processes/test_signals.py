@@ -15,21 +15,32 @@ from tests.processes.matrix import (
     CTRL_C,
     DAPHNE,
     GRANIAN_ASGI,
+    GRANIAN_WSGI,
     GUNICORN_ASGI,
     GUNICORN_GEVENT,
+    GUNICORN_GEVENT_PRELOAD,
     GUNICORN_GTHREAD,
     GUNICORN_GTHREAD_PRELOAD,
     GUNICORN_SYNC,
+    GUNICORN_SYNC_PRELOAD,
     GUNICORN_UVICORN,
+    GUNICORN_UVICORN_PRELOAD,
     HUP,
     HYPERCORN_0,
+    HYPERCORN_1,
+    HYPERCORN_2,
     INT,
+    MOD_WSGI,
     QUIT,
     RUNSERVER,
     RUNSERVER_NORELOAD,
     TERM,
     TERM_WORKER,
     UVICORN,
+    UVICORN_RELOAD,
+    UVICORN_WORKERS,
+    UWSGI,
+    UWSGI_GRACEFUL,
     WAITRESS,
     Row,
 )
@@ -58,30 +69,48 @@ STAYING_COMMAND = Row(server=COMMAND, event=CTRL_C, extra_options="--stay 60")
 
 
 @rows(
-    (FORCED,),
+    (FORCED, IDLE_CONTROL),
     (RUNSERVER, CTRL_C),
     (RUNSERVER_NORELOAD, CTRL_C),
+    (RUNSERVER_NORELOAD, TERM),
     (GUNICORN_GTHREAD, CTRL_C),
     (UVICORN, INT),
     (UVICORN, TERM),
+    *((server, event) for server in (UVICORN_WORKERS, UVICORN_RELOAD) for event in (CTRL_C, TERM)),
     STAYING_COMMAND,
     (GUNICORN_SYNC, TERM),
     (GUNICORN_GTHREAD, TERM),
     (GUNICORN_GEVENT, TERM),
     (GUNICORN_ASGI, TERM),
     (GUNICORN_UVICORN, TERM),
+    # gunicorn sets its handlers after ours there.
+    *(
+        (server, event)
+        for server in (GUNICORN_SYNC_PRELOAD, GUNICORN_GTHREAD_PRELOAD, GUNICORN_GEVENT_PRELOAD)
+        for event in (CTRL_C, TERM)
+    ),
+    (GUNICORN_UVICORN_PRELOAD, TERM),
     (HYPERCORN_0, TERM),
+    (HYPERCORN_0, INT),
     (DAPHNE, TERM),
-    (WAITRESS, TERM),
+    (DAPHNE, INT),
+    Row(server=WAITRESS, event=TERM, status=0),
+    (WAITRESS, INT),
+    (CHEROOT, TERM),
     (CHEROOT, INT),
     (GRANIAN_ASGI, TERM),
-    Row(server=COMMAND, event=TERM, extra_options="--stay 60"),
+    Row(server=COMMAND, event=TERM, status=143, extra_options="--stay 60"),
 )
 def test_second_ctrl_c_forces(row: Row, theatre: Theatre) -> None:
-    """A Ctrl-C to the whole group, a second after the first sign, lets go of the items at once (F33)."""
+    """A Ctrl-C to the whole group, a second after the first sign, lets go of the items at once (F33).
+
+    The exit status is that of the first signal without django_qbwi.
+    """
     outcome = theatre.outcome(row, FORCED)
     assert AGAIN < outcome.seconds < AGAIN + SLACK, outcome
     assert len(outcome.own_records("abandoned")) == 2, outcome
+    control = theatre.outcome(row, IDLE_CONTROL)
+    assert outcome.status == (control.status if row.status is None else row.status), outcome
 
 
 TERMINATED_TWICE = dataclasses.replace(
@@ -100,10 +129,17 @@ TERMINATED_TWICE = dataclasses.replace(
     (GUNICORN_GEVENT, TERM),
     (GUNICORN_UVICORN, TERM),
     (GUNICORN_ASGI, HUP),
+    (UVICORN_WORKERS, TERM),
     (HYPERCORN_0, TERM),
+    (HYPERCORN_1, TERM),
+    (HYPERCORN_2, TERM),
     (DAPHNE, TERM),
     (CHEROOT, TERM),
     (GRANIAN_ASGI, TERM),
+    (GRANIAN_WSGI, TERM),
+    (UWSGI, TERM),
+    (UWSGI_GRACEFUL, TERM),
+    (MOD_WSGI, TERM_WORKER),
     Row(server=WAITRESS, event=TERM, status=0),
     Row(server=COMMAND, event=TERM, status=143, extra_options="--stay 60"),
 )
@@ -115,28 +151,85 @@ def test_repeated_sigterm_does_not_force(row: Row, theatre: Theatre) -> None:
     assert outcome.status == (control.status if row.status is None else row.status), outcome
 
 
-@pytest.mark.parametrize("moment", ["ready", "before", "after"])
-@pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(Row(server=server, event=event), id=f"{server.name}: {event.name}")
-        for server, event in [
+CTRL_C_TWICE_TOLD = dataclasses.replace(BUSY, slow="")
+
+
+@rows((CTRL_C_TWICE_TOLD, IDLE_CONTROL), (UWSGI, CTRL_C), (UWSGI_GRACEFUL, CTRL_C))
+def test_uwsgis_worker_hears_of_ctrl_c_twice(row: Row, theatre: Theatre) -> None:
+    """The terminal sends SIGINT, and so does the master a second later: it does not cut the exit hooks off."""
+    outcome = theatre.outcome(row, CTRL_C_TWICE_TOLD)
+    assert len(outcome.own_records("succeeded")) == 2, outcome
+    assert outcome.status == theatre.outcome(row, IDLE_CONTROL).status, outcome
+
+
+ANY_MOMENT = ("ready", "before", "after")
+OVER_OURS = ("ready", "after")
+"""Where a handler that is set before ours ends the process: it finds the default action, and goes on to that."""
+HANDLERS: list[tuple[Row, tuple[str, ...]]] = [
+    *(
+        (Row(server=server, event=event), ANY_MOMENT)
+        for server, event in (
             (GUNICORN_SYNC, TERM),
             (GUNICORN_GTHREAD, TERM),
             (GUNICORN_GTHREAD, QUIT),
+            (GUNICORN_GEVENT, TERM),
+            (GUNICORN_GEVENT, QUIT),
             (UVICORN, TERM),
             (UVICORN, INT),
-        ]
+            # daphne sets handlers of its own, but not over one of SIGINT; hypercorn and granian leave none in place.
+            (DAPHNE, INT),
+            (WAITRESS, INT),
+            (CHEROOT, INT),
+            (RUNSERVER_NORELOAD, CTRL_C),
+            (RUNSERVER_NORELOAD, TERM),
+        )
+    ),
+    (Row(server=WAITRESS, event=TERM, status=0), OVER_OURS),
+    (Row(server=CHEROOT, event=TERM), OVER_OURS),
+    (STAYING_COMMAND, ("ready",)),
+]
+
+
+def _with_handler(moment: str) -> tuple[Play, Play]:
+    play = dataclasses.replace(BUSY, slow="", environ=(("QBWI_SITE_HANDLER", moment),))
+    return play, dataclasses.replace(play, items=(), hosted=False)
+
+
+@pytest.mark.parametrize(
+    ("row", "plays"),
+    [
+        pytest.param(row, _with_handler(moment), id=f"{row.id}: {moment}")
+        for row, moments in HANDLERS
+        for moment in moments
     ],
 )
-def test_users_handler_runs_once(row: Row, moment: str, theatre: Theatre) -> None:
+def test_users_handler_runs_once(row: Row, plays: tuple[Play, Play], theatre: Theatre) -> None:
     """A user's handler, set before or after ours and chaining to what it found, runs once; so does ours (F51)."""
-    play = dataclasses.replace(BUSY, environ=(("QBWI_SITE_HANDLER", moment),))
-    control = dataclasses.replace(play, items=(), hosted=False)
-    outcome, alone = theatre.outcome(row, play), theatre.outcome(row, control)
+    outcome, alone = (theatre.outcome(row, play) for play in plays)
+    assert len(_handled(alone)) == 1, alone
     assert _handled(outcome) == _handled(alone), outcome
     assert len(outcome.own_records("succeeded")) == 2, outcome
-    assert outcome.status == alone.status, outcome
+    assert outcome.status == (alone.status if row.status is None else row.status), outcome
+
+
+@pytest.mark.parametrize(
+    ("row", "plays"),
+    [
+        pytest.param(row, _with_handler(moment), id=f"{row.id}: {moment}")
+        for row, moment in (
+            (Row(server=WAITRESS, event=TERM), "before"),
+            (Row(server=CHEROOT, event=TERM), "before"),
+            (Row(server=COMMAND, event=TERM, extra_options="--stay 60"), "ready"),
+        )
+    ],
+)
+def test_users_handler_may_end_the_process(row: Row, plays: tuple[Play, Play], theatre: Theatre) -> None:
+    """A user's handler below ours that goes on to the default action ends the process at once, as without us."""
+    outcome, alone = (theatre.outcome(row, play) for play in plays)
+    assert _handled(outcome) == _handled(alone) == ["SIGTERM"], outcome
+    assert outcome.status == alone.status == -signal.SIGTERM, outcome
+    assert outcome.seconds < SLACK, outcome
+    assert not outcome.at("finished", "sync_item"), outcome
 
 
 @rows((BUSY,), (GUNICORN_SYNC, INT), (GUNICORN_GTHREAD, QUIT), (GUNICORN_GTHREAD, TERM))
@@ -158,6 +251,8 @@ def test_request_in_flight_may_queue(row: Row, theatre: Theatre) -> None:
     outcome = theatre.outcome(row, LATE)
     assert outcome.slow == "done", outcome
     assert outcome.at("queued", "quick_item"), outcome
+    started = [line for line in outcome.lines if line["event"] == "started" and line["name"] == "quick_item"]
+    assert [line["cancelled"] for line in started] == [True], outcome
     assert len(outcome.own_records("succeeded")) == 3, outcome
 
 

@@ -20,9 +20,10 @@ class SiteConfig(AppConfig):
     label = "site"
 
     def ready(self) -> None:
-        """Report reloads and the exit, and set a handler where asked to."""
+        """Report the start, reloads and the exit, and set a handler where asked to."""
         if (DIRECTORY / "qbwi_touched.py").exists():
             importlib.import_module("qbwi_touched")
+        report("site loaded")
         atexit.register(report, "atexit")
         file_changed.connect(_report_change, dispatch_uid="tests.processes.site")
         if os.environ.get("QBWI_SITE_HANDLER") == "ready":

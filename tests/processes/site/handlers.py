@@ -9,8 +9,8 @@ from tests.processes.site.report import report
 
 
 def install() -> None:
-    """Stand before the handlers of SIGTERM and SIGINT found now."""
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    """Stand before the handlers of SIGTERM, SIGINT and SIGQUIT found now."""
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         _install(signum)
 
 

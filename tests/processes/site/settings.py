@@ -45,6 +45,9 @@ class StuckHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if os.environ["QBWI_SITE_STUCK_LOG"] in record.getMessage():
+            from tests.processes.site.report import report  # only where a test asks for it
+
+            report("handler blocks")
             time.sleep(600)
 
 
