@@ -129,7 +129,8 @@ class CancellationRegistration:
         """Run the callback; an exception is logged, since the one who cancels must not pay for it."""
         try:
             self._callback()
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            # A callback may well reach the check of its own token, as all code of an item does.
             logger.exception("A cancellation callback raised: %r", self._callback)
 
 
@@ -244,7 +245,8 @@ class CancellationToken:
 
         Args:
             callback: Takes no arguments. Should be quick: it runs in the thread that cancels. What it raises is
-                logged.
+                logged, OperationCancelled too; only SystemExit and the like reach the one who cancels, behind the last
+                callback.
 
         Returns:
             The registration, whose `close()` takes the callback back.
@@ -326,15 +328,27 @@ class CancellationTokenSource:
 
 
 def _call_all(registrations: dict[CancellationRegistration, None], lock: Lock) -> None:
+    leaving: BaseException | None = None
     # From a copy: the first key of a dict is found by passing over all those that were deleted before it.
-    while registrations:
+    while registrations and leaving is None:
         with lock:
             pending = list(registrations)
         for registration in pending:
-            with lock:
-                claimed = registration.claim()
-            if claimed:
-                registration.call()
+            try:
+                with lock:
+                    claimed = registration.claim()
+                if claimed:
+                    registration.call()
+            except BaseException as error:
+                # User code returns to us here, or a Ctrl-C does. It goes on to the caller when all others have been
+                # called, who would sleep for ever: nobody else calls them.
+                leaving = error if leaving is None else leaving
+    if leaving is not None:
+        try:
+            raise leaving
+        finally:
+            # Break the cycle of the exception with this frame.
+            leaving = None
 
 
 def refuse_on_running_loop(call: str, cure: str) -> None:
