@@ -69,8 +69,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             RuntimeError: There is no thread yet, and none could be started; nothing was submitted.
         """
         future: Future[_T] = Future()
-        first, self.touched = not self.touched, True
-        if self._before is not None and (first or self._after is not None):
+        if self._before is not None and (not self.touched or self._after is not None):
             fn = functools.partial(self._surround, self._before, fn)
         with self._guard:
             # Negative while calls wait for a thread at the limit.
@@ -88,6 +87,8 @@ class DaemonExecutor(ThreadPoolExecutor):
                         raise
                     # The call waits for one of the others, as it does at the limit.
                     self._idle -= 1
+        # Not before there is a thread: there would be nothing to clean up behind the owner, and none to do it.
+        self.touched = True
         self._mailbox.put((future, fn, args, kwargs))
         return future
 
