@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import Lock, new_rlock, patience
+from django_qbwi.core.primitives import Alarm, Lock, new_rlock
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -91,11 +91,13 @@ class CancellationRegistration:
     TIMEOUT one of our own threads), or at once in the registering thread where the token is cancelled already.
     """
 
-    __slots__ = ("__weakref__", "_callback", "_token")
+    __slots__ = ("__weakref__", "_callback", "_token", "wakes")
 
-    def __init__(self, token: CancellationToken, callback: Callable[[], Any]) -> None:
+    def __init__(self, token: CancellationToken, callback: Callable[[], Any], wakes: bool = False) -> None:
         self._token: CancellationToken | None = token
         self._callback = callback
+        self.wakes = wakes
+        """True for a wait of our own: it may be woken twice, but has to be woken."""
 
     def __repr__(self) -> str:
         return f"<CancellationRegistration callback={self._callback!r} pending={self._token is not None}>"
@@ -129,7 +131,8 @@ class CancellationRegistration:
         """Run the callback; an exception is logged, since the one who cancels must not pay for it."""
         try:
             self._callback()
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            # A callback may well reach the check of its own token, as all code of an item does.
             logger.exception("A cancellation callback raised: %r", self._callback)
 
 
@@ -215,9 +218,9 @@ class CancellationToken:
         if timeout is not None and timeout <= 0:
             return False
         refuse_on_running_loop("token.wait()", "await token.cancelled()")
-        event = threading.Event()
-        with self.register(event.set):
-            event.wait(patience(timeout))
+        alarm = Alarm()
+        with self._register(alarm.set, wakes=True):
+            alarm.wait(timeout)
         return self.is_cancellation_requested
 
     async def cancelled(self) -> None:
@@ -236,7 +239,7 @@ class CancellationToken:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(wake)
 
-        with self.register(wake_from_thread):
+        with self._register(wake_from_thread, wakes=True):
             await woken
 
     def register(self, callback: Callable[[], Any]) -> CancellationRegistration:
@@ -244,14 +247,18 @@ class CancellationToken:
 
         Args:
             callback: Takes no arguments. Should be quick: it runs in the thread that cancels. What it raises is
-                logged.
+                logged, OperationCancelled too; only SystemExit and the like reach the one who cancels, behind the last
+                callback.
 
         Returns:
             The registration, whose `close()` takes the callback back.
         """
         if not callable(callback):
             raise TypeError(f"register() takes a callable without arguments, not {callback!r}")
-        registration = CancellationRegistration(self, callback)
+        return self._register(callback, wakes=False)
+
+    def _register(self, callback: Callable[[], Any], *, wakes: bool) -> CancellationRegistration:
+        registration = CancellationRegistration(self, callback, wakes)
         # Publish first, then read the flags again: the one who cancels sets them first, then takes the registered.
         with self._stop.lock:
             if self._registrations is None:
@@ -326,15 +333,30 @@ class CancellationTokenSource:
 
 
 def _call_all(registrations: dict[CancellationRegistration, None], lock: Lock) -> None:
+    leaving: BaseException | None = None
     # From a copy: the first key of a dict is found by passing over all those that were deleted before it.
-    while registrations:
+    while registrations and leaving is None:
         with lock:
             pending = list(registrations)
         for registration in pending:
-            with lock:
-                claimed = registration.claim()
-            if claimed:
-                registration.call()
+            try:
+                if registration.wakes:
+                    # Called first: struck by a signal handler's exception, it is still there to be called again.
+                    registration.call()
+                with lock:
+                    claimed = registration.claim()
+                if claimed and not registration.wakes:
+                    registration.call()
+            except BaseException as error:
+                # User code returns to us here, or a Ctrl-C does. It goes on to the caller when all others have been
+                # called, who would sleep for ever: nobody else calls them.
+                leaving = error if leaving is None else leaving
+    if leaving is not None:
+        try:
+            raise leaving
+        finally:
+            # Break the cycle of the exception with this frame.
+            leaving = None
 
 
 def refuse_on_running_loop(call: str, cure: str) -> None:

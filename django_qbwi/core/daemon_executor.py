@@ -49,8 +49,10 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._after = after
         self._mailbox = new_mailbox()
         self._farewells = new_mailbox()
-        self._guard = new_lock()  # guards `_thread_count` and `_idle`
+        self._guard = new_lock()  # guards `_thread_count`, `_running` and `_idle`
         self._thread_count = 0
+        # Without those that are just being started, maybe in vain.
+        self._running = 0
         self._idle = 0
         self._pid = os.getpid()
         self.ident: int | None = None
@@ -61,10 +63,13 @@ class DaemonExecutor(ThreadPoolExecutor):
         return f"<DaemonExecutor {self._name} threads={self._thread_count}>"
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
-        """Run `fn(*args, **kwargs)` on one of the threads; see `concurrent.futures.Executor.submit`."""
+        """Run `fn(*args, **kwargs)` on one of the threads; see `concurrent.futures.Executor.submit`.
+
+        Raises:
+            RuntimeError: There is no thread yet, and none could be started; nothing was submitted.
+        """
         future: Future[_T] = Future()
-        first, self.touched = not self.touched, True
-        if self._before is not None and (first or self._after is not None):
+        if self._before is not None and (not self.touched or self._after is not None):
             fn = functools.partial(self._surround, self._before, fn)
         with self._guard:
             # Negative while calls wait for a thread at the limit.
@@ -74,7 +79,16 @@ class DaemonExecutor(ThreadPoolExecutor):
             else:
                 self._idle -= 1
         if needs_thread:
-            self._start()
+            try:
+                self._start()
+            except RuntimeError:
+                with self._guard:
+                    if not self._running:
+                        raise
+                    # The call waits for one of the others, as it does at the limit.
+                    self._idle -= 1
+        # Not before there is a thread: there would be nothing to clean up behind the owner, and none to do it.
+        self.touched = True
         self._mailbox.put((future, fn, args, kwargs))
         return future
 
@@ -121,6 +135,8 @@ class DaemonExecutor(ThreadPoolExecutor):
             with self._guard:
                 self._thread_count -= 1
             raise
+        with self._guard:
+            self._running += 1
 
     def _surround(self, before: Callable[[], None], fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
         before()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import threading
 import types
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_qbwi.core.callables import name_of
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
-from django_qbwi.core.primitives import patience
+from django_qbwi.core.primitives import Alarm
 from django_qbwi.core.protocols import Environment, Executor, NullEnvironment, NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus, without_frames
 
@@ -236,9 +235,12 @@ class WorkItem:
         if self.waiters is None:
             return
         with self.owner.lock:
-            waiters, self.waiters = self.waiters, None
-        for wake in waiters or ():
+            waiters = list(self.waiters or ())
+        for wake in waiters:
             wake()
+        # Last: interrupted by an exception, it is done again. Woken twice does no harm.
+        with self.owner.lock:
+            self.waiters = None
 
     def _moment(self, monotonic: float | None) -> datetime.datetime | None:
         return None if monotonic is None else _utc(self.owner.wall_clock(monotonic))
@@ -318,13 +320,13 @@ class WorkItemHandle:
         if self._item.ended:
             return True
         refuse_on_running_loop("handle.wait()", "await it (`await handle`)")
-        event = threading.Event()
-        if not self._item.add_waiter(event.set):
+        alarm = Alarm()
+        if not self._item.add_waiter(alarm.set):
             return True
         try:
-            event.wait(patience(timeout))
+            alarm.wait(timeout)
         finally:
-            self._item.remove_waiter(event.set)
+            self._item.remove_waiter(alarm.set)
         return self._item.ended
 
     def __await__(self) -> Generator[Any, None, WorkItemInfo]:

@@ -8,6 +8,7 @@ Nothing here imports gevent: where it is not loaded already, it has not patched 
 from __future__ import annotations
 
 import _thread
+import contextlib
 import queue
 import selectors
 import signal
@@ -72,8 +73,39 @@ def new_selector() -> selectors.BaseSelector | None:
     return None
 
 
+class Alarm:
+    """A `threading.Event` for one waiter and one use, which an exception out of a signal handler cannot tear.
+
+    Struck inside of `Event.set`, the lock of the event is never given back: the waiter, and whoever sets it again,
+    would hang for ever. Here it is one step of C. Where gevent has replaced locks a greenlet waits, as with an Event.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __repr__(self) -> str:
+        return f"<Alarm set={not self._lock.locked()}>"
+
+    def set(self) -> None:
+        """Wake the waiter; any thread, never blocks, and may be done again."""
+        # It is not locked: set already, maybe by a call that was struck right behind this.
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, timeout: float | None) -> None:
+        """Block until it is set, or for `timeout` seconds; once."""
+        limit = patience(timeout)
+        if limit is None:
+            self._lock.acquire()
+        elif limit > 0:
+            self._lock.acquire(True, limit)
+
+
 def patience(timeout: float | None) -> float | None:
-    """Return `timeout` for the wait of an Event; a very long one in place of None where gevent has replaced Events.
+    """Return `timeout` for the wait of a lock; a very long one in place of None where gevent has replaced locks.
 
     A wait without a timeout in a real thread ends with LoopExit there: the thread's hub sees nothing to wait for, since
     it does not know of other threads. A timer is something.

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.primitives import Lock, new_lock
@@ -36,7 +37,8 @@ class WorkItemRegistry:
         self._queued: tuple[Queue, Queue] = (deque(), deque())
         self._announcing: dict[WorkItem, None] = {}
         self._running: dict[WorkItem, None] = {}
-        self._ending: dict[WorkItem, None] = {}
+        # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.
+        self._ending: dict[WorkItem, object] = {}
         self._empty_waiters: list[Lock] = []
         self._finished: deque[WorkItem] = deque(maxlen=history_size)
         # By the plain string: hashing a member of an enum is a call of Python code.
@@ -135,11 +137,17 @@ class WorkItemRegistry:
             return item
         return None
 
-    def leave_queue(self, item: WorkItem, status: WorkItemStatus) -> None:
-        """Move a queued item to the ending ones, with its terminal status; the caller holds the lock."""
-        item.finished = self.clock()
-        item.status = item.status.then(status)
-        self._ending[item] = None
+    def leave_queue(self, item: WorkItem, status: WorkItemStatus, by: object = None) -> None:
+        """Move a queued item to the ending ones, with its terminal status; the caller holds the lock.
+
+        Interrupted by an exception, it is done again by whom it was done: `by`.
+        """
+        if item not in self._ending:
+            ended, finished = item.status.then(status), self.clock()
+            # No call between these: an exception from a signal handler cannot come in between.
+            item.status = ended
+            item.finished = finished
+            self._ending[item] = by
         self._announcing.pop(item, None)
         try:
             # A search, but one step of C (some 12 microseconds for 1,000 items): nothing can come in between, as it
@@ -148,6 +156,25 @@ class WorkItemRegistry:
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
             return
+
+    def is_ended_by(self, item: WorkItem, by: object) -> bool:
+        """Return whether `by` has taken the item out of its queue, and not settled it yet."""
+        return self._ending.get(item) is by
+
+    def leave(self, item: WorkItem) -> None:
+        """Take an item that has ended out of the registry, and count it, once; the caller holds the lock."""
+        place: dict[WorkItem, Any] = self._ending
+        if item in place:
+            # Given up, and not struck out here because of an exception.
+            self._running.pop(item, None)
+        else:
+            place = self._running
+        if item in place:
+            finished = self._finished
+            # No call between these: an exception from a signal handler cannot come in between.
+            finished += (item,)
+            self._totals[item.status._value_] += 1
+            del place[item]
 
     def end_all(self) -> list[WorkItem]:
         """Move running items to the ending ones as ABANDONED, queued ones as DISCARDED, and return them.
@@ -192,14 +219,16 @@ class WorkItemRegistry:
     def nudge(self) -> None:
         """Have those in `wait_until_empty` return at once, to look at their limit again."""
         with self.lock:
-            waiters = self._empty_waiters[:]
-            del self._empty_waiters[:]
-        for waiter in waiters:
-            waiter.release()
+            self._wake_empty_waiters()
 
-    def _wake_if_empty(self) -> None:
+    def wake_if_empty(self) -> None:
+        """Wake those in `wait_until_empty`, if it is so; the caller holds the lock."""
         if self.is_empty:
-            waiters = self._empty_waiters[:]
-            del self._empty_waiters[:]
-            for waiter in waiters:
-                waiter.release()
+            self._wake_empty_waiters()
+
+    def _wake_empty_waiters(self) -> None:
+        while self._empty_waiters:
+            # No call between these: an exception from a signal handler cannot come in between.
+            waiter = self._empty_waiters[-1]
+            del self._empty_waiters[-1]
+            waiter.release()

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from django_qbwi.core import items
-from django_qbwi.core.cancellation import CancelReason, StopFlag
+from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.primitives import new_rlock
@@ -30,6 +30,7 @@ from django_qbwi.core.records import WorkItemError, WorkItemStatus, without_fram
 from django_qbwi.core.registry import Queue, WorkItemRegistry
 from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.timeouts import Timeouts
+from django_qbwi.core.withdrawal import Withdrawal
 
 
 class SchedulerState(enum.StrEnum):
@@ -197,8 +198,8 @@ class WorkItemScheduler(WorkItemRegistry):
 
     def discard(self, item: WorkItem) -> None:
         """End `item`, which was never queued, as DISCARDED; for a process that runs nothing."""
-        item.finished = self.clock()
-        item.status = item.status.then(WorkItemStatus.DISCARDED)
+        with self.lock:
+            self.leave_queue(item, WorkItemStatus.DISCARDED)
         self.settle(item)
 
     def after_fork_in_child(self) -> None:
@@ -294,7 +295,10 @@ class WorkItemScheduler(WorkItemRegistry):
         return True
 
     def settle(self, item: WorkItem) -> None:
-        """Take the last steps of an item that is concluded and reported: wake who waits, then leave the registry."""
+        """Take the last steps of an item that is concluded and reported: wake who waits, then leave the registry.
+
+        One that an exception has interrupted may be done again.
+        """
         if item.timeout is not None:
             self._timeouts.disarm(item)
         if item.status is WorkItemStatus.FAILED and item.exception is not None:
@@ -302,12 +306,9 @@ class WorkItemScheduler(WorkItemRegistry):
         item.forget_call()
         item.wake_waiters()
         with self.lock:
-            self._totals[item.status._value_] += 1
-            self._finished.append(item)
-            self._running.pop(item, None)
-            self._ending.pop(item, None)
+            self.leave(item)
             if self._empty_waiters:
-                self._wake_if_empty()
+                self.wake_if_empty()
 
     def late(self, item: WorkItem) -> None:
         """Note that an abandoned item has ended after all; it changes nothing."""
@@ -318,18 +319,7 @@ class WorkItemScheduler(WorkItemRegistry):
 
     def cancel(self, item: WorkItem, message: str | None = None) -> bool:
         """Cancel one item, for `WorkItemHandle.cancel`; the callbacks of its token run in this thread."""
-        token = item.token
-        with self.lock:
-            if item.status.is_terminal:
-                return False
-            unstarted = item.status is WorkItemStatus.QUEUED
-            if unstarted:
-                self.leave_queue(item, WorkItemStatus.CANCELLED)
-        first = token._cancel(CancelReason.REQUESTED, message)
-        if unstarted:
-            item.cancel_reason = token.reason
-            self.report_unstarted(item)
-        return first
+        return Withdrawal(item, message).run()
 
     def report_unstarted(self, item: WorkItem) -> None:
         """Report an item that ended before it began, and settle it."""

@@ -245,12 +245,14 @@ class ThreadExecutor:
         return self._scheduler.pid
 
     def _relieve(self, worker: _Worker) -> bool:
-        # At the cap an overdue worker got no replacement; one whose own overdue item has ended takes its place.
-        stuck = next((other for other in self._workers if other.item is not None and other.item.overdue), None)
-        if stuck is None:
-            return False
-        self._overdue[stuck] = None
-        del self._workers[stuck]
+        # Where no thread could be started in its place there is room for it again; a replacement that comes late ends.
+        if len(self._workers) >= self._max_workers:
+            # At the cap an overdue worker got no replacement; one whose own overdue item has ended takes its place.
+            stuck = next((other for other in self._workers if other.item is not None and other.item.overdue), None)
+            if stuck is None:
+                return False
+            self._overdue[stuck] = None
+            del self._workers[stuck]
         del self._overdue[worker]
         self._workers[worker] = None
         return True

@@ -55,12 +55,14 @@ class Timeouts:
         """Cancel an item whose time is over, if it still runs; in the keeper's thread."""
         if not _runs(item):
             return
-        item.token._cancel(CancelReason.TIMEOUT, f"timeout of {item.timeout} s")
-        with self._lock:
-            # Only while it runs: `disarm` has taken the timer of an ended item away already.
-            if _runs(item) and item.started is not None:
-                due = item.started + (item.timeout or 0.0) + self._overdue_after
-                self.timers[item] = self._keeper.call_at(due, lambda: self._overdue(item))
+        try:
+            item.token._cancel(CancelReason.TIMEOUT, f"timeout of {item.timeout} s")
+        finally:
+            with self._lock:
+                # Only while it runs: `disarm` has taken the timer of an ended item away already.
+                if _runs(item) and item.started is not None:
+                    due = item.started + (item.timeout or 0.0) + self._overdue_after
+                    self.timers[item] = self._keeper.call_at(due, lambda: self._overdue(item))
 
 
 def _runs(item: WorkItem) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from django_qbwi.core import cancellation
 from django_qbwi.core.cancellation import (
+    CancellationRegistration,
     CancellationToken,
     CancellationTokenSource,
     CancelReason,
@@ -375,6 +376,48 @@ def test_raising_callback_is_logged(source: CancellationTokenSource, caplog: pyt
         assert source.cancel()
     assert called == [1]
     assert "explode" in caplog.text
+
+
+def test_cancelled_callback_does_not_stop_the_delivery(caplog: pytest.LogCaptureFixture) -> None:
+    """A callback that reaches the check of its own token is named in the log; a stop reaches all others."""
+    stop, token = flagged_token()
+    other = CancellationToken(stop)
+    called: list[int] = []
+    token.register(token.raise_if_cancellation_requested)
+    other.register(lambda: called.append(1))
+    with caplog.at_level(logging.ERROR, "django_qbwi.scheduler"):
+        stop.request()
+    assert called == [1]
+    assert "raise_if_cancellation_requested" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), BaseException("neither")])
+def test_exit_in_a_callback_comes_out_behind_the_last(source: CancellationTokenSource, error: BaseException) -> None:
+    """SystemExit, or a Ctrl-C in the middle of a callback, reaches the one who cancels, and all others are called."""
+    called: list[int] = []
+
+    def leave() -> None:
+        raise error
+
+    source.token.register(leave)
+    source.token.register(lambda: called.append(1))
+    with pytest.raises(type(error)) as caught:
+        source.cancel()
+    assert (caught.value, called) == (error, [1])
+
+
+def test_delivery_that_cannot_go_on_ends(source: CancellationTokenSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too deep on the stack to call anything, whoever cancels gets the error, and does not try for ever."""
+
+    def claim(registration: CancellationRegistration) -> bool:
+        raise RecursionError
+
+    registration = source.token.register(list)
+    with monkeypatch.context() as patch:
+        patch.setattr(CancellationRegistration, "claim", claim)
+        with pytest.raises(RecursionError):
+            source.cancel()
+    registration.close()
 
 
 @pytest.mark.parametrize("late", [None, 7, "print"])

@@ -33,6 +33,11 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "qbwi-test"]
 
 
+def refuse(*args: object) -> None:
+    """Stand in for `start_thread` where the operating system gives no thread."""
+    raise RuntimeError("can't start new thread")
+
+
 def test_it_is_an_executor_by_type(make: Callable[..., DaemonExecutor]) -> None:
     """R9: asyncio takes no other type as the default executor of a loop."""
     assert isinstance(make(), ThreadPoolExecutor)
@@ -129,16 +134,57 @@ def test_f24_thread_that_cannot_be_started(
 ) -> None:
     """F24: the caller gets the error, nothing is left in the queue, and the next call tries again."""
     executor = make()
-
-    def refuse(*args: object) -> None:
-        raise RuntimeError("can't start new thread")
-
     with monkeypatch.context() as patch:
         patch.setattr(daemon_executor, "start_thread", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             executor.submit(pytest.fail, "called") if how == "submit" else executor.prestart()
     assert executor.submit(lambda: "next").result(PATIENCE) == "next"
     assert len(threads()) == 1
+
+
+def test_f24_call_waits_for_a_busy_thread_if_no_further_one_can_be_started(
+    make: Callable[..., DaemonExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F24, R12: a call waits for a thread that is there; the counts stay right, and a later call gets a new one."""
+    executor = make(3)
+    release = threading.Event()
+    executor.prestart(2)
+    held = [executor.submit(release.wait, PATIENCE) for _ in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon_executor, "start_thread", refuse)
+        waiting = [executor.submit(threading.get_ident) for _ in range(2)]
+    release.set()
+    assert all(future.result(PATIENCE) for future in (*held, *waiting))
+    until(lambda: executor._idle == 2)
+    barrier = threading.Barrier(3)
+    together = [executor.submit(barrier.wait, PATIENCE) for _ in range(3)]
+    assert sorted(future.result(PATIENCE) for future in together) == [0, 1, 2]
+    assert len(threads()) == 3
+
+
+def test_f24_two_calls_of_which_none_gets_a_thread(
+    make: Callable[..., DaemonExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F24: a thread that another call is just starting, in vain, is none to wait for: both callers get the error."""
+    executor = make(2)
+    errors: list[str] = []
+
+    def submit() -> None:
+        with pytest.raises(RuntimeError) as caught:
+            executor.submit(pytest.fail, "called")
+        errors.append(str(caught.value))
+
+    def refuse_both(*args: object) -> None:
+        if not errors and executor._thread_count == 1:
+            # A second call, from beginning to end, while this one tries to start its thread.
+            submit()
+        refuse()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon_executor, "start_thread", refuse_both)
+        submit()
+    assert errors == ["can't start new thread"] * 2
+    assert executor.submit(lambda: "next").result(PATIENCE) == "next"
 
 
 def test_parked_thread_keeps_no_object_alive(make: Callable[..., DaemonExecutor]) -> None:

@@ -532,6 +532,11 @@ def noop_call() -> None:
     """Do nothing, in a thread."""
 
 
+def refuse_thread(*args: Any) -> None:
+    """Stand in for `start_thread` where the operating system gives no thread."""
+    raise RuntimeError("can't start new thread")
+
+
 def test_f50_stuck_thread_is_lost_and_not_waited_for(start: Start, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """R10, F50: an item that is interrupted while its thread is stuck ends soon, and the thread is never used again."""
     monkeypatch.setattr(item_executors, "_CLEANUP_SECONDS", 0.01)
@@ -597,6 +602,44 @@ def test_cleaning_up_ends_with_the_process(start: Start, gate: Gate) -> None:
     runtime.scheduler.close()
     assert handle.wait(PATIENCE)
     assert handle.status is S.SUCCEEDED
+
+
+def test_f24_item_whose_thread_cannot_be_started_fails(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F24: an item that gets no thread for its sync code is FAILED, reported once, and leaves nothing behind."""
+    monkeypatch.setattr(loop_executor, "STARTS_NO_THREADS_LATE", False)
+    environment = Sensitive()
+    runtime = start(environment=environment, max_in_flight=1)
+    runtime.run(anoop)
+
+    async def item(token: Any) -> None:
+        await environment.call(noop_call)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("django_qbwi.core.daemon_executor.start_thread", refuse_thread)
+        handle = runtime.queue(item)
+        assert handle.wait(PATIENCE)
+    assert (handle.status, str(handle.exception())) == (S.FAILED, "can't start new thread")
+    runtime.await_empty()
+    assert runtime.observer.statuses() == [S.SUCCEEDED, S.FAILED]
+    until(lambda: not runtime.loop._in_flight)
+    assert (runtime.run(item), environment.calls) == (S.SUCCEEDED, ["before", "after"])
+
+
+def test_f24_second_call_of_an_item_gets_the_thread(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F24: an item that tries again once there are threads goes on, its thread got ready and cleaned up as ever."""
+    monkeypatch.setattr(loop_executor, "STARTS_NO_THREADS_LATE", False)
+    environment = Sensitive()
+    runtime = start(environment=environment)
+
+    async def item(token: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("django_qbwi.core.daemon_executor.start_thread", refuse_thread)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await environment.call(noop_call)
+        await environment.call(noop_call)
+
+    assert runtime.run(item) is S.SUCCEEDED
+    assert environment.calls == ["before", "after"]
 
 
 def test_few_spare_threads_are_kept(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,3 +160,22 @@ def test_wait_without_limit_has_none_elsewhere() -> None:
     """Without gevent the wait is what was asked for."""
     assert primitives.patience(None) is None
     assert primitives.patience(0.5) == 0.5
+
+
+@pytest.mark.parametrize("timeout", [None, 0.0, -1.0, 30.0])
+def test_alarm_that_is_set_ends_the_wait(timeout: float | None) -> None:
+    """An alarm may be set more than once, and whoever waits then does not wait."""
+    alarm = primitives.Alarm()
+    assert repr(alarm) == "<Alarm set=False>"
+    alarm.set()
+    alarm.set()
+    assert repr(alarm) == "<Alarm set=True>"
+    alarm.wait(timeout)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, 0.001])
+def test_alarm_that_is_not_set_is_waited_for_in_vain(timeout: float) -> None:
+    """A wait for an alarm ends with its limit, which may be over already."""
+    alarm = primitives.Alarm()
+    alarm.wait(timeout)
+    assert repr(alarm) == "<Alarm set=False>"

@@ -511,6 +511,19 @@ def test_item_that_ends_within_its_own_timeout_callback(manual: ManualRuntime) -
     assert not manual.scheduler._timeouts.timers
 
 
+def test_exit_in_a_timeout_callback_does_not_hide_the_overdue_item(manual: ManualRuntime) -> None:
+    """Whatever a callback raises at the timeout, an item that runs on is overdue later."""
+    item = started(manual, timeout=5.0)
+
+    def leave() -> None:
+        raise SystemExit
+
+    item.token.register(leave)
+    manual.advance(5)
+    manual.advance(5)
+    assert manual.observer.names(item) == ["started", "overdue"]
+
+
 def test_r15_no_replacement_while_draining(manual: ManualRuntime) -> None:
     """R15: in a process that ends, an overdue item is reported, and gets no replacement."""
     item = started(manual, timeout=3.0)

@@ -549,6 +549,40 @@ def test_f56_recovery_when_one_ends(start: Start, clock: FakeClock, first_to_end
             gate.open()
 
 
+def test_f24_worker_without_a_replacement_goes_on(
+    start: Start, gate: Gate, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F24, R15: no thread could be started in place of an overdue worker: as its item ends, it takes the next ones."""
+    runtime = start(max_workers=1, clock=clock)
+    assert runtime.run(noop) is S.SUCCEEDED
+    with monkeypatch.context() as patch:
+        _refuse_threads(patch)
+        handle = overdue(runtime, clock, gate)
+        waiting = [runtime.queue(noop) for _ in range(2)]
+        gate.open()
+        assert all(each.wait(PATIENCE) for each in (handle, *waiting))
+    assert {each.info.thread for each in (handle, *waiting)} == {"qbwi-worker-1"}
+    await_parked(runtime)
+    assert repr(runtime.threads) == "<ThreadExecutor workers=1 idle=1 overdue=0>"
+
+
+def test_r15_late_replacement_ends(start: Start, gate: Gate, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R15: a replacement that comes to run only when the overdue worker has its slot again is one too many."""
+    runtime = start(max_workers=1, clock=clock)
+    late: list[Callable[[], None]] = []
+    assert runtime.run(noop) is S.SUCCEEDED
+    with monkeypatch.context() as patch:
+        patch.setattr(thread_executor, "start_thread", lambda target, name: late.append(target))
+        handle = overdue(runtime, clock, gate)
+    gate.open()
+    assert handle.wait(PATIENCE)
+    assert runtime.run(noop) is S.SUCCEEDED
+    [run] = late
+    run()
+    assert len(runtime.threads._workers) == 1
+    assert runtime.run(noop) is S.SUCCEEDED
+
+
 def test_slot_of_an_ended_item_cannot_be_given_up(start: Start) -> None:
     """An item that no worker runs any more has no slot to give."""
     runtime = start(max_workers=1)
