@@ -1,4 +1,4 @@
-"""R1, F48: a signal handler that raises in the main thread, 3,000 times in queueing calls, tears nothing apart."""
+"""R1, F48: a signal handler that raises in the main thread, again and again within our calls, tears nothing apart."""
 
 import signal
 
@@ -121,3 +121,78 @@ def test_r1_exceptions_inside_queueing(how: str, hits: int) -> None:
     """R1: after the storm the counts are exact, each accepted item has run once, and every worker still works."""
     [line] = run_script(STORM, how, str(hits))
     assert line == f"survived {hits}"
+
+
+CANCELLING = """
+import random, signal, sys, threading, time
+from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.scheduler import WorkItemScheduler
+from tests.support.runtime import Runtime
+
+PATIENCE = 60
+wanted = int(sys.argv[1])
+hits = 0
+
+
+class Storm(BaseException):
+    pass
+
+
+def strike(signum, frame):
+    global hits
+    while frame is not None and frame.f_code is not WorkItemScheduler.cancel.__code__:
+        frame = frame.f_back
+    if frame is not None:
+        hits += 1
+        raise Storm
+
+
+def item(token):
+    pass
+
+
+def wait_for(handle):
+    handle.token.wait()
+    handle.wait()
+
+
+runtime = Runtime(max_workers=1, max_queued=10**9)
+held = threading.Event()
+runtime.queue(lambda token: held.wait(PATIENCE))
+handles, waiting = [], []
+signal.signal(signal.SIGALRM, strike)
+deadline = time.monotonic() + PATIENCE
+while hits < wanted and time.monotonic() < deadline:
+    handle = runtime.queue(item)
+    handles.append(handle)
+    if len(handles) % 100 == 0:
+        waiting.append(threading.Thread(target=wait_for, args=[handle], daemon=True))
+        waiting[-1].start()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 3e-5))
+        handle.cancel()
+    except Storm:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+for handle in handles:
+    handle.cancel()  # what was struck at the door
+assert all(handle.wait(PATIENCE) for handle in handles)
+for thread in waiting:
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+assert {handle.status for handle in handles} == {WorkItemStatus.CANCELLED}
+assert runtime.scheduler.totals[WorkItemStatus.CANCELLED] == len(handles)
+assert len(set(runtime.observer.events)) == len(runtime.observer.events), "an end was told of twice"
+held.set()
+assert runtime.scheduler.wait_until_empty(PATIENCE)
+runtime.retire()
+print("survived", hits)
+"""
+
+
+def test_r1_exceptions_inside_cancelling() -> None:
+    """R1: after the storm each item is cancelled and counted once, and nobody waits for it any more."""
+    [line] = run_script(CANCELLING, "1000")
+    assert line == "survived 1000"
