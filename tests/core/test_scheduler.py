@@ -443,6 +443,15 @@ def test_settled_although_the_record_fails(manual: ManualRuntime) -> None:
     assert manual.scheduler.is_empty
 
 
+def test_settling_again_counts_once(manual: ManualRuntime) -> None:
+    """Whoever cannot know whether an item was settled, since an exception came in between, settles it again."""
+    item = started(manual)
+    manual.sync.finish(item)
+    manual.scheduler.settle(item)
+    assert (manual.scheduler.totals[S.SUCCEEDED], manual.scheduler.finished_items()) == (1, [item])
+    assert manual.scheduler.is_empty
+
+
 # Timeouts.
 
 
