@@ -233,6 +233,11 @@ class Site:
 
     # What it left.
 
+    def records(self) -> str:
+        """Return what django_qbwi has logged until now, INFO and above."""
+        path = self._file("records")
+        return path.read_text() if path.exists() else ""
+
     def lines(self) -> list[dict[str, Any]]:
         """Return what was reported until now."""
         path = self._file("lines")
@@ -266,10 +271,9 @@ class Site:
 
     def outcome(self, signed_at: float, ended_at: float, slow: str) -> Outcome:
         """Return what is left behind."""
-        records = self._file("records")
         return Outcome(
             lines=self.lines(),
-            records=re.split(r"\n(?=[A-Z]+ )", records.read_text().strip()) if records.exists() else [],
+            records=re.split(r"\n(?=[A-Z]+ )", records) if (records := self.records().strip()) else [],
             stderr=self.stderr(),
             status=self.process.poll(),
             signed_at=signed_at,

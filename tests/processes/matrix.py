@@ -63,8 +63,8 @@ class Row:
     """What bounds the wait."""
     in_flight: bool = True
     """Whether a request in flight can be tried."""
-    requests: Literal["finish", "are cut off", "not promised"] = "finish"
-    """What becomes of requests in flight, with django_qbwi as without it."""
+    requests: Literal["finish", "are cut off", "have 5 s", "not promised"] = "finish"
+    """What becomes of requests in flight, with django_qbwi as without it; of those that have 5 s, only with items."""
     extra_options: str = ""
     fails: str | None = None
     """Why the items are lost, where nothing can be done about it."""
@@ -194,7 +194,9 @@ TERM = Event(name="SIGTERM", signum=signal.SIGTERM)
 INT = Event(name="SIGINT", signum=signal.SIGINT)
 CTRL_C = Event(name="Ctrl-C", signum=signal.SIGINT, target="group")
 TERM_WORKER = Event(name="SIGTERM to the worker", signum=signal.SIGTERM, target="worker", ends="worker")
+USR1 = Event(name="SIGUSR1", signum=signal.SIGUSR1, ends="worker")
 USR1_WORKER = Event(name="SIGUSR1 to the worker", signum=signal.SIGUSR1, target="worker", ends="worker")
+TERM_WORKER_AND_SERVER = dataclasses.replace(TERM_WORKER, ends="server")
 TERM_PARENT = Event(name="SIGTERM to the parent", signum=signal.SIGTERM)
 TERM_GROUP = Event(name="SIGTERM to everyone", signum=signal.SIGTERM, target="group")
 INT_WORKER = Event(name="SIGINT to the worker", signum=signal.SIGINT, target="worker", ends="worker")
@@ -216,7 +218,8 @@ def _gunicorn_rows(server: Server, smoke: tuple[Event, ...] = ()) -> list[Row]:
     interrupts_cut = not is_uvicorn and "gthread" not in server.name
     events = [TERM, TERM_GROUP, INT, CTRL_C, HUP, TERM_WORKER, INT_WORKER]
     if is_uvicorn:
-        # Its worker does nothing on the SIGQUIT that the master sends then, until the master kills it.
+        # Its worker serves on after the SIGQUIT that the master sends then, until the master kills it: see
+        # test_sigint_to_gunicorns_master.
         events.remove(INT)
     rows = [
         Row(
@@ -283,6 +286,8 @@ ROWS: list[Row] = [
     Row(server=UVICORN_WORKERS, event=TERM_GROUP),
     Row(server=UVICORN_WORKERS, event=TERM_WORKER),
     Row(server=UVICORN_WORKERS, event=INT_WORKER),
+    # One worker after the other, each when its successor serves.
+    Row(server=UVICORN_WORKERS, event=HUP, sign_after=3.0),
     Row(server=UVICORN_RELOAD, event=FILE_CHANGE),
     Row(server=UVICORN_RELOAD, event=TERM),
     Row(server=UVICORN_RELOAD, event=TERM_GROUP),
@@ -292,17 +297,30 @@ ROWS: list[Row] = [
     *_gunicorn_rows(GUNICORN_GEVENT),
     *_gunicorn_rows(GUNICORN_GEVENT_PRELOAD),
     *(Row(server=HYPERCORN_0, event=event) for event in (TERM, INT)),
-    *(Row(server=HYPERCORN_1, event=event, cancelled_after_requests=True) for event in (TERM, CTRL_C)),
+    Row(
+        server=HYPERCORN_0,
+        event=END_BY_REQUESTS,
+        cancelled_after_requests=True,
+        extra_options=f"--max-requests {REQUESTS - 1}",
+    ),
+    *(Row(server=HYPERCORN_1, event=event, cancelled_after_requests=True) for event in (TERM, CTRL_C, HUP)),
+    Row(
+        server=HYPERCORN_1,
+        event=MAX_REQUESTS,
+        cancelled_after_requests=True,
+        extra_options=f"--max-requests {REQUESTS - 1}",
+    ),
+    Row(server=HYPERCORN_1, event=TERM_GROUP, requests="are cut off"),
     # The first worker that has ended makes the master terminate the other one.
     *(
         Row(server=HYPERCORN_2, event=event, cancelled_after_requests=True, requests="not promised")
-        for event in (TERM, CTRL_C)
+        for event in (TERM, CTRL_C, HUP)
     ),
     Row(server=HYPERCORN_2, event=TERM_GROUP, requests="not promised", either_status=HYPERCORN_STATUSES),
     *(
         Row(
             server=server,
-            event=dataclasses.replace(TERM_WORKER, ends="server"),
+            event=TERM_WORKER_AND_SERVER,
             requests="are cut off",
             either_status=HYPERCORN_STATUSES if server is HYPERCORN_2 else (),
         )
@@ -335,7 +353,7 @@ ROWS: list[Row] = [
     # Its main thread runs no Python while it serves. Ctrl-C to the whole group leaves it hanging, also without us.
     *(
         Row(server=GRANIAN_WSGI, event=event, cancelled_after_requests=True, limit="--workers-kill-timeout")
-        for event in (TERM, INT)
+        for event in (TERM, INT, TERM_GROUP)
     ),
     *(
         Row(
@@ -343,7 +361,12 @@ ROWS: list[Row] = [
             event=event,
             limit="--workers-kill-timeout",
         )
-        for event in (TERM, INT, CTRL_C)
+        for event in (TERM, INT, CTRL_C, TERM_GROUP)
+    ),
+    # The end of a worker that it did not ask for is an error, and the end of the server. It sets that worker no limit.
+    *(
+        Row(server=server, event=TERM_WORKER_AND_SERVER, cancelled_after_requests=server is GRANIAN_WSGI)
+        for server in (GRANIAN_WSGI, GRANIAN_ASGI)
     ),
     # It starts the new workers, waits, and only then tells the old ones to end.
     *(
@@ -357,10 +380,14 @@ ROWS: list[Row] = [
         for server in (GRANIAN_WSGI, GRANIAN_ASGI)
     ),
     # It ends by SystemExit in place of the signal.
-    Row(server=WAITRESS, event=TERM, status=0, requests="are cut off"),
+    Row(server=WAITRESS, event=TERM, status=0, requests="have 5 s"),
     Row(server=CHEROOT, event=TERM, requests="are cut off"),
     # Python's own handler of SIGINT is left alone, and the server finishes its requests first.
-    *(Row(server=server, event=INT, cancelled_after_requests=True) for server in (WAITRESS, CHEROOT)),
+    *(
+        Row(server=server, event=event, cancelled_after_requests=True)
+        for server in (WAITRESS, CHEROOT)
+        for event in (INT, CTRL_C)
+    ),
     *_gunicorn_rows(GUNICORN_ASGI),
     *(Row(server=UWSGI, event=event, in_flight=False, limit="worker-reload-mercy") for event in (TERM, INT)),
     Row(
@@ -383,20 +410,25 @@ ROWS: list[Row] = [
         )
         for event in (TERM_WORKER, TERM_GROUP)
     ),
-    Row(
-        server=UWSGI_GRACEFUL,
-        event=MAX_REQUESTS,
-        extra_options=f"--max-requests {REQUESTS} --min-worker-lifetime 0",
-        cancelled_after_requests=True,
-        in_flight=False,
-        limit="worker-reload-mercy",
+    *(Row(server=UWSGI_GRACEFUL, event=event, in_flight=False, limit="worker-reload-mercy") for event in (INT, CTRL_C)),
+    *(
+        Row(
+            server=server,
+            event=MAX_REQUESTS,
+            extra_options=f"--max-requests {REQUESTS} --min-worker-lifetime 0",
+            cancelled_after_requests=True,
+            in_flight=False,
+            limit="worker-reload-mercy",
+        )
+        for server in (UWSGI_GRACEFUL, UWSGI_LAZY)
     ),
     *(
         # Apache first waits for its own processes, which cut the requests, and kills ours 3 s after it has told them.
         Row(server=MOD_WSGI, event=event, sign_after=1.6, limit="3 s", requests="are cut off")
         for event in (TERM, HUP)
     ),
-    Row(server=MOD_WSGI, event=TERM_WORKER, limit="3 s"),
+    Row(server=MOD_WSGI, event=TERM_GROUP, limit="3 s", requests="are cut off"),
+    *(Row(server=MOD_WSGI, event=event, limit="3 s") for event in (USR1, TERM_WORKER)),
     Row(server=MOD_WSGI, event=USR1_WORKER, cancelled_after_requests=True, limit="5 s"),
     Row(
         server=MOD_WSGI,

@@ -71,9 +71,17 @@ def _guarantee(row: Row) -> tuple[str, ...]:
         row.event.name,
         _cancelled(row),
         row.limit if row.limit[0].isdigit() else _limits(row.limit),
-        row.requests if row.in_flight else "\\-",
-        "as without" if row.status is None else str(row.status),
+        row.requests if row.in_flight and not row.server.is_command else "\\-",
+        _status(row),
     )
+
+
+def _status(row: Row) -> str:
+    if row.event.ends == "worker":
+        return "\\-"
+    if row.either_status:
+        return " or ".join(map(str, row.either_status))
+    return "as without" if row.status is None else str(row.status)
 
 
 def _cancelled(row: Row) -> str:

@@ -19,22 +19,28 @@ from tests.processes.matrix import (
     DAPHNE,
     FILE_CHANGE,
     GRANIAN_ASGI,
+    GRANIAN_WSGI,
     GUNICORN_ASGI,
     GUNICORN_GEVENT,
     GUNICORN_GTHREAD,
     GUNICORN_GTHREAD_PRELOAD,
     GUNICORN_SYNC,
     GUNICORN_UVICORN,
+    HUP,
     HYPERCORN_0,
     INT,
     MAX_REQUESTS,
+    MOD_WSGI,
     NORMAL_END,
     REQUESTS,
     RUNSERVER,
     RUNSERVER_NORELOAD,
     SCRIPT,
     TERM,
+    TERM_GROUP,
     TERM_WORKER,
+    USR1,
+    USR1_WORKER,
     UVICORN,
     UVICORN_WORKERS,
     UWSGI_GRACEFUL,
@@ -43,6 +49,7 @@ from tests.processes.matrix import (
     Server,
 )
 from tests.processes.scenario import BUSY, ENDLESS_ITEMS, IDLE_CONTROL, Play, Theatre, is_installed
+from tests.processes.scenario import SECONDS as BUSY_SECONDS
 from tests.processes.test_signals import SLACK, rows
 
 pytestmark = pytest.mark.processes
@@ -75,6 +82,39 @@ def test_f35_servers_limit_counts(row: Row, theatre: Theatre) -> None:
     assert SHORT - 1.0 < outcome.seconds < SHORT + SLACK, outcome
     assert any("endless_item status=abandoned" in record for record in outcome.own_records("abandoned")), outcome
     assert any("Drained" in record for record in outcome.records), outcome
+
+
+LONG_LIMIT = Play(items=ENDLESS_ITEMS)
+
+
+def _fixed(server: Server, event: Event, seconds: float, options: str = "") -> Row:
+    return Row(server=server, event=event, limit=f"{seconds:g} s", extra_options=options)
+
+
+@rows(
+    (LONG_LIMIT,),
+    _fixed(RUNSERVER, FILE_CHANGE, 10.0),
+    *(_fixed(MOD_WSGI, event, 3.0) for event in (TERM, TERM_GROUP, HUP, USR1, TERM_WORKER)),
+    _fixed(MOD_WSGI, USR1_WORKER, 5.0),
+    _fixed(MOD_WSGI, MAX_REQUESTS, 5.0, f"--maximum-requests {REQUESTS}"),
+)
+def test_fixed_limit_counts(row: Row, theatre: Theatre) -> None:
+    """Where the time is fixed and shorter than SHUTDOWN_TIMEOUT, items are given up and told of before it is over."""
+    seconds = float(row.limit.split()[0])
+    outcome = theatre.outcome(row, LONG_LIMIT)
+    assert seconds * 0.8 - 0.5 < outcome.seconds < seconds + SLACK, outcome
+    assert any("endless_item status=abandoned" in record for record in outcome.own_records("abandoned")), outcome
+
+
+SERVED_ON = dataclasses.replace(BUSY, options=f"--graceful-timeout {SHORT + BUSY_SECONDS:g}")
+
+
+@rows((SERVED_ON,), (GUNICORN_UVICORN, INT))
+def test_sigint_to_gunicorns_master(row: Row, theatre: Theatre) -> None:
+    """uvicorn's worker serves on until the master kills it, without us too; what finishes until then has finished."""
+    outcome = theatre.outcome(row, SERVED_ON)
+    assert len(outcome.own_records("succeeded")) == 2, outcome
+    assert outcome.slow == "done", outcome
 
 
 TIMEOUT = 2
@@ -246,11 +286,19 @@ def test_f34_signal_while_the_main_thread_queues(after: float, tmp_path: Path) -
     assert "Traceback" not in outcome.stderr, outcome.stderr
 
 
-def test_f36_killed_worker_of_uvicorn(tmp_path: Path) -> None:
-    """SIGKILL of one of uvicorn's workers: the items of the other one finish, and another worker comes."""
-    if not is_installed(Row(server=UVICORN_WORKERS, event=TERM)):
-        pytest.skip("uvicorn is not installed here")
-    with Site(tmp_path, UVICORN_WORKERS.command, prefix="async/") as site:
+@pytest.mark.parametrize(
+    ("server", "options"),
+    [
+        pytest.param(UVICORN_WORKERS, "", id="uvicorn"),
+        pytest.param(GRANIAN_WSGI, "--workers 2 --respawn-failed-workers", id="granian"),
+        pytest.param(UWSGI_GRACEFUL, "--processes 2", id="uWSGI"),
+    ],
+)
+def test_f36_killed_worker_of_several(server: Server, options: str, tmp_path: Path) -> None:
+    """SIGKILL of one of two workers: the items of the other one finish, and another worker comes."""
+    if not is_installed(Row(server=server, event=TERM)):
+        pytest.skip(f"{server.name} is not installed here")
+    with Site(tmp_path, f"{server.command} {options}", prefix="async/" if server.is_async else "") as site:
         site.serving()
         site.wait_until(lambda: len(_queued_by(site, "sync_item")) == 2, "items in both workers")
         queued = _queued_by(site, "sync_item")

@@ -18,6 +18,7 @@ from tests.processes.scenario import (
     ENDLESS_ITEMS,
     IDLE,
     IDLE_CONTROL,
+    RESTED,
     SLOW_SECONDS,
     Play,
     Theatre,
@@ -69,7 +70,20 @@ def test_items_finish(row: Row, theatre: Theatre) -> None:
 @rows(IDLE, IDLE_CONTROL, where=lambda row: row.fails is None)
 def test_idle_process_ends_as_without_us(row: Row, theatre: Theatre) -> None:
     """With nothing queued the process ends as soon as without django_qbwi, and in the same way."""
-    outcome, control = theatre.outcome(row, IDLE), theatre.outcome(row, IDLE_CONTROL)
+    _check_no_delay(row, IDLE, theatre)
+
+
+FIRST_ROWS = {row.server: row for row in reversed(ROWS) if row.fails is None}
+
+
+@rows(RESTED, IDLE_CONTROL, where=lambda row: FIRST_ROWS.get(row.server) is row)
+def test_process_at_rest_ends_as_without_us(row: Row, theatre: Theatre) -> None:
+    """With items that have ended, and threads that wait for the next ones, it ends as soon, and in the same way."""
+    _check_no_delay(row, RESTED, theatre)
+
+
+def _check_no_delay(row: Row, how: Play, theatre: Theatre) -> None:
+    outcome, control = theatre.outcome(row, how), theatre.outcome(row, IDLE_CONTROL)
     usual_statuses = row.either_status or (control.status,)
     assert outcome.status in usual_statuses, _story(f"status {outcome.status}, not {usual_statuses}", outcome)
     _check_stderr(row, outcome, control, IDLE_CONTROL, theatre)
@@ -79,7 +93,7 @@ def test_idle_process_ends_as_without_us(row: Row, theatre: Theatre) -> None:
             # Only a delay that is there each time is ours: what else runs on the machine slows both, now and then.
             if len(ours) == 3:
                 stack.enter_context(theatre.alone(row))
-            ours.append(theatre.once_more(row, IDLE).seconds)
+            ours.append(theatre.once_more(row, how).seconds)
             usual.append(theatre.once_more(row, IDLE_CONTROL).seconds)
     assert min(ours) < min(usual) + 0.2, _story(f"{ours}, without us {usual}", outcome)
 
@@ -118,7 +132,10 @@ def _check_finish(row: Row, outcome: Outcome, control: Outcome, theatre: Theatre
     _check_stderr(row, outcome, control, BUSY_CONTROL, theatre)
     if row.server.is_command or not row.in_flight:
         return
-    if row.requests == "finish":
+    if row.requests == "have 5 s":
+        assert control.slow != "done", _story("without us: done", control)
+        assert outcome.slow == "done", _story(f"the request in flight: {outcome.slow}", outcome)
+    elif row.requests == "finish":
         assert control.slow == "done", _story(f"without us: {control.slow}", control)
         assert outcome.slow == "done", _story(f"the request in flight: {outcome.slow}", outcome)
     elif row.requests == "are cut off":
