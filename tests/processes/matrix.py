@@ -389,7 +389,7 @@ ROWS: list[Row] = [
         for event in (INT, CTRL_C)
     ),
     *_gunicorn_rows(GUNICORN_ASGI),
-    *(Row(server=UWSGI, event=event, in_flight=False, limit="worker-reload-mercy") for event in (TERM, INT)),
+    *(Row(server=UWSGI, event=event, in_flight=False, limit="worker-reload-mercy") for event in (TERM, INT, CTRL_C)),
     Row(
         server=UWSGI,
         event=dataclasses.replace(TERM, name="SIGTERM, a request in flight"),

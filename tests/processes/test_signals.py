@@ -153,17 +153,6 @@ def test_repeated_sigterm_does_not_force(row: Row, theatre: Theatre) -> None:
     assert outcome.status == (control.status if row.status is None else row.status), outcome
 
 
-CTRL_C_TWICE_TOLD = dataclasses.replace(BUSY, slow="")
-
-
-@rows((CTRL_C_TWICE_TOLD, IDLE_CONTROL), (UWSGI, CTRL_C), (UWSGI_GRACEFUL, CTRL_C))
-def test_uwsgis_worker_hears_of_ctrl_c_twice(row: Row, theatre: Theatre) -> None:
-    """The terminal sends SIGINT, and so does the master a second later: it does not cut the exit hooks off."""
-    outcome = theatre.outcome(row, CTRL_C_TWICE_TOLD)
-    assert len(outcome.own_records("succeeded")) == 2, outcome
-    assert outcome.status == theatre.outcome(row, IDLE_CONTROL).status, outcome
-
-
 ANY_MOMENT = ("ready", "before", "after")
 OVER_OURS = ("ready", "after")
 """Where a handler that is set before ours ends the process: it finds the default action, and goes on to that."""
