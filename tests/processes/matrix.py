@@ -55,6 +55,8 @@ class Row:
     """Whether the server gives no sign before its requests in flight are done."""
     sign_after: float = 0.0
     """Seconds, at most, until the server tells its processes of the event."""
+    looks_every: float = 0.0
+    """Seconds between two looks of the server's at its own stop flag: by so much its end comes sooner or later."""
     status: int | None = None
     """The exit status with items at work, where it is not the one without django_qbwi."""
     either_status: tuple[int, ...] = ()
@@ -271,7 +273,14 @@ ROWS: list[Row] = [
     *_gunicorn_rows(GUNICORN_SYNC_PRELOAD),
     *_gunicorn_rows(GUNICORN_GTHREAD, smoke=(TERM, MAX_REQUESTS)),
     *_gunicorn_rows(GUNICORN_GTHREAD_PRELOAD, smoke=(TERM,)),
-    Row(server=GUNICORN_RELOAD, event=FILE_CHANGE, limit="--graceful-timeout", requests="not promised"),
+    # Its reloader wakes nobody: the main thread waits for connections, a second at a time.
+    Row(
+        server=GUNICORN_RELOAD,
+        event=FILE_CHANGE,
+        looks_every=1.0,
+        limit="--graceful-timeout",
+        requests="not promised",
+    ),
     Row(server=GUNICORN_RELOAD, event=TERM, limit="--graceful-timeout"),
     Row(server=UVICORN, event=TERM, smoke=True),
     Row(server=UVICORN, event=INT),
