@@ -31,7 +31,7 @@ _Handler = Callable[[int, FrameType | None], Any]
 
 
 class SignalLayers:
-    """The handlers of this process; installed in the main thread only, never over SIG_IGN or Python's SIGINT."""
+    """The handlers of this process, set in the main thread: never over SIG_IGN, over Python's SIGINT after SIGTERM."""
 
     def __init__(self, coordinator: DrainCoordinator, host: ServerHost) -> None:
         self.host = host
