@@ -147,6 +147,10 @@ def _unblock_stop_signals() -> None:
     # ours had the stop signals blocked. There is no pthread_sigmask on Windows.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        if "uwsgi" in sys.modules:
+            # While its main thread handles a SIGINT, which ends the process, a second one would come to us, and end it
+            # at once. uWSGI itself blocks all signals in its further threads.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _gevent_monkey() -> Any:

@@ -113,6 +113,16 @@ def test_thread_is_a_daemon_in_an_empty_context() -> None:
 
 def test_r20_stop_signal_is_unblocked_in_our_threads() -> None:
     """R20: masks are inherited; a subprocess started by an item has to obey terminate()."""
+    assert _blocked_in_our_threads().isdisjoint({signal.SIGTERM, signal.SIGINT})
+
+
+def test_interrupt_is_left_to_uwsgis_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one would end the process in a thread of ours, while the first one ends it in good order."""
+    monkeypatch.setitem(sys.modules, "uwsgi", types.ModuleType("uwsgi"))
+    assert _blocked_in_our_threads() & {signal.SIGTERM, signal.SIGINT} == {signal.SIGINT}
+
+
+def _blocked_in_our_threads() -> set[Any]:
     if not hasattr(signal, "pthread_sigmask"):
         pytest.skip("this system has no signal masks")
     masks: list[set[Any]] = []
@@ -128,7 +138,7 @@ def test_r20_stop_signal_is_unblocked_in_our_threads() -> None:
         assert done.wait(PATIENCE)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    assert signal.SIGTERM not in masks[0]
+    return masks[0]
 
 
 def test_thread_without_signal_masks(monkeypatch: pytest.MonkeyPatch) -> None:
