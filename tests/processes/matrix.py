@@ -211,6 +211,8 @@ NORMAL_END = Event(name="normal end", action="none")
 
 HYPERCORN_STATUSES = (0, 256 - signal.SIGTERM)
 """Of two workers, of which the first has died of SIGTERM: what the other one died of, or 0 if it still lives then."""
+GRANIAN_STATUSES = (0, 1)
+"""Of a master that has, or has not, noticed the signal itself when its worker is gone, which is an error then."""
 REQUESTS = 12
 """Requests until a worker is recycled, in the rows of that kind."""
 
@@ -361,13 +363,20 @@ ROWS: list[Row] = [
     Row(server=HYPERCORN_2_LIFESPAN, event=TERM_GROUP, requests="not promised", either_status=HYPERCORN_STATUSES),
     # Its main thread runs no Python while it serves. Ctrl-C to the whole group leaves it hanging, also without us.
     *(
-        Row(server=GRANIAN_WSGI, event=event, cancelled_after_requests=True, limit="--workers-kill-timeout")
+        Row(
+            server=GRANIAN_WSGI,
+            event=event,
+            cancelled_after_requests=True,
+            either_status=GRANIAN_STATUSES if event is TERM_GROUP else (),
+            limit="--workers-kill-timeout",
+        )
         for event in (TERM, INT, TERM_GROUP)
     ),
     *(
         Row(
             server=GRANIAN_ASGI,
             event=event,
+            either_status=GRANIAN_STATUSES if event.target == "group" else (),
             limit="--workers-kill-timeout",
         )
         for event in (TERM, INT, CTRL_C, TERM_GROUP)
