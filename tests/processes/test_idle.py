@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import sys
 import time
@@ -39,12 +39,13 @@ _SWITCHES = re.compile(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)$", re.MULTILI
 
 def _wakeups(pid: int, beside: frozenset[int] = frozenset()) -> dict[int, int]:
     """Return how often each thread of a process was given the processor, without those `beside`."""
-    tasks = Path(f"/proc/{pid}/task")
-    return {
-        int(name): sum(map(int, _SWITCHES.findall((tasks / name / "status").read_text())))
-        for name in os.listdir(tasks)
-        if int(name) not in beside
-    }
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        # One that has just ended is gone.
+        with contextlib.suppress(OSError):
+            if int(task.name) not in beside:
+                found[int(task.name)] = sum(map(int, _SWITCHES.findall((task / "status").read_text())))
+    return found
 
 
 def _is_quiet(pid: int, beside: frozenset[int] = frozenset()) -> bool:

@@ -35,8 +35,9 @@ CUT_OFF = f"""
 [1970-01-01 00:00:00 -0000] [0] [ERROR] Error handling request GET /slow?seconds={SLOW_SECONDS}
 Traceback (most recent call last):
 SystemExit: 0
+1970-01-01T00:00:00Z <greenlet.greenlet object at 0x0 (otid=0x0) current active started main> failed with SystemExit
 """
-"""What gunicorn prints of a request that it cuts off."""
+"""What gunicorn prints of a request that it cuts off, and gevent of a second exception there, requests or not."""
 
 ENDLESS = Play(items=ENDLESS_ITEMS, settings=(("SHUTDOWN_TIMEOUT", LIMIT),))
 
