@@ -56,7 +56,7 @@ def test_forked_child_that_queues_is_drained() -> None:
             os.write(1, b"drained\\n")
 
         queue_background_work_item(lambda token: None).wait(30)
-        # Python 3.12.1 is warned of at the first item: a fork while that is written leaves the log locked in the child.
+        # Python 3.12.1 is warned of at the first item: a fork while that is written leaves stderr locked in the child.
         assert hosting.process().current.reporter.flush(30)
         warnings.simplefilter("ignore")
         read, write = os.pipe()
