@@ -108,7 +108,8 @@ class Site:
         prefix: str = "",
     ) -> None:
         self.directory = directory
-        self.port = _free_port()
+        self._reservation = _reserve_port()
+        self.port: int = self._reservation.getsockname()[1]
         self.requests = 0
         self._prefix = prefix
         self._command = command
@@ -146,6 +147,7 @@ class Site:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
+        self._reservation.close()
 
     def arguments(self) -> list[str]:
         """Return the command line for this interpreter and a free port."""
@@ -320,11 +322,17 @@ def _without_numbers(line: str) -> str:
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "0", re.sub(r"/\S*", "/", line)).strip()
 
 
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def _reserve_port() -> socket.socket:
+    """Return a socket that keeps its port for one server, which can bind it nevertheless.
+
+    A port that is only free can be given to another server, or to a connection, until the server listens.
+    """
+    reservation = socket.socket()
+    reservation.bind(("127.0.0.1", 0))
+    # Two sockets may have one port while both allow it and neither listens, or only one does. Set behind bind(), so
+    # that it gets none that another server has.
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return reservation
 
 
 def _lives(pid: int) -> bool:
