@@ -74,14 +74,8 @@ class _Lost(Exception):
 def play(row: Row, how: Play, directory: Path) -> Outcome:
     """Play `row` once; blocks until all of its processes are gone."""
     for number in range(_MAX_LOST):
-        try:
+        with contextlib.suppress(_Lost):
             return _play(row, how, directory / str(number))
-        except _Lost:
-            continue
-        except Failed:
-            # A server that hangs without us, as granian does now and then, is no measure of what we do.
-            if how.hosted or number == _MAX_LOST - 1:
-                raise
     raise Failed(f"{row.id}: the signal was lost {_MAX_LOST} times")
 
 
