@@ -108,7 +108,7 @@ class Site:
         prefix: str = "",
     ) -> None:
         self.directory = directory
-        self._reservation = _reserve_port()
+        self._reservation = reserve_port()
         self.port: int = self._reservation.getsockname()[1]
         self.requests = 0
         self._prefix = prefix
@@ -308,6 +308,19 @@ class Site:
         return self.directory / name
 
 
+def reserve_port() -> socket.socket:
+    """Return a socket that keeps its port for one server, which can bind it nevertheless.
+
+    A port that is only free can be given to another server, or to a connection, until the server listens.
+    """
+    reservation = socket.socket()
+    reservation.bind(("127.0.0.1", 0))
+    # Two sockets may have one port while both allow it and neither listens, or only one does. Set behind bind(), so
+    # that it gets none that another server has.
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return reservation
+
+
 def alien_lines(stderr: str, usual: str) -> list[str]:
     """Tell the lines of `stderr` that are neither ours nor among those that the server prints without us."""
     known = {_without_numbers(line) for line in usual.splitlines()}
@@ -320,19 +333,6 @@ def alien_lines(stderr: str, usual: str) -> list[str]:
 
 def _without_numbers(line: str) -> str:
     return re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?", "0", re.sub(r"/\S*", "/", line)).strip()
-
-
-def _reserve_port() -> socket.socket:
-    """Return a socket that keeps its port for one server, which can bind it nevertheless.
-
-    A port that is only free can be given to another server, or to a connection, until the server listens.
-    """
-    reservation = socket.socket()
-    reservation.bind(("127.0.0.1", 0))
-    # Two sockets may have one port while both allow it and neither listens, or only one does. Set behind bind(), so
-    # that it gets none that another server has.
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return reservation
 
 
 def _lives(pid: int) -> bool:

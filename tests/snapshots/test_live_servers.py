@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes.harness import reserve_port
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
 
@@ -28,30 +30,22 @@ COMMANDS = {
 pytestmark = pytest.mark.processes
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module", params=list(COMMANDS))
 def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Start a server and return its port."""
     pytest.importorskip(request.param)
-    port = free_port()
-    command = [sys.executable, *(part.format(port=port) for part in COMMANDS[request.param])]
     log = tmp_path_factory.mktemp("live") / "log"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTEST_"))}
-    with log.open("wb") as output:
+    with reserve_port() as reservation, log.open("wb") as output:
+        port: int = reservation.getsockname()[1]
+        command = [sys.executable, *(part.format(port=port) for part in COMMANDS[request.param])]
         server = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
-    try:
-        wait_for(server, port, log)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(PATIENCE)
+        try:
+            wait_for(server, port, log)
+            yield port
+        finally:
+            server.terminate()
+            server.wait(PATIENCE)
     assert "Traceback" not in log.read_text()
 
 
