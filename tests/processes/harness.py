@@ -46,6 +46,8 @@ _USUAL = re.compile(
     # Apache's process in front of the daemons, at its end: a connection comes to a set that another thread has closed.
     r"|\[.*\] \[mpm_event:error\] .* AH03092: "
     r"|\[\S+ \S+\] \"GET "
+    # uWSGI's line for a request, which comes behind its answer: a signal may be quicker.
+    r"|\[pid: \d+\|app: "
     # In development mode: servers leave sockets open for whoever drops the last reference, maybe in the middle of an
     # item; and any step of an event loop takes its time on a busy machine.
     r"|\S+: ResourceWarning: unclosed (file <waitress|<socket\.socket fd=\d+, family=2,)"

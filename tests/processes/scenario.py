@@ -117,13 +117,15 @@ def _play_command(row: Row, how: Play, site: Site) -> Outcome:
 
 def _play_server(row: Row, how: Play, site: Site) -> Outcome:
     worker = site.serving()
+    if row.server.name.startswith("uWSGI"):
+        # It takes a worker for a busy one for a moment after the answer, until it has logged the request.
+        site.wait_until(lambda: "GET /pid" in site.stderr(), "the first request in uWSGI's log")
     if row.server.name == "hypercorn -w 2":
         # The end of one ends the other by SIGTERM: of that it dies, with a status of its own, while it is starting.
         site.wait_until(lambda: site.stderr().count("Running on") == 2, "both workers")
     if how.items:
         worker = int(site.get(f"queue?{'&'.join(f'item={name}' for name in how.items)}"))
         if row.server.name.startswith("uWSGI"):
-            # It takes a worker for a busy one for a moment after the answer, until it has logged the request.
             site.wait_until(lambda: "GET /queue" in site.stderr(), "the request in uWSGI's log")
         if how.hosted:
             _wait_for_items(how, site)
