@@ -1,5 +1,6 @@
 """One scheduler to look at, and a listener for it."""
 
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle.servers import ServerHost
 
 PATIENCE = 30
-SITE = Site.of(b"a secret", "tests", "inspection")
+SITE = Site.of(secrets.token_bytes(), "tests", "inspection")
+"""Of this run alone: others on the same machine would be found, and would answer."""
 
 
 class Inspection:

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import functools
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from django_qbwi.inspection.reader import Answers, ask
 from tests.inspection.conftest import PATIENCE, SITE, Inspection
 
 OVERVIEW = {"operation": "overview"}
-OLD = Site.of(b"an old secret", "tests", "inspection")
+OLD = Site.of(secrets.token_bytes(), "tests", "inspection")
 
 
 @pytest.fixture(params=["abstract", "directory"])
