@@ -78,7 +78,7 @@ class WorkItemScheduler(WorkItemRegistry):
         self._closed = False
         self._executors: tuple[Executor, ...] = ()
         self._lanes: tuple[tuple[Queue, Queue, Executor], ...] = ()
-        self._timeouts = Timeouts(self.lock, self.keeper, overdue_after, self._mark_overdue)
+        self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
     def __repr__(self) -> str:
         return f"<WorkItemScheduler {self.state} queued={self.queued_count} running={self.running_count}>"

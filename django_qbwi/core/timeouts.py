@@ -1,6 +1,8 @@
 """Timeouts: an item is cancelled at its deadline, and named when it runs on for long after it.
 
-Lock: that of the scheduler guards `timers`.
+Lock: none. A timer is set, and then the status is looked at; an item that ends changes its status, and then its timer
+is taken: one of both sees the other. To set it under the scheduler's lock would hold that one while the keeper's is
+waited for, whose holder may come to a finalizer that queues.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from collections.abc import Callable
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.primitives import Lock
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.service_thread import ServiceThread, Timer
 
@@ -17,19 +18,15 @@ from django_qbwi.core.service_thread import ServiceThread, Timer
 class Timeouts:
     """Watches the items that have a timeout; each has at most one timer, from its start to its end."""
 
-    def __init__(
-        self, lock: Lock, keeper: ServiceThread, overdue_after: float, overdue: Callable[[WorkItem], object]
-    ) -> None:
+    def __init__(self, keeper: ServiceThread, overdue_after: float, overdue: Callable[[WorkItem], object]) -> None:
         """Make it for one scheduler.
 
         Args:
-            lock: The scheduler's.
             keeper: The thread in which items are cancelled.
             overdue_after: Seconds after the timeout.
             overdue: Called then, in the keeper's thread, with the item.
         """
         self.timers: dict[WorkItem, Timer] = {}
-        self._lock = lock
         self._keeper = keeper
         self._overdue_after = overdue_after
         self._overdue = overdue
@@ -43,7 +40,10 @@ class Timeouts:
         assert item.started is not None
         deadline = item.started + item.timeout
         item.token._deadline = deadline
-        self.timers[item] = self._keeper.call_at(deadline, lambda: self.expire(item))
+        timer = self._keeper.call_at(deadline, lambda: self.expire(item))
+        # A deadline that has passed already: `expire` may have set the next timer before we come here.
+        self.timers.setdefault(item, timer)
+        self._disarm_unless_running(item)
 
     def disarm(self, item: WorkItem) -> None:
         """Forget an item that has ended."""
@@ -58,11 +58,15 @@ class Timeouts:
         try:
             item.token._cancel(CancelReason.TIMEOUT, f"timeout of {item.timeout} s")
         finally:
-            with self._lock:
-                # Only while it runs: `disarm` has taken the timer of an ended item away already.
-                if _runs(item) and item.started is not None:
-                    due = item.started + (item.timeout or 0.0) + self._overdue_after
-                    self.timers[item] = self._keeper.call_at(due, lambda: self._overdue(item))
+            if item.started is not None:
+                due = item.started + (item.timeout or 0.0) + self._overdue_after
+                self.timers[item] = self._keeper.call_at(due, lambda: self._overdue(item))
+                self._disarm_unless_running(item)
+
+    def _disarm_unless_running(self, item: WorkItem) -> None:
+        if not _runs(item):
+            # It was given up before it began, or has ended within the callbacks of its token.
+            self.disarm(item)
 
 
 def _runs(item: WorkItem) -> bool:

@@ -5,6 +5,7 @@ import gc
 import itertools
 import sys
 import threading
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import NullObserver, WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.core.service_thread import ServiceThread, Timer
 from tests.support.gates import PATIENCE, until
 from tests.support.manual import ManualRuntime, anoop, noop
 
@@ -518,6 +520,57 @@ def test_item_that_ends_within_its_own_timeout_callback(manual: ManualRuntime) -
     manual.advance(3)
     assert item.status is S.SUCCEEDED
     assert not manual.scheduler._timeouts.timers
+
+
+def test_item_that_is_given_up_before_it_begins_leaves_no_timer(manual: ManualRuntime) -> None:
+    """A worker has taken it, and the limit of the drain passes before the worker comes to arm its timeout."""
+    item = manual.queue(timeout=60.0)
+    with manual.scheduler.lock:
+        assert manual.scheduler.take(False) is item
+    for left in manual.scheduler.give_up():
+        manual.scheduler.report_unstarted(left)
+    Context().run(manual.scheduler.begin, item)
+    assert (item.status, manual.scheduler._timeouts.timers) == (S.ABANDONED, {})
+
+
+def test_item_whose_timeout_is_over_at_its_start_leaves_no_timer(
+    manual: ManualRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper may cancel it, and set the timer by which it is overdue, before its worker knows of the first."""
+    timers: list[Timer] = []
+
+    def call_and_run(when: float, call: Any) -> Timer:
+        timers.append(timer := ServiceThread.call_at(manual.keeper, when, call))
+        manual.keeper.run_due()
+        return timer
+
+    monkeypatch.setattr(manual.keeper, "call_at", call_and_run)
+    item = started(manual, timeout=0.0)
+    assert item.token.reason is CancelReason.TIMEOUT
+    manual.sync.finish(item)
+    assert (manual.scheduler._timeouts.timers, [timer.call for timer in timers]) == ({}, [None, None])
+
+
+def test_no_timer_is_set_under_the_lock(manual: ManualRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The holder of the keeper's lock may come to a finalizer that queues, and would wait for the scheduler's."""
+    lock, call_at = manual.scheduler.lock, manual.keeper.call_at
+    free: list[bool] = []
+
+    def try_lock() -> None:
+        free.append(lock.acquire(blocking=False))
+        if free[-1]:
+            lock.release()
+
+    def look_at_lock(*args: Any) -> Any:
+        thread = threading.Thread(target=try_lock)
+        thread.start()
+        thread.join(PATIENCE)
+        return call_at(*args)
+
+    monkeypatch.setattr(manual.keeper, "call_at", look_at_lock)
+    started(manual, timeout=3.0)
+    manual.advance(3)
+    assert free == [True, True]
 
 
 def test_exit_in_a_timeout_callback_does_not_hide_the_overdue_item(manual: ManualRuntime) -> None:
