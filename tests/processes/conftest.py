@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.processes.scenario import Theatre, is_installed
+from tests.processes.scenario import Theatre, is_installed, lost
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +28,11 @@ _ALONE: list[str] = []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the rows that were late among others, and were judged alone."""
+    """Name the rows that were late among others, and were judged alone, and those whose signal was lost."""
     for name in _ALONE:
         terminalreporter.write_line(f"late among others, judged alone: {name}")
+    for name in lost:
+        terminalreporter.write_line(f"the signal was lost in Python's own code, played again: {name}")
 
 
 @pytest.fixture(autouse=True)

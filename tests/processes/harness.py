@@ -53,7 +53,7 @@ _USUAL = re.compile(
     r"|\[pid: \d+\|app: "
     # In development mode: servers leave sockets open for whoever drops the last reference, maybe in the middle of an
     # item; and any step of an event loop takes its time on a busy machine.
-    r"|\S+: ResourceWarning: unclosed (file <waitress|<socket\.socket fd=\d+, family=2,)"
+    r"|(\S+|<frozen \S+): ResourceWarning: unclosed (file <waitress|<socket\.socket fd=\d+, family=2,)"
     r"|ResourceWarning: Enable tracemalloc"
     r"|Executing <.* took [\d.]+ seconds"
 )

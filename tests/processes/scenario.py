@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import itertools
 import os
+import re
 import signal
 import sys
 import threading
@@ -26,6 +27,11 @@ SLOW_SECONDS = 1.0
 TOGETHER = int(os.environ.get("QBWI_TOGETHER", "3"))
 """Rows that are played at the same time: they mostly wait."""
 _MAX_LOST = 3
+_LOST_INTERRUPT = re.compile(
+    r"^Exception ignored .*<function WeakSet\b.*\nTraceback .*\n(?: .*\n)*KeyboardInterrupt\b", re.MULTILINE
+)
+lost: list[str] = []
+"""The plays whose signal was lost in Python's own code; they were played again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +80,10 @@ class _Lost(Exception):
 def play(row: Row, how: Play, directory: Path) -> Outcome:
     """Play `row` once; blocks until all of its processes are gone."""
     for number in range(_MAX_LOST):
-        with contextlib.suppress(_Lost):
+        try:
             return _play(row, how, directory / str(number))
+        except _Lost:
+            lost.append(f"{row.id}{'' if how.hosted else ', without us'}")
     raise Failed(f"{row.id}: the signal was lost {_MAX_LOST} times")
 
 
@@ -91,7 +99,17 @@ def _play(row: Row, how: Play, directory: Path) -> Outcome:
         prefix="async/" if row.server.is_async else "",
     )
     with site:
-        return _play_command(row, how, site) if row.server.is_command else _play_server(row, how, site)
+        try:
+            return _play_command(row, how, site) if row.server.is_command else _play_server(row, how, site)
+        except Failed:
+            if interrupt_was_lost(site.stderr()):
+                raise _Lost from None
+            raise
+
+
+def interrupt_was_lost(stderr: str) -> bool:
+    """Tell whether Python's KeyboardInterrupt was raised in a weakref callback, which nothing can leave by raising."""
+    return _LOST_INTERRUPT.search(stderr) is not None
 
 
 def _seconds(row: Row, how: Play) -> float:
