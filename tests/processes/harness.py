@@ -51,9 +51,11 @@ _USUAL = re.compile(
     r"|\[\S+ \S+\] \"GET "
     # uWSGI's line for a request, which comes behind its answer: a signal may be quicker.
     r"|\[pid: \d+\|app: "
-    # In development mode: servers leave sockets open for whoever drops the last reference, maybe in the middle of an
-    # item; and any step of an event loop takes its time on a busy machine.
-    r"|(\S+|<frozen \S+): ResourceWarning: unclosed (file <waitress|<socket\.socket fd=\d+, family=2,)"
+    # In development mode: servers leave sockets (and uvicorn's children the stdin that they open again) for whoever
+    # drops the last reference, maybe in the middle of an item, or for a death by a signal; and any step of an event
+    # loop takes its time on a busy machine.
+    r"|(\S+|<frozen \S+): ResourceWarning: unclosed "
+    r"(file <(waitress|_io\.TextIOWrapper name=0 )|<socket\.socket fd=\d+, family=2,)"
     r"|ResourceWarning: Enable tracemalloc"
     r"|Executing <.* took [\d.]+ seconds"
 )
