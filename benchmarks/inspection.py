@@ -38,7 +38,7 @@ def work(token):
 for _ in range({ITEMS}):
     queue_background_work_item(work)
 from django_qbwi import hosting
-hosting.process().current.reporter.flush(30)
+hosting.this_process().current.reporter.flush(30)
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -54,7 +54,7 @@ call_command(*{{command}}, stdout=output)
 assert {{expected}} <= output.getvalue().count("__main__.work")
 """
 ASK = f"""{AS_COMMAND}
-from django_qbwi import operations
+from django_qbwi.console import operations
 spans = []
 for _ in range(20):
     start = time.perf_counter()

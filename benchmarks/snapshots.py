@@ -48,7 +48,7 @@ from django.test import RequestFactory  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from django_qbwi import snapshot_request  # noqa: E402
-from django_qbwi.snapshots.guard import is_simple  # noqa: E402
+from django_qbwi.intake.guard import is_simple  # noqa: E402
 
 ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "15"))
 TARGET_RATIO = 0.2

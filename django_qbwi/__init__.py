@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         WorkItemWarning,
     )
     from django_qbwi.core.items import WorkItemHandle, WorkItemInfo, WorkItemStatus, current_work_item
-    from django_qbwi.snapshots.copier import copies_request, snapshot_request
-    from django_qbwi.snapshots.snapshot import RequestSnapshot
+    from django_qbwi.intake.copier import copies_request, snapshot_request
+    from django_qbwi.intake.snapshot import RequestSnapshot
     from django_qbwi.work_items import background_work_item, queue_background_work_item, queue_on_commit
 
 __version__ = "0.1.0"
@@ -54,8 +54,8 @@ _HOMES = {
         "WorkItemWarning",
     ),
     "core.items": ("WorkItemHandle", "WorkItemInfo", "WorkItemStatus", "current_work_item"),
-    "snapshots.copier": ("copies_request", "snapshot_request"),
-    "snapshots.snapshot": ("RequestSnapshot",),
+    "intake.copier": ("copies_request", "snapshot_request"),
+    "intake.snapshot": ("RequestSnapshot",),
     "work_items": ("background_work_item", "queue_background_work_item", "queue_on_commit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

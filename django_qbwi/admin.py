@@ -24,7 +24,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from django_qbwi import dashboard, operations
+from django_qbwi.console import dashboard, operations
 from django_qbwi.core.callables import printable
 from django_qbwi.core.exceptions import WorkItemNotFound
 from django_qbwi.models import WorkItem

@@ -25,10 +25,10 @@ class _ThisProcess:
     def serving_begins(self) -> None:
         # A project without the app, or with wrong settings, is told so when it queues; it shall start.
         with contextlib.suppress(NotHosted):
-            hosting.process().first_request()
+            hosting.this_process().first_request()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
         try:
-            return hosting.process().serving_ends()
+            return hosting.this_process().serving_ends()
         except NotHosted:
             return None, None

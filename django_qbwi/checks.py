@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
 from django_qbwi.inspection.channel import Place, find_place
-from django_qbwi.snapshots.carriers import load_carriers
+from django_qbwi.intake.carriers import load_carriers
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

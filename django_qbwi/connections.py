@@ -19,7 +19,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from django_qbwi.core.loggers import SafeLogger
+from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.scheduler")
 

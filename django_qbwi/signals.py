@@ -25,8 +25,8 @@ from django.dispatch import Signal
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
-from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.machine.loggers import SafeLogger
 
 work_item_queued = Signal()
 work_item_started = Signal()

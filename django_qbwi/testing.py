@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from django_qbwi import hosting
-from django_qbwi.assembly import Assembly
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
-from django_qbwi.immediate import run_immediately
-from django_qbwi.snapshots.intake import Surrounded, origin_of
+from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.immediate import run_immediately
+from django_qbwi.intake.intake import Surrounded, origin_of
 
 
 class CapturedWorkItem:
@@ -46,7 +46,7 @@ class CapturedWorkItem:
     def run(self) -> WorkItemHandle:
         """Run it in this thread, unless it was run or cancelled before; see how it ended in the handle."""
         if self._item.status is WorkItemStatus.QUEUED:
-            assembly = hosting.process().current
+            assembly = hosting.this_process().current
             run_immediately(self._item.owner, self._item, assembly.environment.scope)
         return self.handle
 
@@ -110,7 +110,7 @@ def drain(timeout: float = 5.0) -> bool:
     Returns:
         True if everything had ended by itself.
     """
-    here = hosting.process()
+    here = hosting.this_process()
     assembly = here.assembly
     if assembly is None or not assembly.scheduler.started or assembly.scheduler.wait_until_empty(timeout):
         return True
@@ -121,7 +121,7 @@ def drain(timeout: float = 5.0) -> bool:
 def _make(
     work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, name: str | None, timeout: float | None
 ) -> tuple[Assembly, WorkItem]:
-    assembly = hosting.process().current
+    assembly = hosting.this_process().current
     item = assembly.scheduler.make_item(
         work_item,
         args,

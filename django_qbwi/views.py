@@ -19,7 +19,7 @@ def readiness(request: HttpRequest) -> HttpResponse:
     Needs no database. Tells nothing but the state: open, draining, closed or broken.
     """
     try:
-        here = hosting.process()
+        here = hosting.this_process()
         assembly = here.current
         state = here.subject.state
         if state == "open" and (assembly.refusal is not None or assembly.thread_executor.is_stuck):

@@ -17,8 +17,8 @@ from django_qbwi.core.callables import FunctionWrapper, examine, name_of, printa
 from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.signals import scheduler_logger
-from django_qbwi.snapshots.snapshot import RequestSnapshot
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

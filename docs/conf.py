@@ -32,7 +32,7 @@ nitpick_ignore_regex = [
     # The type variables of the decorator: parameters and result of the decorated function.
     (r"py:class", r"~?(django_qbwi\.work_items\.)?[PR]"),
     # What copies_request takes and returns, for type checkers; and Django's names as docstrings write them.
-    (r"py:class", r"django_qbwi\.snapshots\.copier\.([PQR]|Queueable|RequestCopier|Decorator)"),
+    (r"py:class", r"django_qbwi\.intake\.copier\.([PQR]|Queueable|RequestCopier|Decorator)"),
     (r"py:.*", r"AbstractBaseUser|AnonymousUser|ContentFile|DisallowedHost"),
 ]
 

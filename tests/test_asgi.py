@@ -25,7 +25,7 @@ T = TypeVar("T")
 @pytest.fixture
 def here() -> Iterator[hosting.Process]:
     """Return the state of this process, which is taken for no server again afterwards."""
-    here = hosting.process()
+    here = hosting.this_process()
     host = here.host
     yield here
     here._set_host(host)

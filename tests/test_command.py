@@ -12,10 +12,10 @@ from django.core.management import CommandError, call_command
 from django.core.management.color import color_style
 from django.test import override_settings
 
-from django_qbwi import WorkItemHandle, operations, queue_background_work_item
-from django_qbwi.management import tables
+from django_qbwi import WorkItemHandle, queue_background_work_item
+from django_qbwi.console import operations, tables
+from django_qbwi.console.tables import Cell, Column
 from django_qbwi.management.commands import qbwi
-from django_qbwi.management.tables import Cell, Column
 
 PATIENCE = 30
 NAME = "tests.background.resize_all_images_of_an_album"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import django_qbwi
-from django_qbwi.core.loop_executor import STARTS_NO_THREADS_LATE
+from django_qbwi.machine.primitives import STARTS_NO_THREADS_LATE
 from tests.support.scripts import unexpected
 
 CHECKOUT = Path(django_qbwi.__file__).parent.parent
@@ -201,8 +201,8 @@ def test_python_that_starts_no_threads_late_is_warned_of_once() -> None:
         logger.propagate = False
         for _ in range(2):
             assert queue_background_work_item(lambda token: None).wait(30)
-            assert hosting.process().current.reporter.flush(30)
-            hosting.process().renew(5.0)
+            assert hosting.this_process().current.reporter.flush(30)
+            hosting.this_process().renew(5.0)
         print(sum("starts no thread" in record.getMessage() for record in records))
         """,
         site=True,

@@ -10,8 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from django_qbwi import InspectionError, WorkItemNotFound, hosting, operations
-from django_qbwi import process as process_module
+from django_qbwi import InspectionError, WorkItemNotFound, hosting
+from django_qbwi.console import operations
+from django_qbwi.hosting import process as process_module
 from django_qbwi.inspection import registry as protocol
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.records import ProcessRecord
@@ -75,7 +76,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
     monkeypatch.setattr(operations, "ask", ask)
     with override_settings(QBWI={}):
         # As a command that runs nothing does, this process is not listed.
-        monkeypatch.setattr(hosting.process(), "host", operations.CommandHost())
+        monkeypatch.setattr(hosting.this_process(), "host", operations.CommandHost())
         yield fake
 
 
@@ -297,7 +298,7 @@ def opened(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Callable[
     monkeypatch.setattr(process_module, "find_place", lambda: None)
 
     def first_request() -> list[Subject]:
-        hosting.process().open_channel()
+        hosting.this_process().open_channel()
         return registry.opened
 
     return first_request
@@ -305,7 +306,7 @@ def opened(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 def test_registry_is_opened_with_the_channel(opened: Callable[[], list[Subject]]) -> None:
     """For this process, also where there is no channel."""
-    assert opened() == [hosting.process().subject]
+    assert opened() == [hosting.this_process().subject]
 
 
 def test_registry_is_not_opened_if_switched_off(opened: Callable[[], list[Subject]]) -> None:

@@ -34,7 +34,7 @@ import importlib, pkgutil, sys
 sys.path.insert(0, sys.argv[1])
 import django_qbwi
 count = 0
-for room in ("core", "lifecycle", "inspection"):
+for room in ("core", "machine", "executors", "lifecycle", "inspection"):
     package = importlib.import_module(f"django_qbwi.{room}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
@@ -87,19 +87,19 @@ def test_contracts_hold_in_the_copy(copy: Path) -> None:
         ("inspection/records.py", "from . import subject", "The channel between processes"),
         ("inspection/reader.py", "from . import publisher", "The channel between processes"),
         ("inspection/helpers.py", "", "The channel between processes"),
-        ("inspection/reader.py", "from django_qbwi import operations", "Each room imports only"),
+        ("inspection/reader.py", "from django_qbwi.console import operations", "Each room imports only"),
         ("contrib/shared_registry/store.py", "from . import heartbeat", "The shared registry has floors"),
         ("contrib/shared_registry/helpers.py", "", "The shared registry has floors"),
         ("core/exceptions.py", "from django_qbwi.core import items", "The core has floors"),
-        ("core/thread_executor.py", "from . import loop_executor", "The core has floors"),
+        ("executors/threads.py", "from . import loop_thread", "The executors stand side by side"),
         ("lifecycle/drain.py", "from . import servers", "Each way a process ends"),
         ("conf.py", "from . import hosting", "Each room imports only"),
         ("connections.py", "from . import conf", "Each room imports only"),
         ("core/items.py", "from django_qbwi import conf", "Each room imports only"),
         ("lifecycle/servers/host.py", "from django_qbwi import hosting", "Each room imports only"),
         ("lifecycle/servers/granian.py", "from . import gunicorn", "The servers stand side by side"),
-        ("snapshots/plain.py", "from . import intake", "The snapshots have floors"),
-        ("snapshots/guard.py", "from django_qbwi import hosting", "Each room imports only"),
+        ("intake/plain.py", "from . import intake", "The intake has floors"),
+        ("intake/guard.py", "from django_qbwi import hosting", "Each room imports only"),
         ("checks.py", "from django_qbwi import queue_background_work_item", "Nothing inside imports the face"),
         ("core/items.py", "import django_qbwi", "Nothing inside imports the face"),
         ("helpers.py", "", "Each room imports only"),

@@ -510,7 +510,7 @@ def warned_again() -> None:
     """Forget that this process has warned already."""
     from django_qbwi import hosting
 
-    hosting.process().test_warned = False
+    hosting.this_process().test_warned = False
 
 
 CURES = r"IMMEDIATE.*immediate_work_items\(\).*TransactionTestCase"

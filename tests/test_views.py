@@ -9,8 +9,9 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
-from django_qbwi import NotHosted, hosting, operations, queue_background_work_item
-from django_qbwi.core.thread_executor import ThreadExecutor
+from django_qbwi import NotHosted, hosting, queue_background_work_item
+from django_qbwi.console import operations
+from django_qbwi.executors.threads import ThreadExecutor
 from django_qbwi.views import readiness
 
 PATIENCE = 30
@@ -42,7 +43,7 @@ def test_open_process_is_ready(scheduler: None) -> None:
 
 def test_ending_process_is_not_ready(scheduler: None) -> None:
     """From the first sign of its end on."""
-    hosting.process().current.coordinator.sign("a test")
+    hosting.this_process().current.coordinator.sign("a test")
     assert seen(probe()) == (503, "draining")
 
 
@@ -85,7 +86,7 @@ def test_process_that_cannot_run_items_is_not_ready(monkeypatch: pytest.MonkeyPa
 
 def test_server_without_threads_is_not_ready(scheduler: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """uWSGI without enable-threads: every item is refused."""
-    monkeypatch.setattr(hosting.process().current, "refusal", "no threads here")
+    monkeypatch.setattr(hosting.this_process().current, "refusal", "no threads here")
     assert seen(probe()) == (503, "broken")
 
 

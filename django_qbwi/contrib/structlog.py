@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from django_qbwi.snapshots.plain import copy_plain
+from django_qbwi.intake.plain import copy_plain
 
 
 class StructlogCarrier:

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import Alarm, Lock, new_rlock
+from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import Alarm, Lock, new_rlock
 
 logger = SafeLogger("django_qbwi.scheduler")
 

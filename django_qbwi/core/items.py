@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from django_qbwi.core.callables import name_of
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
-from django_qbwi.core.primitives import Alarm
-from django_qbwi.core.protocols import Environment, Executor, NullEnvironment, NullObserver, Observer
+from django_qbwi.core.ports import Environment, Executor, NullEnvironment, NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus, without_frames
+from django_qbwi.machine.primitives import Alarm
 
 if TYPE_CHECKING:
     from django_qbwi.core.scheduler import WorkItemScheduler

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.primitives import Lock, new_lock
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.machine.primitives import Lock, new_lock
 
 Queue = deque[WorkItem]
 

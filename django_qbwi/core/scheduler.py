@@ -24,13 +24,13 @@ from django_qbwi.core import items
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.primitives import new_rlock
-from django_qbwi.core.protocols import Executor, NullObserver, Observer
+from django_qbwi.core.ports import Executor, NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemStatus, without_frames
 from django_qbwi.core.registry import Queue, WorkItemRegistry
-from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.core.timeouts import Timeouts
 from django_qbwi.core.withdrawal import Withdrawal
+from django_qbwi.machine.primitives import new_rlock
+from django_qbwi.machine.service_thread import ServiceThread
 
 
 class SchedulerState(enum.StrEnum):

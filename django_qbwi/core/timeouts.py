@@ -12,7 +12,7 @@ from collections.abc import Callable
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
-from django_qbwi.core.service_thread import ServiceThread, Timer
+from django_qbwi.machine.service_thread import ServiceThread, Timer
 
 
 class Timeouts:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.scheduler")
 

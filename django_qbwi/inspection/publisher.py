@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
-from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import new_lock, start_thread
 from django_qbwi.inspection import channel
 from django_qbwi.inspection.channel import Address, Place, Site
 from django_qbwi.inspection.subject import MAX_ITEMS, Subject
+from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import new_lock, start_thread
 
 logger = SafeLogger("django_qbwi.inspection")
 

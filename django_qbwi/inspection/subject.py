@@ -17,9 +17,9 @@ from typing import Any
 from django_qbwi.core.callables import printable
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem, WorkItemStatus
-from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.inspection.records import Item, ProcessRecord
+from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.inspection")
 

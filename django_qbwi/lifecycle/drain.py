@@ -25,7 +25,7 @@ from typing import Protocol
 
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.scheduler import WorkItemScheduler
-from django_qbwi.core.service_thread import ServiceThread
+from django_qbwi.machine.service_thread import ServiceThread
 
 DUPLICATE_SECONDS = 1.0
 """A server may raise, or be sent, the same stop signal twice within this span."""

@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from django_qbwi.core.loop_executor import STARTS_NO_THREADS_LATE
+from django_qbwi.machine.primitives import STARTS_NO_THREADS_LATE
 
 
 def call_at_exit(hook: Callable[[], None]) -> None:

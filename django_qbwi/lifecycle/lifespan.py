@@ -12,8 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from django_qbwi.core.loggers import SafeLogger
 from django_qbwi.lifecycle.drain import DrainCoordinator
+from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.lifecycle")
 

@@ -19,7 +19,8 @@ from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.test import override_settings
 from django.utils import timezone
 
-from django_qbwi import CancellationToken, operations, queue_background_work_item
+from django_qbwi import CancellationToken, queue_background_work_item
+from django_qbwi.console import operations
 from tests.admin import policy, site
 
 REQUIRED = os.environ.get("QBWI_BROWSER") == "required"

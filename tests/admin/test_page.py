@@ -14,8 +14,9 @@ from django.db import DatabaseError
 from django.test import Client, override_settings
 from django.utils import translation
 
-from django_qbwi import CancellationToken, WorkItemHandle, WorkItemStatus, operations, queue_background_work_item
+from django_qbwi import CancellationToken, WorkItemHandle, WorkItemStatus, queue_background_work_item
 from django_qbwi.admin import WorkItemAdmin
+from django_qbwi.console import operations
 from django_qbwi.core.exceptions import WorkItemNotFound
 from tests.admin import policy, site
 

@@ -21,7 +21,8 @@ django.setup()
 from django.core.management import call_command
 call_command("check")
 
-from django_qbwi import operations, queue_background_work_item
+from django_qbwi import queue_background_work_item
+from django_qbwi.console import operations
 handle = queue_background_work_item(lambda token: None, name="bare")
 assert handle.wait(30)
 assert "bare" in str(operations.overview()), "not listed"

@@ -27,9 +27,9 @@ from django_qbwi.contrib.shared_registry.heartbeat import Heartbeat
 from django_qbwi.contrib.shared_registry.models import HostedProcess
 from django_qbwi.contrib.shared_registry.registry import SharedRegistry
 from django_qbwi.contrib.shared_registry.store import MAX_REQUESTS, Row, Store, requests_of
-from django_qbwi.identity import sites
+from django_qbwi.hosting.identity import sites
 from django_qbwi.inspection.subject import Subject
-from tests.snapshots import postgresql
+from tests.intake import postgresql
 from tests.support.scripts import unexpected
 
 ALIAS = "registry"
@@ -299,14 +299,14 @@ def held() -> Iterator[WorkItemHandle]:
 
 def beating(store: Any, subject: Any = None) -> Heartbeat:
     """Return the heartbeat of this process, which has not started."""
-    return Heartbeat(subject or hosting.process().subject, store, lambda: sites()[0].name, lambda: "here")
+    return Heartbeat(subject or hosting.this_process().subject, store, lambda: sites()[0].name, lambda: "here")
 
 
 def test_process_is_written_as_it_answers(store: Store, held: WorkItemHandle) -> None:
     """The same as over the channel, with the nonce of the process as its key."""
     beating(store).beat()
     (found,) = SharedRegistry(store).read()
-    assert found.record.to_dict() == hosting.process().subject.overview()
+    assert found.record.to_dict() == hosting.this_process().subject.overview()
     assert (found.place, found.is_stale, len(found.key)) == ("here", False, 32)
 
 
@@ -371,7 +371,7 @@ def test_receiver_that_fails_is_recorded(
     def fail(item_ids: Any, by: str) -> None:
         raise ValueError("a callback")
 
-    monkeypatch.setattr(hosting.process().subject, "cancel", fail)
+    monkeypatch.setattr(hosting.this_process().subject, "cancel", fail)
     beat.beat()
     assert "Cancelling what the shared registry asks for failed" in caplog.text
     assert store.requests(key) == ""
@@ -516,8 +516,8 @@ def test_process_is_there_from_start_to_stop(database: None) -> None:
     """In a thread of its own, which leaves no row and no connection behind."""
     registry = SharedRegistry(Store())
     with override_settings(QBWI={}):
-        registry.open(hosting.process().subject)
-        registry.open(hosting.process().subject)
+        registry.open(hosting.this_process().subject)
+        registry.open(hosting.this_process().subject)
         assert len(registry._heartbeats) == 1
         while not registry.read():
             threading.Event().wait(0.001)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.items import WorkItemStatus
-from django_qbwi.core.loop_executor import LoopExecutor
-from django_qbwi.core.primitives import thread_ident_getter
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.executors.loop_thread import LoopExecutor
+from django_qbwi.machine.primitives import thread_ident_getter
 from tests.support.gates import until
 from tests.support.manual import anoop, noop
 from tests.support.runtime import Runtime

@@ -12,8 +12,8 @@ import pytest
 
 from django_qbwi.core.exceptions import SchedulerClosed
 from django_qbwi.core.items import WorkItemHandle, WorkItemStatus
-from django_qbwi.core.service_thread import ServiceThread
 from django_qbwi.lifecycle.drain import DrainCoordinator
+from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.gates import PATIENCE
 from tests.support.runtime import Runtime, running
 

@@ -14,7 +14,7 @@ from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import NullObserver, WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
-from django_qbwi.core.service_thread import ServiceThread, Timer
+from django_qbwi.machine.service_thread import ServiceThread, Timer
 from tests.support.gates import PATIENCE, until
 from tests.support.manual import ManualRuntime, anoop, noop
 

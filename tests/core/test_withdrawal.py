@@ -13,9 +13,9 @@ import pytest
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem, WorkItemStatus
-from django_qbwi.core.primitives import Alarm
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.withdrawal import Withdrawal
+from django_qbwi.machine.primitives import Alarm
 from tests.support.gates import PATIENCE, Gate
 from tests.support.manual import ManualRuntime, noop
 from tests.support.runtime import Runtime

@@ -57,7 +57,7 @@ def test_forked_child_that_queues_is_drained() -> None:
 
         queue_background_work_item(lambda token: None).wait(30)
         # Python 3.12.1 is warned of at the first item: a fork while that is written leaves stderr locked in the child.
-        assert hosting.process().current.reporter.flush(30)
+        assert hosting.this_process().current.reporter.flush(30)
         warnings.simplefilter("ignore")
         read, write = os.pipe()
         pid = os.fork()
@@ -108,7 +108,7 @@ def test_signal_before_the_wait_does_not_end_it(exception: str) -> None:
         import os
         from django_qbwi import hosting
 
-        here = hosting.process()
+        here = hosting.this_process()
         sign = here._sign
 
         def interrupted(*args):

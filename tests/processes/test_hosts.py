@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.intake import postgresql
 from tests.processes.test_inspection import GUNICORN, PATIENCE, ROOT, UVICORN, Site
-from tests.snapshots import postgresql
 
 pytestmark = pytest.mark.processes
 

@@ -8,7 +8,7 @@ from typing import Any
 from django_qbwi.core.callables import examine
 from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.core.scheduler import WorkItemScheduler
-from django_qbwi.core.service_thread import ServiceThread
+from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.clock import FakeClock
 from tests.support.observers import RecordingObserver
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from django_qbwi.core.callables import examine
 from django_qbwi.core.items import Environment, WorkItemHandle, WorkItemStatus
-from django_qbwi.core.loop_executor import LoopExecutor
 from django_qbwi.core.scheduler import WorkItemScheduler
-from django_qbwi.core.service_thread import ServiceThread
-from django_qbwi.core.thread_executor import ThreadExecutor
+from django_qbwi.executors.loop_thread import LoopExecutor
+from django_qbwi.executors.threads import ThreadExecutor
+from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.gates import PATIENCE, until
 from tests.support.observers import RecordingObserver
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from django_qbwi.core.loop_executor import STARTS_NO_THREADS_LATE
+from django_qbwi.machine.primitives import STARTS_NO_THREADS_LATE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATIENCE = 120

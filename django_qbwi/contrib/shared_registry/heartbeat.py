@@ -35,10 +35,10 @@ from collections.abc import Callable
 from django.db import connections
 
 from django_qbwi.contrib.shared_registry.store import Row, Store, requests_of
-from django_qbwi.core.loggers import SafeLogger
-from django_qbwi.core.primitives import new_lock, new_mailbox, new_rlock, start_thread
 from django_qbwi.inspection.channel import encode
 from django_qbwi.inspection.subject import Subject
+from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import new_lock, new_mailbox, new_rlock, start_thread
 
 logger = SafeLogger("django_qbwi.inspection")
 

@@ -14,7 +14,7 @@ from django_qbwi import hosting
 from django_qbwi.contrib.shared_registry.heartbeat import BEAT_SECONDS, Heartbeat
 from django_qbwi.contrib.shared_registry.store import STALE_AFTER, Store
 from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable
-from django_qbwi.identity import sites
+from django_qbwi.hosting.identity import sites
 from django_qbwi.inspection.records import ProcessRecord
 from django_qbwi.inspection.registry import StoredProcess, place_of_this_process
 from django_qbwi.inspection.subject import Subject
@@ -111,5 +111,5 @@ def _record(state: str) -> ProcessRecord | None:
 
 def _place() -> str:
     # Who does not listen, for want of a free file for instance, must not be taken for dead by those who ask around.
-    publisher = hosting.process().publisher
+    publisher = hosting.this_process().publisher
     return "" if publisher is None or publisher.address is None else place_of_this_process()

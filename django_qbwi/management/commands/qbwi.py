@@ -16,12 +16,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_qbwi import operations
+from django_qbwi.console import operations
+from django_qbwi.console.options import WATCH_SECONDS, add_options, is_number
+from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
+from django_qbwi.console.tables import Cell, Column, Style, clean, clean_lines, render, seconds_between, span
 from django_qbwi.core.exceptions import QBWIError, WorkItemNotFound
 from django_qbwi.core.items import WorkItemStatus
-from django_qbwi.management.options import WATCH_SECONDS, add_options, is_number
-from django_qbwi.management.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
-from django_qbwi.management.tables import Cell, Column, Style, clean, clean_lines, render, seconds_between, span
 
 INCOMPLETE = 3
 NOT_FOUND = 4

@@ -1,0 +1,1 @@
+"""What an operator does, by command, page or code: look, cancel, drain."""

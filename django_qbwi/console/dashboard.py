@@ -1,0 +1,356 @@
+"""What the admin page shows: the answer of all processes as filtered, bounded and printable values.
+
+Nothing here asks a process, knows a request or makes HTML; the templates escape, this module bounds and cleans.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django_qbwi.console import sparklines
+from django_qbwi.core.callables import printable
+from django_qbwi.core.items import WorkItemStatus
+
+KINDS = ("sync", "async")
+STATUSES = tuple(str(status) for status in WorkItemStatus)
+
+_MAX_ROWS = 100
+_MAX_RECENT = 25
+_MAX_EXCERPT = 2_000
+_MAX_TEXT = 20_000
+_LIVE = frozenset({str(WorkItemStatus.QUEUED), str(WorkItemStatus.RUNNING)})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which items are shown; an empty value lets all pass."""
+
+    status: str = ""
+    kind: str = ""
+    name: str = ""
+    pid: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Filters:
+        """Read them from a query string; a status, kind or pid that cannot exist is no filter."""
+        pid = query.get("pid", "").strip()
+        return cls(
+            status=_one_of(STATUSES, query.get("status", "")),
+            kind=_one_of(KINDS, query.get("kind", "")),
+            name=printable(query.get("name", "").strip()),
+            pid=pid if pid.isascii() and pid.isdigit() else "",
+        )
+
+    @property
+    def active(self) -> dict[str, str]:
+        """The filters that leave something out, for a query string."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value}
+
+    def accept_process(self, process: Mapping[str, Any]) -> bool:
+        """Tell whether items of this process may pass."""
+        return not self.pid or str(process["pid"]) == self.pid
+
+    def accept(self, item: Mapping[str, Any]) -> bool:
+        """Tell whether this item passes, its process aside."""
+        return (
+            (not self.status or item["status"] == self.status)
+            and (not self.kind or item["kind"] == self.kind)
+            and (not self.name or self.name.casefold() in str(item["name"]).casefold())
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRow:
+    """One item, as text but for its moments; an empty text where there is nothing (yet)."""
+
+    id: str
+    name: str
+    status: str
+    kind: str
+    pid: str
+    queued_at: datetime.datetime
+    started_at: datetime.datetime | None
+    finished_at: datetime.datetime | None
+    waited: str
+    ran: str
+    timeout: str
+    overdue: bool
+    cancel_reason: str
+    origin: str
+    request_id: str
+    thread: str
+    error_type: str
+    error_message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any], now: datetime.datetime, max_text: int = _MAX_EXCERPT) -> ItemRow:
+        """Describe an item by the fields that are named here, and no others; the end of a long traceback is kept."""
+        queued_at = datetime.datetime.fromisoformat(item["queued_at"])
+        started_at, finished_at = _moment(item, "started_at"), _moment(item, "finished_at")
+        error = item.get("error") or {}
+        return cls(
+            id=str(item["id"]),
+            name=printable(str(item["name"])),
+            status=_one_of(STATUSES, item["status"]) or "unknown",
+            kind=_one_of(KINDS, item["kind"]) or "unknown",
+            pid=str(item["pid"]),
+            queued_at=queued_at,
+            started_at=started_at,
+            finished_at=finished_at,
+            waited=span(_seconds(queued_at, started_at or finished_at or now)),
+            ran="" if started_at is None else span(_seconds(started_at, finished_at or now)),
+            timeout=span(item.get("timeout")),
+            overdue=bool(item.get("overdue")),
+            cancel_reason=printable(str(item.get("cancel_reason") or "")),
+            origin=printable(str(item.get("origin") or "")),
+            request_id=printable(str(item.get("request_id") or "")),
+            thread=printable(str(item.get("thread") or "")),
+            error_type=printable(str(error.get("type") or "")),
+            error_message=printable_lines(str(error.get("message") or ""), max_text),
+            traceback=printable_lines(str(error.get("traceback") or ""), max_text),
+        )
+
+    @property
+    def is_live(self) -> bool:
+        """True if it is queued or running, and so can be cancelled."""
+        return self.status in _LIVE
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSection:
+    """One process that answered, with those of its live items that pass the filters."""
+
+    pid: str
+    host: str
+    server: str
+    started_at: datetime.datetime | None
+    age: str
+    told: str
+    """How long ago the process said all this to the registry of all hosts; empty if it has just answered."""
+    state: str
+    remaining: int | None
+    """Whole seconds until the limit of the drain, None if it does not drain or did not say."""
+    running: int
+    queued: int
+    finished: int
+    failed: int
+    capacity: int
+    rows: list[ItemRow]
+    hidden: int
+    """Live items that pass the filters, and for which there was no room."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One number of the whole site, and how it got there."""
+
+    key: str
+    value: int
+    of: int | None = None
+    spark: sparklines.Sparkline | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Dashboard:
+    """Everything on the page."""
+
+    answered: int
+    asked: int
+    unresponsive: list[str]
+    refused: list[str]
+    this_process_only: bool
+    registry: str
+    """Which registry of all hosts was used, empty if there is none."""
+    registry_error: str
+    stale: list[str]
+    """Host, pid and silence of the processes that have not written to it for too long."""
+    draining: list[ProcessSection]
+    truncated: bool
+    cards: list[Card]
+    pids: list[str]
+    processes: list[ProcessSection]
+    recent: list[ItemRow]
+    hidden_recent: int
+    """Ended items that pass the filters, and for which there was no room."""
+
+
+def compose(overview: Mapping[str, Any], filters: Filters, now: datetime.datetime) -> Dashboard:
+    """Make the page of what `operations.overview()` returned; `now` is an aware datetime."""
+    processes = sorted(overview["processes"], key=lambda process: (str(process["host"]), process["pid"]))
+    sections = [_section(process, filters, now) for process in processes]
+    chosen = [process for process in processes if filters.accept_process(process)]
+    recent = [item for process in chosen for item in process["recent"] if filters.accept(item)]
+    recent.sort(key=lambda item: item["finished_at"] or "", reverse=True)
+    unresponsive = [str(pid) for pid in overview["unresponsive"]]
+    refused = [str(pid) for pid in overview.get("refused", ())]
+    registry = overview.get("registry") or {}
+    stale = [_silence(process) for process in overview.get("stale", ())]
+    return Dashboard(
+        answered=overview["answered"],
+        asked=overview["answered"] + len(unresponsive) + len(refused) + len(stale),
+        unresponsive=unresponsive,
+        refused=refused,
+        this_process_only=overview.get("scope") == "process",
+        registry=printable(str(registry.get("name") or "")),
+        registry_error=printable(str(registry.get("error") or "")),
+        stale=stale,
+        draining=[section for section in sections if section.state == "draining"],
+        truncated=bool(overview.get("truncated")),
+        cards=_cards(processes, now),
+        pids=list(dict.fromkeys(section.pid for section in sections)),
+        processes=[
+            section
+            for process, section in zip(processes, sections, strict=True)
+            if filters.accept_process(process) and (section.rows or not _narrows(filters))
+        ],
+        recent=[ItemRow.of(item, now) for item in recent[:_MAX_RECENT]],
+        hidden_recent=max(0, len(recent) - _MAX_RECENT),
+    )
+
+
+def narrow(overview: Mapping[str, Any], filters: Filters) -> dict[str, Any]:
+    """Return what `operations.overview()` returned with only those processes and items that pass the filters."""
+    return {
+        **overview,
+        "processes": [
+            {
+                **process,
+                "items": [item for item in process["items"] if filters.accept(item)],
+                "recent": [item for item in process["recent"] if filters.accept(item)],
+            }
+            for process in overview["processes"]
+            if filters.accept_process(process)
+        ],
+    }
+
+
+def detail(item: Mapping[str, Any], now: datetime.datetime) -> ItemRow:
+    """Describe an item with all of its traceback."""
+    return ItemRow.of(item, now, _MAX_TEXT)
+
+
+def printable_lines(text: str, limit: int = _MAX_TEXT) -> str:
+    """Return the last `limit` characters of `text`, without control and direction characters but line ends."""
+    if len(text) > limit:
+        text = f"…{text[-limit:]}"
+    return "".join(
+        character if character in "\n\t" or character.isprintable() else "?" for character in text.replace("\r\n", "\n")
+    )
+
+
+def span(seconds: float | None) -> str:
+    """Return a span of time for human eyes, such as "3 min 12 s"."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, unit, smaller, name in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller:02d} {name}"
+    return f"{whole} s"
+
+
+def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetime) -> ProcessSection:
+    started_at = _moment(process, "started_at")
+    items = [item for item in process["items"] if filters.accept(item)]
+    return ProcessSection(
+        pid=str(process["pid"]),
+        host=printable(str(process["host"])),
+        server=printable(str(process["server"])),
+        started_at=started_at,
+        age="" if started_at is None else span(_seconds(started_at, now)),
+        told=span(process.get("age")),
+        state=printable(str(process["state"])),
+        remaining=_remaining(process),
+        running=process["running"],
+        queued=process["queued"],
+        finished=process["finished"],
+        failed=process["failed"],
+        capacity=_capacity(process),
+        rows=[ItemRow.of(item, now) for item in items[:_MAX_ROWS]],
+        hidden=max(0, len(items) - _MAX_ROWS),
+    )
+
+
+def _silence(process: Mapping[str, Any]) -> str:
+    return f"{printable(str(process['host']))}:{process['pid']} ({span(process['age'])})"
+
+
+def _cards(processes: list[Mapping[str, Any]], now: datetime.datetime) -> list[Card]:
+    edge, known = sparklines.next_step(now), _known_since(processes)
+    live = [item for process in processes for item in process["items"]]
+    ended = [item for process in processes for item in process["recent"]]
+    ends = [(item["status"], _moment(item, "finished_at")) for item in ended]
+    lines = {
+        "processes": sparklines.levels(
+            ((started, None) for process in processes if (started := _moment(process, "started_at"))), edge
+        ),
+        "running": sparklines.levels(_stays([*live, *ended], "started_at", "finished_at"), edge, known),
+        "queued": sparklines.levels(_stays([*live, *ended], "queued_at", "started_at"), edge, known),
+        "finished": sparklines.events((end for _, end in ends if end), edge, known),
+        "failed": sparklines.events((end for status, end in ends if end and status == "failed"), edge, known),
+    }
+    totals = {name: sum(process[name] for process in processes) for name in ("running", "queued", "finished", "failed")}
+    totals["processes"] = len(processes)
+    return [
+        Card(
+            key=name,
+            value=totals[name],
+            of=sum(map(_capacity, processes)) if name == "running" else None,
+            spark=sparklines.sparkline(counts),
+        )
+        for name, counts in lines.items()
+    ]
+
+
+def _stays(items: Iterable[Mapping[str, Any]], entered: str, left: str) -> Iterable[sparklines.Interval]:
+    """Return from when to when each item was in a state; one that ended without the next state left it then."""
+    for item in items:
+        start = _moment(item, entered)
+        if start is not None:
+            yield start, _moment(item, left) or _moment(item, "finished_at")
+
+
+def _known_since(processes: list[Mapping[str, Any]]) -> datetime.datetime | None:
+    """Return since when every ended item is remembered: what a process forgot must not look like a quiet time."""
+    oldest = []
+    for process in processes:
+        if process["finished"] > len(process["recent"]):
+            moments = [moment for item in process["recent"] if (moment := _moment(item, "finished_at"))]
+            oldest.append(min(moments, default=datetime.datetime.max.replace(tzinfo=datetime.UTC)))
+    return max(oldest, default=None)
+
+
+def _capacity(process: Mapping[str, Any]) -> int:
+    limits = process["limits"]
+    return int(limits.get("max_workers") or 0) + int(limits.get("max_async_in_flight") or 0)
+
+
+def _remaining(process: Mapping[str, Any]) -> int | None:
+    value = process.get("remaining")
+    return None if value is None or process["state"] != "draining" else max(0, round(value))
+
+
+def _narrows(filters: Filters) -> bool:
+    return bool(filters.status or filters.kind or filters.name)
+
+
+def _one_of(known: tuple[str, ...], value: object) -> str:
+    return value if isinstance(value, str) and value in known else ""
+
+
+def _moment(source: Mapping[str, Any], key: str) -> datetime.datetime | None:
+    value = source.get(key)
+    return None if value is None else datetime.datetime.fromisoformat(value)
+
+
+def _seconds(start: datetime.datetime, end: datetime.datetime) -> float:
+    # The wall clock may have been set back in between.
+    return max(0.0, (end - start).total_seconds())

@@ -1,0 +1,120 @@
+"""The rows of the tables of `manage.py qbwi`: what of a process and of an item is shown, and how it looks."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+from typing import Any
+
+from django_qbwi.console.tables import Cell, Column, Style, clean, seconds_between, span
+
+PROCESS_COLUMNS = (
+    Column(title="PID", right=True),
+    Column(title="HOST", importance=1),
+    Column(title="STATE"),
+    Column(title="TOLD", importance=3, right=True),
+    Column(title="SERVER", importance=1),
+    Column(title="UP FOR", importance=2, right=True),
+    Column(title="RUNNING", right=True),
+    Column(title="QUEUED", right=True),
+    Column(title="FINISHED", importance=3, right=True),
+    Column(title="FAILED", importance=1, right=True),
+)
+ITEM_COLUMNS = (
+    Column(title="ID"),
+    Column(title="STATUS"),
+    Column(title="PID", importance=1, right=True),
+    Column(title="HOST", importance=1),
+    Column(title="KIND", importance=4),
+    Column(title="WAITED", importance=3, right=True),
+    Column(title="RAN FOR", importance=2, right=True),
+    Column(title="NAME", flexible=True),
+    Column(title="NOTES", importance=5),
+)
+
+
+class Rows:
+    """Makes rows out of the records of `operations`."""
+
+    def __init__(self, style: Any, *, shows_hosts: bool = False) -> None:
+        """Make it for one table.
+
+        Args:
+            style: That of a Django command.
+            shows_hosts: Whether there may be processes of several hosts; a pid alone says nothing then.
+        """
+        self._style = style
+        self._shows_hosts = shows_hosts
+
+    def __repr__(self) -> str:
+        return "<Rows>"
+
+    def of_process(self, record: dict[str, Any], now: datetime.datetime) -> list[Cell]:
+        """Return the row of a process that answered."""
+        limits = record["limits"]
+        capacity = sum(int(limits.get(name) or 0) for name in ("max_workers", "max_async_in_flight"))
+        state = clean(record["state"])
+        if record["remaining"] is not None:
+            state += f" {record['remaining']:.0f} s"
+        return [
+            Cell(str(record["pid"])),
+            self._host(record["host"]),
+            Cell(state, self._style.WARNING if record["state"] != "open" else None),
+            Cell("" if record["age"] is None else f"{span(record['age'])} ago"),
+            Cell(clean(record["server"])),
+            Cell(span(seconds_between(record["started_at"], None, now))),
+            Cell(f"{record['running']}/{capacity}" if capacity else str(record["running"])),
+            Cell(str(record["queued"])),
+            Cell(str(record["finished"])),
+            Cell(str(record["failed"]), self._style.ERROR if record["failed"] else None),
+        ]
+
+    def of_unresponsive(self, pid: int) -> list[Cell]:
+        """Return the row of one that did not."""
+        host = self._host(socket.gethostname())
+        cells = [Cell(str(pid)), host, Cell("unresponsive", self._style.WARNING)]
+        return cells + [Cell("")] * (len(PROCESS_COLUMNS) - len(cells))
+
+    def of_stale(self, process: dict[str, Any]) -> list[Cell]:
+        """Return the row of one of another host that has not been heard of for too long."""
+        cells = [
+            Cell(str(process["pid"])),
+            self._host(process["host"]),
+            Cell("stale", self._style.WARNING),
+            Cell(f"{span(process['age'])} ago"),
+        ]
+        return cells + [Cell("")] * (len(PROCESS_COLUMNS) - len(cells))
+
+    def of_item(self, item: dict[str, Any], host: str, now: datetime.datetime) -> list[Cell]:
+        """Return the row of an item."""
+        status = clean(item["status"])
+        notes = ["overdue"] if item["overdue"] else []
+        if item["cancel_reason"] is not None and item["finished_at"] is None:
+            notes.append(f"cancel: {clean(item['cancel_reason'])}")
+        if item["error"] is not None:
+            notes.append(clean(item["error"]["type"]))
+        if item["origin"] is not None:
+            notes.append(clean(item["origin"])[:60])
+        return [
+            Cell(clean(item["id"])),
+            Cell(status, self.status_style(status)),
+            Cell(str(item["pid"])),
+            self._host(host),
+            Cell(clean(item["kind"])),
+            Cell(span(seconds_between(item["queued_at"], item["started_at"] or item["finished_at"], now))),
+            Cell(span(seconds_between(item["started_at"], item["finished_at"], now))),
+            Cell(clean(item["name"])),
+            Cell(", ".join(notes)),
+        ]
+
+    def _host(self, host: str) -> Cell:
+        return Cell(clean(host) if self._shows_hosts else "")
+
+    def status_style(self, status: str) -> Style | None:
+        """Return how a status looks, None for plain."""
+        style: Style | None = None
+        if status in {"running", "succeeded"}:
+            style = self._style.SUCCESS
+        elif status in {"failed", "abandoned", "discarded"}:
+            style = self._style.ERROR
+        return style

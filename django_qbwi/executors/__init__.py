@@ -1,0 +1,1 @@
+"""What runs items: threads for sync ones, one event loop for async ones; neither Django nor asgiref."""

@@ -1,0 +1,65 @@
+"""The end of an event loop: of ours, with the tasks that items left behind, and of its copy in a forked child."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from django_qbwi.machine.loggers import SafeLogger
+
+logger = SafeLogger("django_qbwi.scheduler")
+
+
+def cancel_leftovers(loop: asyncio.AbstractEventLoop, expected: Iterable[asyncio.Task[Any] | None], pid: int) -> None:
+    """Cancel the tasks of a loop that has stopped, and run it until they have ended; blocks, without limit.
+
+    Args:
+        loop: The loop, on its own thread.
+        expected: Tasks that are not worth a warning.
+        pid: The process that the tasks belong to; in another one they are left alone.
+    """
+    left = asyncio.all_tasks(loop)
+    strays = left.difference(expected)
+    if strays:
+        logger.warning(
+            "%d asyncio task(s) that items left behind are cancelled: %s",
+            len(strays),
+            ", ".join(sorted(task.get_name() for task in strays))[:500],
+        )
+    for task in left:
+        task.cancel()
+    while left and os.getpid() == pid:
+        # As a worker thread stays with its item: nobody waits for this thread any more, and a loop that is dropped
+        # with tasks in it ("Task was destroyed but it is pending!") is never closed.
+        try:
+            loop.run_until_complete(asyncio.wait(left))
+        except BaseException as error:
+            logger.error("A task that was left behind raised %r", error, exc_info=error)
+        left = asyncio.all_tasks(loop)
+
+
+def stop_copy(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep the copy of a loop from taking another step; called in the child, on the loop's thread.
+
+    The child of an item that forked on the loop's thread would run the parent's other items to their end as well.
+    """
+    # There is no public way to make a loop forget; without these attributes it stops a step later.
+    if hasattr(loop, "_ready") and hasattr(loop, "_scheduled"):
+        kept = _Kept(loop._ready, loop._scheduled)
+        loop._ready, loop._scheduled = kept, []
+    loop.stop()
+
+
+class _Kept(deque[Any]):
+    """What the loop of a forked child would run next: never run, and kept, since a task that is dropped says so."""
+
+    def __init__(self, *handles: Any) -> None:
+        super().__init__()
+        self._handles = [*handles]
+
+    def append(self, handle: Any) -> None:
+        """Keep it out of the queue."""
+        self._handles.append(handle)

@@ -1,0 +1,402 @@
+"""One background event loop in a daemon thread for async items, and for awaitables that sync items returned.
+
+Order of events: an item enters the scheduler's queue, one pending wakeup makes the loop's thread pump; the pump takes
+items while there are slots and starts each in a fresh context; the wrapping coroutine contains whatever user code
+raises; at its end it pumps again.
+Lock: the scheduler's lock guards `_in_flight`, `_adopted`, `_overdue` and `_wakeup_pending`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.ports import Environment, NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
+from django_qbwi.executors.loop_monitor import LoopMonitor
+from django_qbwi.executors.loop_slots import ItemExecutors
+from django_qbwi.machine.daemon_executor import DaemonExecutor
+from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import (
+    STARTS_NO_THREADS_LATE,
+    new_lock,
+    new_selector,
+    start_thread,
+    thread_ident_getter,
+)
+from django_qbwi.machine.stacks import stack_of_task, stack_of_thread
+
+logger = SafeLogger("django_qbwi.scheduler")
+
+_BATCH_SECONDS = 0.001
+_BATCH_ITEMS = 32
+_NATIVE_CANCELS = 10
+_FAREWELL_SECONDS = 0.4
+
+
+class LoopExecutor:
+    """Runs the async items of a scheduler on one loop, at most `max_in_flight` at a time (and as many overdue)."""
+
+    def __init__(
+        self,
+        scheduler: WorkItemScheduler,
+        *,
+        max_in_flight: int = 100,
+        environment: Environment | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._lock = scheduler.lock
+        self._max_in_flight = max_in_flight
+        self._environment: Environment = NullEnvironment() if environment is None else environment
+        self._in_flight: dict[WorkItem, asyncio.Task[Any] | None] = {}
+        self._overdue: dict[WorkItem, None] = {}
+        self._adopted: dict[WorkItem, tuple[Any, Context]] = {}
+        self._wakeup_pending = False
+        self._executors = ItemExecutors(self._environment, lambda: scheduler.state is SchedulerState.CLOSED)
+        self._context = Context()
+        self._loop: asyncio.SelectorEventLoop | None = None
+        self._default_executor: DaemonExecutor | None = None
+        self._ident: int | None = None
+        self._started = False
+        self._retired = False
+        self._monitor = LoopMonitor(
+            scheduler.keeper,
+            scheduler.clock,
+            ask=self._ask_loop,
+            is_busy=lambda: bool(self._in_flight) and not self._retired,
+            describe=self._what_blocks,
+        )
+        self._ended = new_lock()
+        self._ended.acquire()
+
+    def __repr__(self) -> str:
+        return f"<LoopExecutor in_flight={len(self._in_flight)} adopted={len(self._adopted)}>"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The background loop, None before the first item."""
+        return self._loop
+
+    def prepare(self) -> None:
+        """Make the loop and start its thread; see `Executor.prepare`."""
+        if self._started or self._retired:
+            return
+        if not self._has_loop():
+            # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
+            # loop keeps the one it is made in.
+            # A new one each time: a finalizer that queues may come here again, from within this very call.
+            loop = Context().run(asyncio.SelectorEventLoop, new_selector())
+            # Its threads serve calls of all items, so each call is surrounded like an item.
+            executor = DaemonExecutor(
+                min(32, (os.cpu_count() or 1) + 4),
+                "qbwi-executor",
+                self._environment.thread_ended,
+                before=self._environment.before,
+                after=self._environment.after,
+            )
+            loop.set_default_executor(executor)
+            # Last: an exception from a signal handler leaves all of it to the next item, or nothing.
+            if self._has_loop():
+                loop.close()
+            else:
+                self._default_executor, self._loop = executor, loop
+        start_thread(self._run, "qbwi-loop")
+        if STARTS_NO_THREADS_LATE:
+            assert self._default_executor is not None  # made with the loop
+            self._default_executor.prestart(2)
+            self._executors.prestart()
+        self._started = True
+
+    def _has_loop(self) -> bool:
+        return self._loop is not None
+
+    def wake(self) -> bool:
+        """Have the loop pump, once for many items; see `Executor.wake`."""
+        loop = self._loop
+        if not self._wakeup_pending and loop is not None:
+            # Call first, then set: interrupted in between, the next item wakes the loop again, in vain at worst.
+            loop.call_soon_threadsafe(self._pump, context=self._context)
+            self._wakeup_pending = True
+        return True
+
+    def grow(self) -> None:
+        """Do nothing: there is one loop."""
+
+    def adopt(self, item: WorkItem, awaitable: Any, context: Context) -> None:
+        """Go on with an item whose function returned `awaitable`, in the same context, when there is a slot."""
+        with self._lock:
+            retired = self._retired
+            if not retired:
+                # From here on the loop is asked for its stack, its slot and its cancellation.
+                item.is_async = True
+                self.wake()
+                self._adopted[item] = (awaitable, context)
+        if retired:
+            # The scheduler has given up meanwhile; its item is abandoned and reported already.
+            _close(awaitable)
+            self._scheduler.late(item)
+
+    def give_up_slot(self, item: WorkItem) -> bool:
+        """Count an overdue item apart; see `Executor.give_up_slot`."""
+        with self._lock:
+            if item not in self._in_flight or len(self._overdue) >= self._max_in_flight:
+                return False
+            self._overdue[item] = None
+            self.wake()
+            return True
+
+    def cancel_natively(self, items: list[WorkItem]) -> None:
+        """Cancel the asyncio tasks of items, again and again for a second; see `Executor.cancel_natively`."""
+        if items and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._cancel_tasks, items, _NATIVE_CANCELS, context=self._context)
+
+    def stack(self, item: WorkItem) -> str:
+        """Return the await chain of the item's task, and that of the thread it waits for or blocks."""
+        task = self._in_flight.get(item)
+        if task is None:
+            return "  <waiting for a slot on the event loop>\n"
+        text = stack_of_task(task)
+        executor = self._executors.lent.get(item)
+        if executor is not None and executor.touched:
+            text += "in its executor thread:\n" + stack_of_thread(executor.ident)
+        loop = self._loop
+        if loop is not None and asyncio.current_task(loop) is task:
+            text += "on the loop's thread:\n" + stack_of_thread(self._ident)
+        return text
+
+    def retire(self) -> None:
+        """Cancel what is left, close the loop and end its thread; does not wait."""
+        with self._lock:
+            if self._retired:
+                return
+            self._retired = True
+            adopted, self._adopted = self._adopted, {}
+        for awaitable, _ in adopted.values():
+            _close(awaitable)
+        loop = self._loop
+        if loop is None:
+            return
+        if not self._started:
+            # No thread could be started for it.
+            loop.close()
+            return
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(loop.stop, context=self._context)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
+        return not self._started or self._ended.acquire(True, timeout)
+
+    def stop_in_child(self) -> None:
+        """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
+        loop = self._loop
+        if loop is not None and thread_ident_getter()() == self._ident:
+            stop_copy(loop)
+
+    def _ask_loop(self, answer: Callable[[], None]) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(answer, context=self._context)
+
+    def _what_blocks(self) -> str:
+        task = None if self._loop is None else asyncio.current_task(self._loop)
+        items = (item for item, running in list(self._in_flight.items()) if task is not None and running is task)
+        item = next(items, None)
+        who = "none of the items' own tasks" if item is None else f"item id={item.id} name={item.name}"
+        return f"it is in {who}, at:\n{stack_of_thread(self._ident)}"
+
+    # On the loop's thread from here on.
+
+    def _run(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        with self._lock:
+            # Counted here and not where it is started: a signal handler that queues, in the middle of a start, starts
+            # the thread as well, and two would not let go of one loop.
+            if self._ident is not None:
+                return
+            self._ident = thread_ident_getter()()
+        while not self._retired:
+            try:
+                loop.run_forever()
+            except BaseException as error:
+                # A child task that raises SystemExit or KeyboardInterrupt leaves run_forever; all others go on.
+                if os.getpid() != self._scheduler.pid:
+                    return
+                logger.error("A task on the background event loop raised %r; the loop goes on", error, exc_info=error)
+            if os.getpid() != self._scheduler.pid:
+                return
+        try:
+            self._close_loop(loop)
+        finally:
+            self._ended.release()
+
+    def _close_loop(self, loop: asyncio.SelectorEventLoop) -> None:
+        try:
+            # Tasks of the items themselves have a record of their own.
+            cancel_leftovers(loop, self._in_flight.values(), self._scheduler.pid)
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            executors = self._executors.all()
+            if self._default_executor is not None:
+                executors.append(self._default_executor)
+            for executor in executors:
+                executor.retire()
+            deadline = time.monotonic() + _FAREWELL_SECONDS
+            for executor in executors:
+                executor.join(deadline - time.monotonic())
+            self._environment.thread_ended()
+            if not asyncio.all_tasks(loop):
+                loop.close()
+
+    def _pump(self) -> None:
+        limit = time.monotonic() + _BATCH_SECONDS
+        for _ in range(_BATCH_ITEMS):
+            adopted: tuple[Any, Context] | None = None
+            with self._lock:
+                self._wakeup_pending = False
+                if len(self._in_flight) - len(self._overdue) >= self._max_in_flight:
+                    return
+                if self._adopted:
+                    item = next(iter(self._adopted))
+                    adopted = self._adopted.pop(item)
+                else:
+                    taken = self._scheduler.take(True)
+                    if taken is None:
+                        return
+                    item = taken
+                self._in_flight[item] = None
+            if adopted is None:
+                self._start(self._run_item(item), Context())
+            elif item.status.is_terminal:
+                # Abandoned while it waited for a slot.
+                _close(adopted[0])
+                self._forget(item)
+                self._scheduler.late(item)
+            else:
+                self._start(self._run_adopted(item, adopted[0]), adopted[1])
+            if os.getpid() != self._scheduler.pid:
+                # The child of an item that forked in its first step: the others are the parent's.
+                return
+            if time.monotonic() > limit:
+                break
+        # Other tasks get their turn between two batches.
+        with self._lock:
+            self.wake()
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        loop = self._loop
+        assert loop is not None
+        if sys.version_info >= (3, 12):  # pragma: no branch - each version has its own
+            asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+        else:  # pragma: no cover - Python 3.11 has no eager tasks
+            loop.create_task(coroutine, context=context)
+
+    async def _run_item(self, item: WorkItem) -> None:
+        assert item.work_item is not None
+        work_item = item.work_item
+        await self._run_user_code(item, lambda: work_item(item.token, *item.args), begins=True)
+
+    async def _run_adopted(self, item: WorkItem, awaitable: Any) -> None:
+        await self._run_user_code(item, lambda: self._own(awaitable), begins=False)
+
+    def _own(self, awaitable: Any) -> Awaitable[Any]:
+        if asyncio.isfuture(awaitable) and awaitable.get_loop() is not self._loop:
+            raise RuntimeError(
+                "the work item returned a future of another event loop: make it an async function, or return a "
+                "coroutine, which then runs on the background loop"
+            )
+        result: Awaitable[Any] = awaitable
+        return result
+
+    async def _run_user_code(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> None:
+        scheduler = self._scheduler
+        # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
+        self._in_flight[item] = asyncio.current_task()
+        item.thread, item.ident = "qbwi-loop", self._ident
+        self._monitor.watch()
+        executor = self._executors.lend(item)
+        error: BaseException | None = None
+        async with self._environment.scope(executor):
+            try:
+                if begins:
+                    scheduler.begin(item)
+                    await self._tell_started(item)
+                await call()
+            except BaseException as caught:
+                # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
+                error = caught
+            if os.getpid() != scheduler.pid:
+                return
+            del call
+            decided = scheduler.conclude(item, error)
+            error = None
+            clean = not executor.touched or await self._executors.clean_up(executor)
+            if decided:
+                await self._tell_finished(item)
+                if clean and executor.touched and scheduler.observer.follows:
+                    # A receiver may have opened a connection.
+                    clean = await self._executors.clean_up(executor)
+        self._executors.take_back(item, clean)
+        if decided:
+            scheduler.settle(item)
+        else:
+            scheduler.late(item)
+        self._forget(item)
+
+    async def _tell_started(self, item: WorkItem) -> None:
+        observer = self._scheduler.observer
+        if observer.follows:
+            await observer.astarted(item)
+        else:
+            observer.started(item)
+
+    async def _tell_finished(self, item: WorkItem) -> None:
+        observer = self._scheduler.observer
+        try:
+            if observer.follows:
+                await observer.afinished(item)
+            else:
+                observer.finished(item)
+        except BaseException as error:
+            # A receiver, or a native cancel that came too late; the item has its status already.
+            logger.debug("Telling the end of %s was interrupted by %r", item.name, error)
+
+    def _forget(self, item: WorkItem) -> None:
+        with self._lock:
+            self._in_flight.pop(item, None)
+            if item in self._overdue:
+                del self._overdue[item]
+                # At the cap an overdue item kept its slot; it gives it up as soon as another one has ended.
+                stuck = next((other for other in self._in_flight if other.overdue and other not in self._overdue), None)
+                if stuck is not None:
+                    self._overdue[stuck] = None
+            if self._adopted or self._scheduler.queue_length(True):
+                self.wake()
+
+    def _cancel_tasks(self, items: list[WorkItem], tries: int) -> None:
+        running = [item for item in items if item.status is WorkItemStatus.RUNNING]
+        for item in running:
+            task = self._in_flight.get(item)
+            if task is not None:
+                task.cancel()
+        if running and tries > 1 and self._loop is not None:
+            # asgiref absorbs the first cancellation of a task that waits for a thread until that thread is done.
+            self._loop.call_later(0.1, self._cancel_tasks, running, tries - 1, context=self._context)
+
+
+def _close(awaitable: Any) -> None:
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        with contextlib.suppress(Exception):
+            close()

@@ -1,0 +1,323 @@
+"""Our own daemon threads for sync items: parked without polling, replaced when lost, never joined without a limit.
+
+Lock: the scheduler's lock guards `_workers`, `_overdue`, `_idle` and `_joiners`.
+A parked worker waits on a lock of its own, which stands on the stack `_idle`; the last one parked is woken first.
+Not `concurrent.futures.ThreadPoolExecutor`: the interpreter joins its threads without limit at exit, it keeps the
+frames of failures alive, and it runs an item after having refused it when no thread can be started.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.ports import Environment, NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import Lock, new_lock, start_thread, thread_ident_getter
+from django_qbwi.machine.stacks import stack_of_thread
+
+logger = SafeLogger("django_qbwi.scheduler")
+
+_MAX_RESTARTS_PER_MINUTE = 10
+
+FORKED = object()
+"""What `run_item` returns in a child that the item forked and let return."""
+
+
+class ThreadExecutor:
+    """Runs the sync items of a scheduler on at most `max_workers` threads (and as many overdue ones)."""
+
+    def __init__(
+        self,
+        scheduler: WorkItemScheduler,
+        *,
+        max_workers: int = 4,
+        environment: Environment | None = None,
+        adopt: Callable[[WorkItem, Any, Context], None] | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._lock = scheduler.lock
+        self._max_workers = max_workers
+        self._environment: Environment = NullEnvironment() if environment is None else environment
+        self._adopt = adopt
+        self._workers: dict[_Worker, None] = {}
+        self._overdue: dict[_Worker, None] = {}
+        self._idle: list[Any] = []
+        self._joiners: list[Lock] = []
+        self._numbers = itertools.count(1)
+        self._restarts: deque[float] = deque(maxlen=_MAX_RESTARTS_PER_MINUTE)
+        self._next_warning = 0.0
+        self._retired = False
+
+    def __repr__(self) -> str:
+        return f"<ThreadExecutor workers={len(self._workers)} idle={len(self._idle)} overdue={len(self._overdue)}>"
+
+    def prepare(self) -> None:
+        """Start the first worker; see `Executor.prepare`."""
+        if not self._workers:
+            self._spawn()
+
+    def wake(self) -> bool:
+        """Wake the worker that was parked last; see `Executor.wake`."""
+        idle = self._idle
+        if not idle:
+            return len(self._workers) >= self._max_workers
+        # No call and no allocation between these: an exception from a signal handler cannot come in between, and
+        # leave a worker that is off the stack and sleeps for ever.
+        park = idle[-1]
+        del idle[-1]
+        park.release()
+        return True
+
+    def grow(self) -> None:
+        """Start one more worker, up to the limit; see `Executor.grow`."""
+        if len(self._workers) >= self._max_workers or self._retired:
+            return
+        try:
+            self._spawn()
+        except RuntimeError as error:
+            now = self._scheduler.clock()
+            if now >= self._next_warning:
+                self._next_warning = now + 60.0
+                logger.warning(
+                    "No further worker thread could be started (%s); %d run on, items wait for them",
+                    error,
+                    len(self._workers),
+                )
+
+    def give_up_slot(self, item: WorkItem) -> bool:
+        """Count the item's worker as overdue and start another; see `Executor.give_up_slot`."""
+        with self._lock:
+            worker = next((worker for worker in self._workers if worker.item is item), None)
+            if worker is None or len(self._overdue) >= self._max_workers:
+                return False
+            self._overdue[worker] = None
+            del self._workers[worker]
+        self.grow()
+        return True
+
+    @property
+    def is_stuck(self) -> bool:
+        """True if no worker can take an item: all slots, and all that may be lost, have overdue items in them."""
+        with self._lock:
+            return (
+                bool(self._workers)
+                and len(self._overdue) >= self._max_workers
+                and all(worker.item is not None and worker.item.overdue for worker in self._workers)
+            )
+
+    def cancel_natively(self, items: list[WorkItem]) -> None:
+        """Do nothing: a thread cannot be interrupted."""
+
+    def stack(self, item: WorkItem) -> str:
+        """Return the stack of the worker's thread."""
+        return stack_of_thread(item.ident)
+
+    def retire(self) -> None:
+        """End the workers when the queue is empty; does not wait."""
+        with self._lock:
+            self._retired = True
+            while self._idle:
+                self.wake()
+
+    def join(self, timeout: float) -> bool:
+        """Wait after `retire` until the workers are gone, connections closed, but for those that an item still holds.
+
+        Blocks for `timeout` seconds at the most; False if they were over.
+        """
+        gone = new_lock()
+        gone.acquire()
+        with self._lock:
+            if not self._is_leaving():
+                return True
+            self._joiners.append(gone)
+        return gone.acquire(True, timeout)
+
+    # Called by the workers, in their threads.
+
+    def enlist(self, worker: _Worker) -> bool:
+        """Count a worker that has just started; False if there are enough."""
+        with self._lock:
+            # Here and not where it is started: a start that a signal handler's exception interrupts would otherwise
+            # count for ever.
+            if len(self._workers) >= self._max_workers:
+                return False
+            self._workers[worker] = None
+            return True
+
+    def next_item(self, worker: _Worker) -> bool:
+        """Give the worker its next item, or park it; False if it shall end."""
+        with self._lock:
+            if worker in self._overdue and not self._relieve(worker):
+                # Its slot was given to a replacement while its item was overdue.
+                return False
+            worker.item = self._scheduler.take(False)
+            if worker.item is None:
+                if self._retired:
+                    return False
+                self._idle.append(worker.park)
+            return True
+
+    def dismiss(self, worker: _Worker, error: BaseException | None) -> None:
+        """Strike out a worker that ends; one that was killed is replaced, up to ten times a minute."""
+        item = worker.item
+        if error is None:
+            # Before it is struck out: the process may end as soon as none is left.
+            self._environment.thread_ended()
+        with self._lock:
+            self._workers.pop(worker, None)
+            self._overdue.pop(worker, None)
+            if worker.park in self._idle:
+                self._idle.remove(worker.park)
+            if self._joiners and not self._is_leaving():
+                for gone in self._joiners:
+                    gone.release()
+                self._joiners.clear()
+        if error is not None:
+            # An asynchronous exception (PyThreadState_SetAsyncExc) hit our own code.
+            logger.error("A worker thread was killed by %r", error)
+            if item is not None:
+                if self._scheduler.conclude(item, error):
+                    self._scheduler.report_unstarted(item)
+                elif not item.ended and item.status is not WorkItemStatus.ABANDONED:
+                    # Hit between its status and its last step.
+                    self._scheduler.settle(item)
+                worker.item = None
+            self._environment.thread_ended()
+            if not self._retired and self._may_restart():
+                self.grow()
+
+    def run_item(self, worker: _Worker, item: WorkItem) -> Any:
+        """Run an item in its own context; return an awaitable that it made, FORKED in a child that it made, or None."""
+        scheduler = self._scheduler
+        item.thread = worker.name
+        item.ident = worker.ident
+        self._environment.before()
+        scheduler.begin(item)
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            scheduler.observer.started(item)
+            assert item.work_item is not None
+            result = item.work_item(item.token, *item.args)
+        except BaseException as caught:
+            # User code returns to us here: SystemExit, KeyboardInterrupt and the like end the item, not the worker.
+            error = caught
+        if os.getpid() != scheduler.pid:
+            return FORKED
+        if error is None and result is not None and self._adopt is not None and inspect.isawaitable(result):
+            self._environment.after()
+            return result
+        del result
+        decided = scheduler.conclude(item, error)
+        del error
+        try:
+            self._environment.after()
+            if decided:
+                scheduler.observer.finished(item)
+                if scheduler.observer.follows:
+                    # A receiver may have opened a connection.
+                    self._environment.after()
+        finally:
+            if decided:
+                scheduler.settle(item)
+            else:
+                scheduler.late(item)
+        return None
+
+    def adopt(self, item: WorkItem, awaitable: Any, context: Context) -> None:
+        """Hand an awaitable over to the loop; the item goes on there."""
+        assert self._adopt is not None
+        self._adopt(item, awaitable, context)
+
+    @property
+    def pid(self) -> int:
+        """The process that the workers belong to."""
+        return self._scheduler.pid
+
+    def _relieve(self, worker: _Worker) -> bool:
+        # Where no thread could be started in its place there is room for it again; a replacement that comes late ends.
+        if len(self._workers) >= self._max_workers:
+            # At the cap an overdue worker got no replacement; one whose own overdue item has ended takes its place.
+            stuck = next((other for other in self._workers if other.item is not None and other.item.overdue), None)
+            if stuck is None:
+                return False
+            self._overdue[stuck] = None
+            del self._workers[stuck]
+        del self._overdue[worker]
+        self._workers[worker] = None
+        return True
+
+    def _is_leaving(self) -> bool:
+        items = (worker.item for worker in (*self._workers, *self._overdue))
+        return any(item is None or (item.ended and item.status is not WorkItemStatus.ABANDONED) for item in items)
+
+    def _spawn(self) -> None:
+        worker = _Worker(self)
+        start_thread(worker.run, f"qbwi-worker-{next(self._numbers)}")
+
+    def _may_restart(self) -> bool:
+        now = self._scheduler.clock()
+        if len(self._restarts) == _MAX_RESTARTS_PER_MINUTE and now - self._restarts[0] < 60.0:
+            logger.critical(
+                "More than %d workers were killed within a minute; none is started until the next item comes",
+                _MAX_RESTARTS_PER_MINUTE,
+            )
+            return False
+        self._restarts.append(now)
+        return True
+
+
+class _Worker:
+    """One thread: take an item, run it in a context of its own, park when there is none."""
+
+    __slots__ = ("_executor", "ident", "item", "name", "park")
+
+    def __init__(self, executor: ThreadExecutor) -> None:
+        self._executor = executor
+        self.item: WorkItem | None = None
+        self.name: str | None = None
+        self.ident: int | None = None
+        self.park = new_lock()
+        self.park.acquire()
+
+    def run(self) -> None:
+        executor = self._executor
+        error: BaseException | None = None
+        self.name, self.ident = threading.current_thread().name, thread_ident_getter()()
+        if not executor.enlist(self):
+            return
+        try:
+            self._serve()
+        except BaseException as caught:
+            error = caught
+        # In a child that an item forked and let return, nothing of the parent may be touched any more: the child
+        # would go on with the parent's queue ("charge card" ran twice).
+        if os.getpid() == executor.pid:
+            executor.dismiss(self, error)
+
+    def _serve(self) -> None:
+        executor = self._executor
+        while executor.next_item(self):
+            item = self.item
+            if item is None:
+                self.park.acquire()
+                continue
+            context = Context()
+            awaitable = context.run(executor.run_item, self, item)
+            if awaitable is not None:
+                if awaitable is FORKED:
+                    return
+                executor.adopt(item, awaitable, context)
+            # A parked worker must not keep the last item's objects alive.
+            self.item = None
+            del item, awaitable, context

@@ -1,0 +1,116 @@
+"""The parts of one scheduler, put together: settings, executors, service threads, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from django_qbwi import conf
+from django_qbwi.connections import ConnectionEnvironment
+from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.executors.loop_thread import LoopExecutor
+from django_qbwi.executors.threads import ThreadExecutor
+from django_qbwi.hosting.immediate import run_in_a_thread
+from django_qbwi.intake.carriers import load_carriers
+from django_qbwi.intake.intake import Intake
+from django_qbwi.lifecycle import servers
+from django_qbwi.lifecycle.drain import DrainCoordinator
+from django_qbwi.machine.service_thread import ServiceThread
+from django_qbwi.signals import DrainRecords, SignalsAndRecords
+
+_FAREWELL_SECONDS = 1.0
+
+
+class Assembly:
+    """One scheduler with all that it needs: settings, executors, service threads, drain."""
+
+    def __init__(
+        self,
+        settings: conf.Settings,
+        host: servers.ServerHost,
+        started: Callable[[], object] = lambda: None,
+        hint_at_locks: Callable[[str], None] = lambda alias: None,
+    ) -> None:
+        """Put it together.
+
+        Args:
+            settings: Those that hold for it.
+            host: The server around it.
+            started: Called by the reporter when the first item was accepted.
+            hint_at_locks: Called with an alias, in an item's thread, when a test shares its database with that thread.
+        """
+        self.settings = settings
+        self._started = started
+        self.host = host
+        self.item_timeout = settings.item_timeout
+        self.refusal = host.refusal()
+        self.unusual = settings.immediate or self.refusal is not None or isinstance(host, servers.RunserverParentHost)
+        """Whether items are not simply queued here."""
+        self.warns_in_transaction = settings.warn_in_transaction
+        self.environment = ConnectionEnvironment(hint_at_locks)
+        self.intake = Intake(settings.request_capture, load_carriers(settings.context))
+        self.carries = bool(settings.context)
+        """Whether there are carriers to ask at each queueing."""
+        self.keeper = ServiceThread("qbwi-keeper")
+        self.reporter = ServiceThread("qbwi-reporter")
+        self.scheduler = WorkItemScheduler(
+            max_queued=settings.max_queued,
+            overdue_after=settings.overdue_after,
+            accept_while_draining=settings.accept_while_draining,
+            history_size=settings.history_size,
+            observer=SignalsAndRecords(self._schedule),
+            keeper=self.keeper,
+            start=self._start_services,
+        )
+        self.loop_executor = LoopExecutor(
+            self.scheduler, max_in_flight=settings.max_async_in_flight, environment=self.environment
+        )
+        self.thread_executor = ThreadExecutor(
+            self.scheduler,
+            max_workers=settings.max_workers,
+            environment=self.environment,
+            adopt=self.loop_executor.adopt,
+        )
+        self.scheduler.attach(self.thread_executor, self.loop_executor)
+        self.coordinator = DrainCoordinator(
+            self.scheduler,
+            self.reporter,
+            DrainRecords(),
+            host,
+            shutdown_timeout=settings.shutdown_timeout,
+            cancel_after=settings.cancel_after,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Assembly {self.scheduler!r} host={self.host!r}>"
+
+    def end(self, timeout: float) -> None:
+        """Drain within `timeout` seconds, close, and let the threads end; blocks."""
+        self.coordinator.sign("the end of its settings", at_most=timeout)
+        self.coordinator.hold(last=True)
+        self.join(_FAREWELL_SECONDS)
+        for service in (self.keeper, self.reporter):
+            # Callbacks and receivers that run there may have opened connections.
+            service.post(self.environment.thread_ended)
+            service.stop()
+
+    def join(self, timeout: float) -> None:
+        """Wait until the threads of items have closed their connections, for `timeout` seconds at the most."""
+        deadline = time.monotonic() + timeout
+        self.loop_executor.join(timeout)
+        self.thread_executor.join(max(0.0, deadline - time.monotonic()))
+
+    def _start_services(self) -> None:
+        self.keeper.start()
+        self.reporter.start()
+        self.reporter.post(self._started)
+
+    def _schedule(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        loop = self.loop_executor.loop
+        if loop is None or loop.is_closed():
+            # Items run at the call, or none runs any more.
+            run_in_a_thread(lambda: asyncio.run(coroutine))
+            return
+        asyncio.run_coroutine_threadsafe(coroutine, loop)

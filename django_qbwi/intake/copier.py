@@ -1,0 +1,283 @@
+"""`copies_request` and `snapshot_request`: the one line that replaces a request by a copy."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+
+from django_qbwi.core.callables import FunctionWrapper, name_of
+from django_qbwi.core.cancellation import CancellationToken
+from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.intake.activation import SurroundedAwaitable, active
+from django_qbwi.intake.reading import http_request_of
+from django_qbwi.intake.selection import NOTHING_MORE, Selection, select
+from django_qbwi.intake.snapshot import RequestSnapshot
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Q = TypeVar("Q", covariant=True)
+
+Computed = Callable[[Any], Any]
+
+_MAX_WRAPPERS = 100  # a function may be its own `__wrapped__`
+
+
+class Queueable(Protocol[Q]):
+    """What `background_work_item` makes of a function, seen from here: it can put a copier around its function."""
+
+    def copying_request(self, copy: Callable[[Callable[..., Any]], Callable[..., Any]], /) -> Q:
+        """Return it with `copy(function)` in the place of its function."""
+
+
+class RequestCopier(FunctionWrapper, Generic[P, R]):
+    """A function whose first argument after the token is a request, and becomes a `RequestSnapshot`.
+
+    - Queued: the request is copied in the caller's thread, at the call.
+    - Called: the request is copied at once, as a unit test does it.
+    - While the function runs, the snapshot's language, time zone, script prefix and URLconf are active.
+    """
+
+    def __init__(
+        self, function: Callable[Concatenate[CancellationToken, RequestSnapshot, P], R], selection: Selection
+    ) -> None:
+        # First: it copies the attributes of the function, which may be a callable of ours with the same ones.
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._selection = selection
+        self._is_async = iscoroutinefunction(function)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __repr__(self) -> str:
+        return f"<RequestCopier {name_of(self._function)}>"
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, token: CancellationToken, request: HttpRequest | RequestSnapshot, /, *args: P.args, **kwargs: P.kwargs
+        ) -> R:
+            """Run the function here and now."""
+
+    else:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the function here and now; the request may be given by its keyword."""
+            return self._run(args, kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> RequestCopier[P, R]:
+        """Bind it as a method."""
+        if instance is None:
+            return self
+        return RequestCopier(self._function.__get__(instance, owner), self._selection)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that gets the snapshot."""
+        return self._function
+
+    @property
+    def computed(self) -> Mapping[str, Computed]:
+        """The functions of the values that it computes, by name."""
+        return self._selection.computed
+
+    def copy(self, given: Any) -> RequestSnapshot:
+        """Return the snapshot for what stands after the token.
+
+        Raises:
+            InvalidWorkItem: It is neither a request nor a snapshot, or a value cannot be copied.
+        """
+        if type(given) is RequestSnapshot:
+            return given
+        if http_request_of(given) is None:
+            raise InvalidWorkItem(
+                f"{name_of(self._function)} is decorated with copies_request: its argument after the token must be a "
+                f"request or a RequestSnapshot, not a {name_of(type(given))}"
+            )
+        return self._selection.snapshot(given)
+
+    def parameter(self, position: int) -> str | None:
+        """Return the name of the parameter at `position`, counted from 0."""
+        names = [
+            parameter.name
+            for parameter in inspect.signature(self._function).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        return names[position] if position < len(names) else None
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # A partial may have put something in front of the token: functools.partial(Class.method, instance).
+        position = 1 + next((at for at, value in enumerate(args) if isinstance(value, CancellationToken)), 0)
+        if position < len(args):
+            snapshot = self.copy(args[position])
+            args = (*args[:position], snapshot, *args[position + 1 :])
+        else:
+            name = self.parameter(position)
+            snapshot = self.copy(kwargs.get(name or ""))
+            kwargs = {**kwargs, str(name): snapshot}
+        function: Callable[..., Any] = self._function
+        if self._is_async:
+            return _run_async(function, snapshot, args, kwargs)
+        with active(snapshot):
+            result = function(*args, **kwargs)
+        return SurroundedAwaitable(result, lambda: active(snapshot)) if inspect.isawaitable(result) else result
+
+
+@overload
+def copies_request(function: Queueable[Q], /) -> Q: ...
+
+
+@overload
+def copies_request(
+    function: Callable[Concatenate[CancellationToken, RequestSnapshot, P], R], /
+) -> RequestCopier[P, R]: ...
+
+
+@overload
+def copies_request(
+    *,
+    headers: Iterable[str] = (),
+    post: Iterable[str] = (),
+    session: Iterable[str] = (),
+    files: Iterable[str] = (),
+    unmasked: Iterable[str] = (),
+    max_file_bytes: int | None = None,
+    **computed: Computed,
+) -> Decorator: ...
+
+
+def copies_request(function: Any = None, /, **options: Any) -> Any:
+    """Have a function's request, its first argument after the token, copied when it is queued or called.
+
+    With or without parentheses, above or below `background_work_item`. A RequestSnapshot is passed through.
+
+    Args:
+        function: Takes the token and a `RequestSnapshot` first; sync or async.
+        headers: Names of headers to copy as well.
+        post: Names of POST values.
+        session: Keys of session values.
+        files: Names of uploaded files, which are read into memory.
+        unmasked: Names whose values are copied as they are, though they look secret.
+        max_file_bytes: The largest file that is read, default: FILE_UPLOAD_MAX_MEMORY_SIZE of the settings.
+        computed: Functions of the request, called in the caller's thread; their plain results are in `extra` and
+            attributes of the snapshot.
+
+    Raises:
+        InvalidWorkItem: An option is wrong, or it is no function.
+    """
+    selection = select(**options)
+
+    def decorate(decorated: Any) -> Any:
+        if hasattr(decorated, "copying_request"):
+            return decorated.copying_request(lambda inner: RequestCopier(inner, selection))
+        if not callable(decorated):
+            raise InvalidWorkItem(f"copies_request decorates functions, not {decorated!r}")
+        return RequestCopier(decorated, selection)
+
+    return decorate if function is None else decorate(function)
+
+
+def snapshot_request(
+    request: Any,
+    /,
+    *,
+    headers: Iterable[str] = (),
+    post: Iterable[str] = (),
+    session: Iterable[str] = (),
+    files: Iterable[str] = (),
+    unmasked: Iterable[str] = (),
+    max_file_bytes: int | None = None,
+    **computed: Computed,
+) -> RequestSnapshot:
+    """Copy a request here and now; the options are those of `copies_request`.
+
+    Raises:
+        InvalidWorkItem: It is no request, an option is wrong, or a value cannot be copied.
+    """
+    if not (headers or post or session or files or unmasked or max_file_bytes is not None or computed):
+        return NOTHING_MORE.snapshot(request)
+    selection = select(
+        headers=headers,
+        post=post,
+        session=session,
+        files=files,
+        unmasked=unmasked,
+        max_file_bytes=max_file_bytes,
+        **computed,
+    )
+    return selection.snapshot(request)
+
+
+class Decorator(Protocol):
+    """What `copies_request(...)` with options returns."""
+
+    @overload
+    def __call__(self, function: Queueable[Q], /) -> Q: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[CancellationToken, RequestSnapshot, P], R], /
+    ) -> RequestCopier[P, R]: ...
+
+
+def with_snapshot(work_item: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return a call with its request copied, if `copies_request` asks for it; in the caller's thread.
+
+    Raises:
+        InvalidWorkItem: There is no request to copy, or a value of it cannot be copied.
+    """
+    copier, before_token = find_copier(work_item)
+    if copier is None:
+        return work_item, args
+    if args:
+        return work_item, (copier.copy(args[0]), *args[1:])
+    name = copier.parameter(before_token + 1)
+    if name is not None and isinstance(work_item, functools.partial) and name in work_item.keywords:
+        keywords = {**work_item.keywords, name: copier.copy(work_item.keywords[name])}
+        return functools.partial(work_item.func, *work_item.args, **keywords), args
+    raise InvalidWorkItem(
+        f"{name_of(work_item)} is decorated with copies_request, and got no request: queue it with the request as the "
+        "first argument"
+    )
+
+
+def snapshot_of(work_item: Any, args: tuple[Any, ...]) -> RequestSnapshot | None:
+    """Return the snapshot that a call carries, after `with_snapshot`."""
+    if args:
+        return args[0] if type(args[0]) is RequestSnapshot else None
+    while isinstance(work_item, FunctionWrapper):
+        work_item = work_item.function
+    if isinstance(work_item, functools.partial):
+        return next((value for value in work_item.keywords.values() if type(value) is RequestSnapshot), None)
+    return None
+
+
+def find_copier(work_item: Any) -> tuple[RequestCopier[..., Any] | None, int]:
+    """Return the copier inside of a callable, and how many arguments stand before its token; None if there is none."""
+    before_token = 0
+    for _ in range(_MAX_WRAPPERS):
+        if isinstance(work_item, RequestCopier):
+            return work_item, before_token
+        if isinstance(work_item, functools.partial):
+            before_token += len(work_item.args)
+            work_item = work_item.func
+        elif isinstance(work_item, FunctionWrapper):
+            work_item = work_item.function
+        elif isinstance(work_item, types.FunctionType) and hasattr(work_item, "__wrapped__"):
+            # Another decorator between ours, which passes the arguments on.
+            work_item = work_item.__wrapped__
+        else:
+            break
+    return None, 0
+
+
+async def _run_async(
+    function: Callable[..., Awaitable[Any]], snapshot: RequestSnapshot, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    with active(snapshot):
+        return await function(*args, **kwargs)

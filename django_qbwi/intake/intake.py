@@ -1,0 +1,100 @@
+"""What happens to a call when it is queued, in the caller's thread: copy the request, refuse one that is carried
+along, and take along what the carriers name."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django_qbwi.core.callables import FunctionWrapper, name_of
+from django_qbwi.intake.activation import SurroundedAwaitable, active
+from django_qbwi.intake.carriers import Carried, Carrier, capture, restored
+from django_qbwi.intake.copier import find_copier, snapshot_of, with_snapshot
+from django_qbwi.intake.guard import guard
+from django_qbwi.intake.snapshot import RequestSnapshot
+
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Origin = tuple[str | None, str | None]
+
+
+class Intake:
+    """Prepares calls for the queue, by the settings REQUEST_CAPTURE and CONTEXT."""
+
+    __slots__ = ("_carriers", "_guards", "_warns")
+
+    def __init__(self, request_capture: str, carriers: tuple[Carrier, ...]) -> None:
+        self._guards = request_capture != "allow"
+        self._warns = request_capture == "warn"
+        self._carriers = carriers
+
+    def __repr__(self) -> str:
+        return f"<Intake carriers={len(self._carriers)}>"
+
+    def take(
+        self, work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Origin | None]:
+        """Return the call as it will be run, and its origin; once for each, in the caller's thread.
+
+        Raises:
+            InvalidWorkItem: A request cannot be copied.
+            CapturedRequest: A request would be carried along.
+        """
+        copies = find_copier(work_item)[0] is not None
+        if copies:
+            work_item, args = with_snapshot(work_item, args)
+        if self._guards:
+            guard(work_item, args, self._warns)
+        origin = origin_of(work_item, args)
+        # A copier makes the snapshot active itself, also when it is called in a unit test.
+        snapshot = args[0] if args and type(args[0]) is RequestSnapshot and not copies else None
+        carried = capture(self._carriers)
+        if snapshot is not None or carried:
+            work_item = Surrounded(work_item, snapshot, carried, is_async=is_async)
+        return work_item, args, origin
+
+
+class Surrounded(FunctionWrapper):
+    """A call with what its caller took along: a snapshot that is active, and what the carriers restore."""
+
+    __slots__ = ("_carried", "_function", "_is_async", "_snapshot")
+
+    def __init__(
+        self, function: Callable[..., Any], snapshot: RequestSnapshot | None, carried: Carried, *, is_async: bool
+    ) -> None:
+        self._function = function
+        self._snapshot = snapshot
+        self._carried = carried
+        self._is_async = is_async
+
+    def __repr__(self) -> str:
+        return f"<Surrounded {name_of(self._function)}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function in its surroundings, and await there what it returns."""
+        if self._is_async:
+            return self._run_async(args, kwargs)
+        with self._surroundings():
+            result = self._function(*args, **kwargs)
+        return SurroundedAwaitable(result, self._surroundings) if inspect.isawaitable(result) else result
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that was queued."""
+        return self._function
+
+    async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with self._surroundings():
+            return await self._function(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _surroundings(self) -> Iterator[None]:
+        with restored(self._carried), contextlib.nullcontext() if self._snapshot is None else active(self._snapshot):
+            yield
+
+
+def origin_of(work_item: Any, args: tuple[Any, ...]) -> Origin | None:
+    """Return origin and request id of a call that carries a snapshot, for `WorkItemInfo`; None without one."""
+    snapshot = snapshot_of(work_item, args)
+    return None if snapshot is None else (snapshot.origin, snapshot.request_id)

@@ -1,0 +1,1 @@
+"""Threads, locks and stacks as we need them, and every private name that we borrow; standard library only."""

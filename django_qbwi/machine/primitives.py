@@ -1,0 +1,168 @@
+"""Locks and threads of the operating system, also where gevent has replaced those of the standard library.
+
+Items must run on real threads: with patched ones the running-loop mark of asyncio is shared by all greenlets of the
+process, and a CPU-bound item lets the hub tick once a second (observed with gevent under gunicorn).
+Nothing here imports gevent: where it is not loaded already, it has not patched anything.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import queue
+import selectors
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Protocol
+
+_VERY_LONG = 1e8
+"""Seconds, three years: longer than any process lives."""
+
+# CPython gh-113964: these cannot start a thread any more once the interpreter has begun to exit.
+STARTS_NO_THREADS_LATE = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2)
+
+
+class Lock(Protocol):
+    """What `threading.Lock` and `threading.RLock` have in common."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+def new_lock() -> Lock:
+    """Return a new unlocked lock that parks a real thread."""
+    lock: Lock = _original("_thread", "allocate_lock", _thread.allocate_lock)()
+    return lock
+
+
+def new_rlock() -> Lock:
+    """Return a new re-entrant lock of real threads.
+
+    Re-entrant because queueing, cancelling and reading are allowed in `__del__`, weakref callbacks and signal
+    handlers, which can run between any two statements of the thread that holds the lock.
+    """
+    lock: Lock = _original("_thread", "RLock", threading.RLock)()
+    return lock
+
+
+def new_mailbox() -> queue.SimpleQueue[Any]:
+    """Return a queue whose `put` is re-entrant and safe in signal handlers (documented for the C SimpleQueue)."""
+    mailbox: queue.SimpleQueue[Any] = _original("queue", "SimpleQueue", queue.SimpleQueue)()
+    return mailbox
+
+
+def new_selector() -> selectors.BaseSelector | None:
+    """Return a selector that waits in a real thread, for an event loop; None: asyncio's own choice is one.
+
+    gevent's would start a hub in the loop's thread, which ends with LoopExit when it sees nothing to wait for.
+    """
+    monkey = _gevent_monkey()
+    for name in () if monkey is None else ("EpollSelector", "KqueueSelector", "PollSelector", "SelectSelector"):
+        try:
+            selector: selectors.BaseSelector = monkey.get_original("selectors", name)()
+        except AttributeError:
+            continue  # this system has none of that kind
+        return selector
+    return None
+
+
+class Alarm:
+    """A `threading.Event` for one waiter and one use, which an exception out of a signal handler cannot tear.
+
+    Struck inside of `Event.set`, the lock of the event is never given back: the waiter, and whoever sets it again,
+    would hang for ever. Here it is one step of C. Where gevent has replaced locks a greenlet waits, as with an Event.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __repr__(self) -> str:
+        return f"<Alarm set={not self._lock.locked()}>"
+
+    def set(self) -> None:
+        """Wake the waiter; any thread, never blocks, and may be done again."""
+        # It is not locked: set already, maybe by a call that was struck right behind this.
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, timeout: float | None) -> None:
+        """Block until it is set, or for `timeout` seconds; once."""
+        limit = patience(timeout)
+        if limit is None:
+            self._lock.acquire()
+        elif limit > 0:
+            self._lock.acquire(True, limit)
+
+
+def patience(timeout: float | None) -> float | None:
+    """Return `timeout` for the wait of a lock; a very long one in place of None where gevent has replaced locks.
+
+    A wait without a timeout in a real thread ends with LoopExit there: the thread's hub sees nothing to wait for, since
+    it does not know of other threads. A timer is something.
+    """
+    return _VERY_LONG if timeout is None and _gevent_monkey() is not None else timeout
+
+
+def thread_ident_getter() -> Callable[[], int]:
+    """Return the function that tells the ident of the current real thread, where gevent's tells a greenlet's."""
+    getter: Callable[[], int] = _original("_thread", "get_ident", _thread.get_ident)
+    return getter
+
+
+def start_thread(target: Callable[[], None], name: str) -> None:
+    """Start a daemon thread in an empty context.
+
+    Daemon, because only our own bounded wait may hold the exit of a process, never a join of the interpreter.
+    In an empty context, because Python 3.14 can let a thread inherit the one of its starter, which here is a
+    request (`sys.flags.thread_inherit_context`).
+
+    Raises:
+        RuntimeError: The operating system gave no thread. Nothing was started.
+    """
+
+    def run() -> None:
+        _unblock_stop_signals()
+        target()
+
+    monkey = _gevent_monkey()
+    if monkey is not None:
+        start = monkey.get_original("_thread", "start_new_thread")
+        Context().run(start, run, ())
+        return
+    Context().run(threading.Thread(target=run, name=name, daemon=True).start)
+
+
+def _unblock_stop_signals() -> None:
+    # Signal masks are inherited: a subprocess started by an item would ignore terminate() if the thread that started
+    # ours had the stop signals blocked. There is no pthread_sigmask on Windows.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        if "uwsgi" in sys.modules:
+            # While its main thread handles a SIGINT, which ends the process, a second one would come to us, and end it
+            # at once. uWSGI itself blocks all signals in its further threads.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _gevent_monkey() -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return None
+    return monkey
+
+
+def _original(module: str, name: str, fallback: Any) -> Any:
+    monkey = _gevent_monkey()
+    return fallback if monkey is None else monkey.get_original(module, name)

@@ -1,0 +1,1 @@
+"""Tests of `django_qbwi.executors`; none of them needs Django."""

@@ -1,0 +1,1 @@
+"""Tests of `django_qbwi.machine`; none of them needs Django."""

@@ -1,7 +1,0 @@
-"""Another URLconf."""
-
-from django.urls import path
-
-from tests.snapshots.pages import page
-
-urlpatterns = [path("elsewhere/", page, name="page")]
