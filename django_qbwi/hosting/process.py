@@ -196,7 +196,6 @@ class Process:
     def warn_of_test_transaction(self, item: WorkItem) -> None:
         """Warn once if a test queues from inside the transaction that hides its data from other threads."""
         if _in_test_transaction():
-            self.test_warned = True
             warnings.warn(
                 f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
                 f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
@@ -204,13 +203,14 @@ class Process:
                 WorkItemWarning,
                 stacklevel=caller_level(),
             )
+            # Not before: as an error the warning refuses the item, and so it shall refuse the next one.
+            self.test_warned = True
 
     def warn_of_transaction(self, item: WorkItem) -> None:
         """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
         alias = open_transaction()
         if alias is None:
             return
-        self.transaction_warned = True
         warnings.warn(
             f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
             "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
@@ -218,6 +218,8 @@ class Process:
             WorkItemWarning,
             stacklevel=caller_level(),
         )
+        # As above.
+        self.transaction_warned = True
 
     def hint_at_locks(self, alias: str) -> None:
         """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
