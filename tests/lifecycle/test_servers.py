@@ -97,14 +97,23 @@ def _gunicorn(graceful_timeout: float = 90.0, worker: Any = None) -> servers.Gun
 
 
 class FakeUwsgi:
-    """What uWSGI gives to Python code, as far as it is used; its values are bytes."""
+    """What uWSGI gives to Python code, as far as it is used: values are bytes, or True where an option has none."""
 
-    def __init__(self, has_threads: int = 1, **options: str | bool) -> None:
+    def __init__(self, has_threads: int = 1, *, master: bool = True, graceful: bool = True, **options: Any) -> None:
         self.has_threads = has_threads
-        self.opt = {
-            name.replace("_", "-").encode(): value.encode() if isinstance(value, str) else value
-            for name, value in options.items()
-        }
+        if graceful:
+            options.setdefault("hook_master_start", GRACEFUL)
+        self.opt = {name.replace("_", "-"): _as_uwsgi_shows(value) for name, value in options.items()}
+        self.masterpid = lambda: 7 if master else 0
+
+
+GRACEFUL = "unix_signal:15 gracefully_kill_them_all"
+
+
+def _as_uwsgi_shows(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_uwsgi_shows(entry) for entry in value]
+    return value.encode() if isinstance(value, str) else value
 
 
 def test_gunicorn_warns_of_a_shorter_limit() -> None:
@@ -176,6 +185,88 @@ def test_uwsgi_warns_of_a_shorter_limit(options: dict[str, str], limit: float) -
 def test_uwsgi_warns_of_skip_atexit() -> None:
     """No hook runs then at all."""
     assert "remove the option" in _warnings(servers.UwsgiHost(FakeUwsgi(skip_atexit=True)), 60.0)
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        None,
+        "unix_signal:15 grace_them_all",
+        "unix_signal:2 gracefully_kill_them_all",
+        "print:unix_signal:15 gracefully_kill_them_all",
+        ["print:one", "unix_signal:2 gracefully_kill_them_all"],
+    ],
+    ids=str,
+)
+def test_g46_uwsgi_names_the_line_that_is_missing(hooks: str | list[str] | None) -> None:
+    """Without it a busy worker is gone within 20 ms of SIGTERM: its text is told, to be copied."""
+    options = {} if hooks is None else {"hook_master_start": hooks}
+    text = _warnings(servers.UwsgiHost(FakeUwsgi(graceful=False, **options)), 60.0)
+    assert "add the line hook-master-start = unix_signal:15 gracefully_kill_them_all" in text
+    # uWSGI 2.0.31 shows the last one only, though it runs them all.
+    assert ("below the other" in text) is (hooks is not None)
+
+
+@pytest.mark.parametrize(
+    "hooks", [GRACEFUL, "unix_signal: 15 gracefully_kill_them_all", ["print:one", GRACEFUL], [GRACEFUL, "print:one"]]
+)
+def test_g46_uwsgi_with_the_line_is_silent(hooks: str | list[str]) -> None:
+    """Also where it is one of several."""
+    assert _warnings(servers.UwsgiHost(FakeUwsgi(hook_master_start=hooks)), 60.0) == ""
+
+
+def test_g46_uwsgi_without_a_master_says_so() -> None:
+    """Nobody gives its processes time, and nobody kills them: no limit of a master's is spoken of, nor its hook."""
+    host = servers.UwsgiHost(FakeUwsgi(master=False, graceful=False, worker_reload_mercy="10"))
+    [text] = host.warnings(90.0)
+    assert "runs without a master" in text
+    assert "master = true" in text
+    assert (host.limit(None), host.limit(15)) == (None, None)
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(b"false", True), (b"0", True), (True, False), (b"1", False)])
+def test_g46_uwsgis_master_is_seen_where_its_pid_is_not_told(value: bytes | bool, is_told: bool) -> None:
+    """By the option, whose value may say no."""
+    module = FakeUwsgi()
+    module.opt["master"] = value
+    del module.masterpid
+    assert ("without a master" in _warnings(servers.UwsgiHost(module), 60.0)) is is_told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"harakiri": "20"}, "harakiri (20 s)"),
+        ({"harakiri": ["30", "20"]}, "harakiri (20 s)"),
+        ({"evil_reload_on_rss": "512"}, "evil-reload-on-rss"),
+        ({"evil_reload_on_as": "2048"}, "evil-reload-on-as"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("master", [True, False])
+def test_g46_uwsgi_tells_what_kills_workers_that_serve(options: dict[str, Any], told: str, master: bool) -> None:
+    """SIGKILL comes without a word, and takes the items of the worker along."""
+    assert told in _warnings(servers.UwsgiHost(FakeUwsgi(master=master, **options)), 60.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"harakiri": "0"},
+        {"evil_reload_on_rss": "0"},
+        {"skip_atexit": "false"},
+        {"skip_atexit": "off"},
+        {"skip_atexit": "No"},
+        {"skip_atexit": ["true", "0"]},
+        {"skip_atexit_teardown": "0"},
+        {"worker_reload_mercy": ["10", "90"]},
+    ],
+    ids=str,
+)
+def test_g46_uwsgis_options_that_say_no_are_off(options: dict[str, Any]) -> None:
+    """As uWSGI reads them: a number of 0, a word that means no, the last of several."""
+    host = servers.UwsgiHost(FakeUwsgi(**options))
+    assert (_warnings(host, 60.0), host.exit_hook_is_last) == ("", False)
 
 
 @pytest.mark.parametrize(("has_threads", "cure"), [(1, None), (0, "enable-threads")])
