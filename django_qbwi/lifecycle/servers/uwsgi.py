@@ -30,6 +30,7 @@ class UwsgiHost(ServerHost):
     exits_by_exception = False
     takes_handlers = False
     has_exit_hook = True
+    has_fork_hooks = False
 
     def __init__(self, uwsgi: Any) -> None:
         self._uwsgi = uwsgi
