@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from django_qbwi.core.callables import name_of
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
 from django_qbwi.core.failures import without_frames
+from django_qbwi.core.names import name_of
 from django_qbwi.core.ports import Environment, Executor, NullEnvironment, NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.machine.loggers import SafeLogger

@@ -22,7 +22,6 @@ from django.utils.autoreload import autoreload_started, file_changed
 
 from django_qbwi import conf
 from django_qbwi.connections import thread_state, under_test
-from django_qbwi.core.callables import examine
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -31,8 +30,8 @@ from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Subject
-from django_qbwi.intake.familiar import FamiliarCalls
-from django_qbwi.intake.guard import is_simple
+from django_qbwi.intake.callables import examine
+from django_qbwi.intake.familiar import FamiliarCalls, is_simple
 from django_qbwi.intake.intake import Call, Origin, origin_of
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.signals import lifecycle_logger, scheduler_logger
