@@ -108,9 +108,15 @@ def under_test() -> bool:
     return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
-def in_test_transaction() -> bool:
-    """True if a connection of this thread is inside the transaction that a TestCase rolls back at its end."""
+def in_test_transaction(alias: str | None = None) -> bool:
+    """True if a connection of this thread is inside the transaction that a TestCase rolls back at its end.
+
+    Args:
+        alias: Which one is looked at, None for any.
+    """
     for connection in connections.all(initialized_only=True):
+        if alias is not None and connection.alias != alias:
+            continue
         blocks = getattr(connection, "atomic_blocks", ())
         if connection.in_atomic_block and blocks and getattr(blocks[0], "_from_testcase", False):
             return True
