@@ -109,6 +109,9 @@ def queue_on_commit(
     _refuse_on_running_loop(work_item)
     # Raises here what a hook after the commit could only log: wrong settings, no app.
     work_item, args = hosting.take(work_item, args, is_async)
+    if hosting.runs_before_commit(using):
+        _queue_after_commit(work_item, args, is_async, name, timeout)
+        return
     transaction.on_commit(
         functools.partial(_queue_after_commit, work_item, args, is_async, name, timeout), using=using, robust=True
     )

@@ -15,8 +15,8 @@ from typing import Any
 
 from django_qbwi import hosting
 from django_qbwi.connections import under_test
-from django_qbwi.core.callables import printable
 from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable, WorkItemNotFound
+from django_qbwi.core.names import printable
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.process import Process
 from django_qbwi.inspection.channel import find_place
