@@ -150,3 +150,16 @@ def _safe_text(make: Callable[[], str]) -> str:
     except BaseException as error:
         # User code returns to us here as well: the `__str__` of an exception.
         return f"<unprintable: {type(error).__name__}>"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrainOutcome:
+    """What a drain came to: how its items ended, from the first sign on."""
+
+    finished: int
+    """Those that succeeded or failed."""
+    cancelled: int
+    abandoned: int
+    discarded: int
+    elapsed: float
+    """Seconds from the first sign to the end."""
