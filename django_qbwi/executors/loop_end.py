@@ -40,6 +40,8 @@ def cancel_leftovers(
         # with tasks in it ("Task was destroyed but it is pending!") is never closed.
         try:
             loop.run_until_complete(asyncio.wait(left))
+        except (SystemExit, KeyboardInterrupt) as error:
+            logger.error("A task that was left behind raised %r", error, exc_info=error)
         except BaseException as error:
             mender.mend(error, left)
         left = asyncio.all_tasks(loop)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from django_qbwi.machine.primitives import holding, new_mailbox, new_rlock, start_thread, thread_ident_getter
 from django_qbwi.machine.supervised import SupervisedThread
+from django_qbwi.machine.thread_state import ThreadState
 
 _T = TypeVar("_T")
 _Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -60,6 +61,8 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._idle = 0
         self._pid = os.getpid()
         self.ident: int | None = None
+        self.owner: object = None
+        """Whom it is lent to, for records; None where it has no owner."""
         self.touched = False
         """Whether anything was submitted since whoever owns the executor last set this to False."""
 
@@ -173,6 +176,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         if taken:
             # An exception has struck this thread outside of a call.
             _settle(taken)
+        state = ThreadState()
         while True:
             if not taken:
                 # One step of C, as in `ServiceThread`: a call that is taken is never lost.
@@ -180,7 +184,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             work = taken[0]
             if work is None:
                 break
-            _run_one(*work)
+            self._run_one(state, *work)
             # Parked threads must not keep the last call's objects alive.
             del work, taken[0]
             if os.getpid() != self._pid:
@@ -191,6 +195,33 @@ class DaemonExecutor(ThreadPoolExecutor):
                 self._thread_ended()
         finally:
             self._farewells.put(None)
+
+    def _run_one(
+        self,
+        state: ThreadState,
+        future: Future[Any],
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        error: BaseException | None = None
+        result = None
+        state.begin()
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as caught:
+            error = caught
+        if os.getpid() == self._pid:
+            # Ahead of its future, behind which the owner ends.
+            state.renew(self.owner or "A call in an executor")
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+            # Break the cycle of the exception with this frame.
+            del future, error
 
 
 def _settle(taken: deque[_Call | None]) -> None:
@@ -203,16 +234,3 @@ def _settle(taken: deque[_Call | None]) -> None:
         future.set_exception(RuntimeError("the thread was struck by an asynchronous exception"))
     if future.done():
         taken.clear()
-
-
-def _run_one(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = fn(*args, **kwargs)
-    except BaseException as error:
-        future.set_exception(error)
-        # Break the cycle of the exception with this frame.
-        del future
-    else:
-        future.set_result(result)

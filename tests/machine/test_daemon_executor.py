@@ -306,17 +306,17 @@ def test_g5_call_that_is_struck_on_its_way_ends(
 ) -> None:
     """G5: outside of the call's own code: one that had not begun begins, one that had fails, an ended one stays."""
     executor = make()
-    real = daemon_executor._run_one
+    real = executor._run_one
 
-    def run_one(future: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        monkeypatch.setattr(daemon_executor, "_run_one", real)
+    def run_one(state: Any, future: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        monkeypatch.undo()
         if when == "running":
             future.set_running_or_notify_cancel()
         elif when == "ended":
-            real(future, fn, args, kwargs)
+            real(state, future, fn, args, kwargs)
         raise Killed
 
-    monkeypatch.setattr(daemon_executor, "_run_one", run_one)
+    monkeypatch.setattr(executor, "_run_one", run_one)
     future = executor.submit(lambda: "done")
     if when == "running":
         with pytest.raises(RuntimeError, match="struck by an asynchronous exception"):
