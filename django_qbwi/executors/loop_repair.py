@@ -21,6 +21,11 @@ logger = SafeLogger("django_qbwi.scheduler")
 _LOST = "the selector of the background event loop was closed, and with it what this work item may have waited for"
 
 
+# Selectors whose descriptor was closed behind their back. When they are dropped they close that number once more, and by
+# then it is another file's: so they are not. Few, and for the life of the process: a loop's own end is too early.
+_never_dropped: list[selectors.BaseSelector] = []
+
+
 class LoopMender:
     """Looks after one loop, in its thread, whenever an exception has left it; one record for each kind of failure."""
 
@@ -29,8 +34,6 @@ class LoopMender:
         self._loop: Any = loop
         self._pause = pause
         self._backoff = Backoff()
-        # Each would close a file descriptor when it is dropped, whose number is another file's by now.
-        self._closed: list[object] = []
 
     def __repr__(self) -> str:
         return f"<LoopMender of {self._loop!r}>"
@@ -73,7 +76,8 @@ class LoopMender:
             logger.debug("The background event loop gets no new selector: %r", error)
             return
         old, self._loop._selector = self._loop._selector, selector
-        self._closed.append(old)
+        if old.get_map():
+            _never_dropped.append(old)
         complete = self._move(old, selector)
         self._renew_waker()
         if not complete:
