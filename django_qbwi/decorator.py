@@ -201,6 +201,9 @@ def queue_call_on_commit(
         except Exception:
             scheduler_logger.exception("After the commit, %s could not be queued", name or name_of(work_item))
 
+    if hosting.runs_before_commit(using):
+        queue_after_commit()
+        return
     try:
         transaction.on_commit(queue_after_commit, using=using, robust=True)
     except SynchronousOnlyOperation as error:
