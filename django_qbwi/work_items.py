@@ -13,10 +13,11 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from django_qbwi import hosting
-from django_qbwi.core.callables import FunctionWrapper, examine, name_of, printable
 from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.names import FunctionWrapper, name_of, printable
+from django_qbwi.intake.callables import examine
 from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.signals import scheduler_logger
 
