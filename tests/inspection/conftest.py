@@ -53,6 +53,8 @@ class Inspection:
         self.assembly = Assembly(Settings(**settings), ServerHost())
         self.scheduler = self.assembly.scheduler
         self.connections_closed = 0
+        self.closed_in: list[int] = []
+        """The threads whose connections were closed."""
         self.left = threading.Event()
         self.subject = Subject(lambda: "tests", self._inspected)
         self.gate = threading.Event()
@@ -101,6 +103,7 @@ class Inspection:
 
     def _close_connections(self) -> None:
         self.connections_closed += 1
+        self.closed_in.append(threading.get_ident())
         self.left.set()
 
 
