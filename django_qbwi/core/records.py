@@ -11,8 +11,12 @@ from typing import Any, Literal
 
 from django_qbwi.core.cancellation import CancelReason
 
+_MAX_ERROR_TYPE = 500
 _MAX_ERROR_MESSAGE = 2_000
+_MAX_TRACEBACK_LINE = 2_000
 _MAX_TRACEBACK = 20_000
+_MAX_ORIGIN = 2_000
+_MAX_LABEL = 200
 
 
 class WorkItemStatus(enum.StrEnum):
@@ -72,8 +76,8 @@ class WorkItemError:
         """Describe `error`; never raises, even if its `__str__` does."""
         kind = type(error)
         return cls(
-            type=f"{kind.__module__}.{kind.__qualname__}",
-            message=_safe_text(lambda: str(error))[:_MAX_ERROR_MESSAGE],
+            type=_safe_text(lambda: _start(f"{kind.__module__}.{kind.__qualname__}", _MAX_ERROR_TYPE)),
+            message=_safe_text(lambda: _start(str(error), _MAX_ERROR_MESSAGE)),
             traceback=_safe_text(lambda: _format_traceback(error))[-_MAX_TRACEBACK:],
         )
 
@@ -117,10 +121,10 @@ class WorkItemInfo:
             "overdue": self.overdue,
             "cancel_reason": None if self.cancel_reason is None else str(self.cancel_reason),
             "error": None if self.error is None else dataclasses.asdict(self.error),
-            "origin": self.origin,
-            "request_id": self.request_id,
+            "origin": None if self.origin is None else self.origin[:_MAX_ORIGIN],
+            "request_id": None if self.request_id is None else self.request_id[:_MAX_LABEL],
             "pid": self.pid,
-            "thread": self.thread,
+            "thread": None if self.thread is None else self.thread[:_MAX_LABEL],
         }
 
 
@@ -141,7 +145,17 @@ def without_frames(error: BaseException) -> BaseException:
 
 
 def _format_traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error, limit=-50))
+    # Each line by itself: a class with a name of nine million characters is at the end, and would leave no other line.
+    return "".join(map(_bounded_line, traceback.format_exception(error, limit=-50)))
+
+
+def _bounded_line(line: str) -> str:
+    return line if len(line) <= _MAX_TRACEBACK_LINE else f"{line[: _MAX_TRACEBACK_LINE - 2]}…\n"
+
+
+def _start(text: str, limit: int) -> str:
+    # By the method of str itself: what `__str__` returns may be of a class of its own.
+    return str.__getitem__(text, slice(limit))
 
 
 def _safe_text(make: Callable[[], str]) -> str:

@@ -29,6 +29,7 @@ MAX_ITEMS = 500
 
 _CALL_OF_ITEM = re.compile(r'core[/\\](?:thread|loop)_executor\.py", line \d+, in (?:run_item|_run_user_code)$')
 """The frame of ours that calls an item's function."""
+_MAX_STACK, _MAX_STACK_LINE = 100_000, 1_000
 _LISTED_TRACEBACK = 2_000
 """Characters of a traceback in a list; that of a single item is longer."""
 
@@ -252,7 +253,7 @@ def own_frames(stack: str) -> str:
     """Return `stack` without the frames that are above those of the item: of threads, of asyncio and of ours."""
     kept: list[str] = []
     skips_source = False
-    for line in stack.splitlines(keepends=True):
+    for line in map(_bounded, stack[-_MAX_STACK:].splitlines(keepends=True)):
         if _CALL_OF_ITEM.search(line):
             while kept and kept[-1].startswith(" "):
                 kept.pop()
@@ -260,7 +261,11 @@ def own_frames(stack: str) -> str:
         elif not (skips_source and line.startswith("    ")):
             skips_source = False
             kept.append(line)
-    return "".join(kept) or stack
+    return "".join(kept) or stack[-_MAX_STACK:]
+
+
+def _bounded(line: str) -> str:
+    return line if len(line) <= _MAX_STACK_LINE else f"{line[: _MAX_STACK_LINE - 2]}…\n"
 
 
 def _known(scheduler: WorkItemScheduler, item_ids: set[str]) -> list[WorkItem]:

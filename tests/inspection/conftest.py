@@ -136,3 +136,9 @@ def make_inspection() -> Iterator[Callable[..., Inspection]]:
 def inspection(make_inspection: Callable[..., Inspection]) -> Inspection:
     """Return one with room for one sync item at a time."""
     return make_inspection(max_workers=1)
+
+
+@pytest.fixture
+def listener(inspection: Inspection) -> Publisher:
+    """Return a listener on an idle process."""
+    return inspection.listen()

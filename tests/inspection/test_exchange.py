@@ -34,12 +34,6 @@ def place(request: pytest.FixtureRequest, short_path: Path) -> Place:
     return AbstractPlace() if request.param == "abstract" else DirectoryPlace(str(short_path))
 
 
-@pytest.fixture
-def listener(inspection: Inspection) -> Publisher:
-    """Return a listener on an idle process."""
-    return inspection.listen()
-
-
 @contextlib.contextmanager
 def mute(place: Place, site: Site = SITE, pid: int = 4711) -> Iterator[Address]:
     """Listen as a stopped process does: the kernel takes the connection, and nobody answers."""
