@@ -153,6 +153,16 @@ def _safe_text(make: Callable[[], str]) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStart:
+    """The first sign of the end: what it was, the seconds that are left, and how many items there are."""
+
+    sign: str
+    limit: float
+    running: int
+    queued: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DrainOutcome:
     """What a drain came to: how its items ended, from the first sign on."""
 
