@@ -187,6 +187,7 @@ def foreground() -> Iterator[None]:
         # A shell has done this already.
         takes_over = before != os.getpid() and os.tcgetpgrp(terminal) == before
         if takes_over:
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # nobody above us would notice, and let us go on
             os.setpgid(0, 0)
             hand_over(terminal, os.getpgrp())
         try:
