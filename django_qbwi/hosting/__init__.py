@@ -282,7 +282,7 @@ def _at_exit() -> None:
     if here.publisher is not None:
         _without_exception(here.publisher.close)
     if here.layers is not None:
-        here.layers.finish()
+        here.layers.debt.pay()
 
 
 def _without_exception(step: Callable[[], object]) -> None:
@@ -309,7 +309,7 @@ def _in_forked_child() -> None:
         if parent.publisher is not None:
             parent.publisher.close_in_child()
         if parent.layers is not None:
-            parent.layers.after_fork_in_child()
+            parent.layers.debt.after_fork_in_child()
         # Kept, not dropped: finalizers of the parent's loop and threads have no business in the child.
         _inherited.append(parent)
     _processes.clear()

@@ -27,7 +27,8 @@ from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
-from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
+from django_qbwi.lifecycle.layers import SignalLayers
+from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
 from django_qbwi.machine.primitives import new_rlock
 from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
@@ -363,13 +364,15 @@ class Process:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers(at_exit=True)
             if self.layers is not None:
-                self.layers.release_interrupt()
+                self.layers.debt.release_interrupt()
         coordinator.hold(last=last)
         if not last:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
-        assembly.join(_FAREWELL_SECONDS)
+        ends_by = coordinator.ends_by
+        left = _FAREWELL_SECONDS if ends_by is None else max(0.0, ends_by - time.monotonic())
+        assembly.join(min(_FAREWELL_SECONDS, left))
         interpreter.keep_interrupt_status()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
@@ -399,7 +402,7 @@ class Process:
 
     def _arm_last_resort(self, assembly: Assembly, reloads: bool) -> None:
         # A stuck thread of somebody's executor is joined by the interpreter without limit; the server's limit stands.
-        stopped_by = None if self.layers is None else self.layers.stopped_by
+        stopped_by = None if self.layers is None else self.layers.debt.stopped_by
         code = _RELOAD_EXIT_CODE if reloads else interpreter.exit_code(stopped_by)
         pid = self.pid
 
