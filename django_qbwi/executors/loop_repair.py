@@ -21,8 +21,8 @@ logger = SafeLogger("django_qbwi.scheduler")
 _LOST = "the selector of the background event loop was closed, and with it what this work item may have waited for"
 
 
-# Selectors whose descriptor was closed behind their back. When they are dropped they close that number once more, and by
-# then it is another file's: so they are not. Few, and for the life of the process: a loop's own end is too early.
+# Selectors whose descriptor was closed behind their back. When they are dropped they close that number once more, and
+# by then it is another file's: so they are not. Few, and for the life of the process: a loop's own end is too early.
 _never_dropped: list[selectors.BaseSelector] = []
 
 
