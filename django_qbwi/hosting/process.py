@@ -22,13 +22,13 @@ from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.immediate import executor_of_sync_code
-from django_qbwi.inspection.channel import find_place
+from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
-from django_qbwi.machine.primitives import new_rlock
+from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
@@ -89,13 +89,14 @@ class Process:
         """
         assembly = self.assembly
         if assembly is None:
-            with self._assembling:
-                assembly = self.assembly
-                if assembly is None:
-                    assembly = self.assembly = Assembly(
-                        conf.load(), self.host, self._scheduler_started, self.hint_at_locks
-                    )
+            assembly = holding(self._assembling, self._assemble)
         return assembly
+
+    def _assemble(self) -> Assembly:
+        # Looked at again: another thread may have been here in between.
+        if self.assembly is None:
+            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, self.hint_at_locks)
+        return self.assembly
 
     # The beginning.
 
@@ -220,7 +221,6 @@ class Process:
     def warn_of_test_transaction(self, item: WorkItem) -> None:
         """Warn once if a test queues from inside the transaction that hides its data from other threads."""
         if _in_test_transaction():
-            self.test_warned = True
             warnings.warn(
                 f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
                 f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
@@ -228,13 +228,14 @@ class Process:
                 WorkItemWarning,
                 stacklevel=caller_level(),
             )
+            # Not before: as an error the warning refuses the item, and so it shall refuse the next one.
+            self.test_warned = True
 
     def warn_of_transaction(self, item: WorkItem) -> None:
         """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
         alias = open_transaction()
         if alias is None:
             return
-        self.transaction_warned = True
         warnings.warn(
             f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
             "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
@@ -242,6 +243,8 @@ class Process:
             WorkItemWarning,
             stacklevel=caller_level(),
         )
+        # As above.
+        self.transaction_warned = True
 
     def hint_at_locks(self, alias: str) -> None:
         """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
@@ -296,13 +299,15 @@ class Process:
             place = find_place()
             if place is None or not self.current.settings.inspection:
                 return
-            with self._assembling:
-                if self.publisher is None:
-                    publisher = Publisher(place, sites(), self.subject)
-                    publisher.open()
-                    self.publisher = publisher
+            holding(self._assembling, self._publish, place)
         except (OSError, RuntimeError, ImproperlyConfigured) as error:
             inspection_logger.debug("Other processes cannot look into this one: %r", error)
+
+    def _publish(self, place: Place) -> None:
+        if self.publisher is None:
+            publisher = Publisher(place, sites(), self.subject)
+            publisher.open()
+            self.publisher = publisher
 
     def _inspected(self) -> Inspected | None:
         assembly = self.assembly

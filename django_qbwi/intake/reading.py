@@ -24,7 +24,7 @@ from django.utils import timezone, translation
 from django.utils.functional import LazyObject, empty
 from django.utils.translation import trans_real
 
-from django_qbwi.core.callables import name_of, printable
+from django_qbwi.core.names import name_of, printable
 from django_qbwi.intake.masking import MASK, Mask, mask_in_path
 from django_qbwi.intake.plain import copy_plain, is_plain, text_of
 from django_qbwi.intake.secrecy import is_id, looks_secret

@@ -16,8 +16,8 @@ from django.http import QueryDict
 from django.utils.datastructures import CaseInsensitiveMapping, MultiValueDict
 from django.utils.encoding import iri_to_uri
 
-from django_qbwi.core.callables import printable
 from django_qbwi.core.exceptions import UserNotRead
+from django_qbwi.core.names import printable
 from django_qbwi.intake.plain import from_json, to_json
 
 if TYPE_CHECKING:
