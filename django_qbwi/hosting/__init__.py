@@ -27,6 +27,7 @@ from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.forked import free_locals
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.inspection.registry import Registry
@@ -301,6 +302,7 @@ def _without_exception(step: Callable[[], object]) -> None:
 def _in_forked_child() -> None:
     global _current
     _current = None
+    free_locals()
     for parent in _processes.values():
         for assembly in (parent.assembly, *parent._overridden):
             if assembly is not None:

@@ -22,14 +22,14 @@ from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.immediate import executor_of_sync_code
-from django_qbwi.inspection.places import find_place
+from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.layers import SignalLayers
 from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
-from django_qbwi.machine.primitives import new_rlock
+from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
@@ -90,13 +90,14 @@ class Process:
         """
         assembly = self.assembly
         if assembly is None:
-            with self._assembling:
-                assembly = self.assembly
-                if assembly is None:
-                    assembly = self.assembly = Assembly(
-                        conf.load(), self.host, self._scheduler_started, self.hint_at_locks
-                    )
+            assembly = holding(self._assembling, self._assemble)
         return assembly
+
+    def _assemble(self) -> Assembly:
+        # Looked at again: another thread may have been here in between.
+        if self.assembly is None:
+            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, self.hint_at_locks)
+        return self.assembly
 
     # The beginning.
 
@@ -299,13 +300,15 @@ class Process:
             place = find_place()
             if place is None or not self.current.settings.inspection:
                 return
-            with self._assembling:
-                if self.publisher is None:
-                    publisher = Publisher(place, sites(), self.subject)
-                    publisher.open()
-                    self.publisher = publisher
+            holding(self._assembling, self._publish, place)
         except (OSError, RuntimeError, ImproperlyConfigured) as error:
             inspection_logger.debug("Other processes cannot look into this one: %r", error)
+
+    def _publish(self, place: Place) -> None:
+        if self.publisher is None:
+            publisher = Publisher(place, sites(), self.subject)
+            publisher.open()
+            self.publisher = publisher
 
     def _inspected(self) -> Inspected | None:
         assembly = self.assembly
