@@ -25,8 +25,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_qbwi.console import dashboard, operations
-from django_qbwi.core.callables import printable
 from django_qbwi.core.exceptions import WorkItemNotFound
+from django_qbwi.core.names import printable
 from django_qbwi.models import WorkItem
 
 if TYPE_CHECKING:
