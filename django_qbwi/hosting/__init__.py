@@ -302,7 +302,7 @@ def _in_forked_child() -> None:
     global _current
     _current = None
     for parent in _processes.values():
-        for assembly in (parent.assembly, *parent._overridden):
+        for assembly in (parent.assembly, *parent.overridden):
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
                 assembly.loop_executor.stop_in_child()
