@@ -16,6 +16,8 @@ from tests.support.scripts import run_script
 PACKAGE = Path(django_qbwi.__file__).parent
 PAGE = (pages.DOCS / "contributing.rst").read_text(encoding="utf-8")
 
+MAX_FILES, MAX_LINES = 8, 1_800
+
 Stops = list[tuple[str, str]]
 
 _STOP = re.compile(r"^#\. ``(.+?)``", re.MULTILINE)
@@ -76,6 +78,16 @@ def test_no_file_is_left_out(traced: dict[str, dict[str, Stops]], kind: str) -> 
     passed = {name for name, _ in [*calls["caller"], *until_yours(calls["runner"])]}
     assert passed - named == set()
     assert all((PACKAGE / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_way_is_short(traced: dict[str, dict[str, Stops]], kind: str) -> None:
+    """From the view to the user's function are at most eight files, which are read in one sitting."""
+    calls = traced[kind]
+    passed = {name for name, _ in [*calls["caller"], *until_yours(calls["runner"])]}
+    lines = {name: len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) for name in sorted(passed)}
+    assert len(lines) <= MAX_FILES, lines
+    assert sum(lines.values()) <= MAX_LINES, lines
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
