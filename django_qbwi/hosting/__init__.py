@@ -304,7 +304,7 @@ def _in_forked_child() -> None:
     _current = None
     free_locals()
     for parent in _processes.values():
-        for assembly in (parent.assembly, *parent._overridden):
+        for assembly in (parent.assembly, *parent.overridden):
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
                 assembly.loop_executor.stop_in_child()

@@ -65,7 +65,7 @@ class Process:
         self._assembling = new_rlock()
         self.layers: SignalLayers | None = None
         self.interceptors: list[Interceptor] = []
-        self._overridden: list[Assembly | None] = []
+        self.overridden: list[Assembly | None] = []
         self.main_ident = threading.main_thread().ident
         self.top_handler: Any = None
         self._watching = False
@@ -159,7 +159,7 @@ class Process:
 
     def _set_host(self, host: servers.ServerHost) -> None:
         self.host = host
-        for assembly in (self.assembly, *self._overridden):
+        for assembly in (self.assembly, *self.overridden):
             if assembly is not None:
                 assembly.host_is(host)
         if self.layers is not None:
@@ -327,11 +327,11 @@ class Process:
     def settings_changed(self, entered: bool) -> None:
         """Give a block of override_settings a scheduler of its own; drain it when the block is left."""
         if entered:
-            self._overridden.append(self.assembly)
+            self.overridden.append(self.assembly)
             self.assembly = None
             return
         left = self.assembly
-        self.assembly = self._overridden.pop() if self._overridden else None
+        self.assembly = self.overridden.pop() if self.overridden else None
         if left is not None:
             left.end(_OVERRIDE_SECONDS)
 
