@@ -24,6 +24,7 @@ from typing import Any
 from django.dispatch import Signal
 
 from django_qbwi.core.cancellation import CancelReason
+from django_qbwi.core.failures import traceback_of
 from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.loggers import SafeLogger
@@ -138,7 +139,7 @@ class SignalsAndRecords:
         status = item.status
         if status is WorkItemStatus.FAILED:
             error = item.exception
-            exc_info = None if error is None else (type(error), error, error.__traceback__)
+            exc_info = None if error is None else (type(error), error, traceback_of(error))
             if not self._record(logging.ERROR, item, exc_info=exc_info):
                 # A handler without logging's own safety net met an exception whose __str__ raises.
                 self._record(logging.ERROR, item)

@@ -13,10 +13,11 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from django_qbwi import hosting
-from django_qbwi.core.callables import FunctionWrapper, examine, name_of, printable
 from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.names import FunctionWrapper, name_of, printable
+from django_qbwi.intake.callables import examine
 from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.signals import scheduler_logger
 
@@ -108,6 +109,9 @@ def queue_on_commit(
     _refuse_on_running_loop(work_item)
     # Raises here what a hook after the commit could only log: wrong settings, no app.
     work_item, args = hosting.take(work_item, args, is_async)
+    if hosting.runs_before_commit(using):
+        _queue_after_commit(work_item, args, is_async, name, timeout)
+        return
     transaction.on_commit(
         functools.partial(_queue_after_commit, work_item, args, is_async, name, timeout), using=using, robust=True
     )

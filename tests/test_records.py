@@ -13,7 +13,8 @@ from django.test import override_settings
 
 from django_qbwi import QueueFull, queue_background_work_item
 from django_qbwi.signals import work_item_finished
-from django_qbwi.testing import drain
+from django_qbwi.testing import drain, immediate_work_items
+from tests.support import hostile
 
 PATIENCE = 30
 
@@ -361,3 +362,22 @@ def test_unprintable_exception_is_recorded(caplog, is_async: bool) -> None:
     assert handle.wait(PATIENCE)
     assert levels_of(caplog, "it")[-1] == ("failed", "ERROR")
     assert handle.info.error.message == "<unprintable: RuntimeError>"
+
+
+@pytest.mark.parametrize("name", hostile.NAMES)
+@pytest.mark.parametrize("how", ["sync", "async", "immediate"])
+def test_g1_hostile_exception_is_recorded(caplog, capsys, how: str, name: str) -> None:
+    """A failure that refuses attributes, or answers for them, is recorded once; who waits is woken (G1)."""
+
+    def sync_item(token) -> None:
+        raise hostile.make(name)
+
+    async def async_item(token) -> None:
+        raise hostile.make(name)
+
+    with immediate_work_items() if how == "immediate" else contextlib.nullcontext():
+        handle = queue_background_work_item(async_item if how == "async" else sync_item, name="it")
+        assert handle.wait(PATIENCE)
+    assert ("failed", "ERROR") in levels_of(caplog, "it")
+    assert handle.info.error.type.endswith(name)
+    assert "raise hostile.make(name)" in handle.info.error.traceback

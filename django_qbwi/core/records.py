@@ -5,14 +5,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import traceback
-from collections.abc import Callable
 from typing import Any, Literal
 
 from django_qbwi.core.cancellation import CancelReason
-
-_MAX_ERROR_MESSAGE = 2_000
-_MAX_TRACEBACK = 20_000
+from django_qbwi.core.failures import message_of, traceback_text, type_of
 
 
 class WorkItemStatus(enum.StrEnum):
@@ -69,13 +65,8 @@ class WorkItemError:
 
     @classmethod
     def of(cls, error: BaseException) -> WorkItemError:
-        """Describe `error`; never raises, even if its `__str__` does."""
-        kind = type(error)
-        return cls(
-            type=f"{kind.__module__}.{kind.__qualname__}",
-            message=_safe_text(lambda: str(error))[:_MAX_ERROR_MESSAGE],
-            traceback=_safe_text(lambda: _format_traceback(error))[-_MAX_TRACEBACK:],
-        )
+        """Describe `error`; never raises, whatever its class does."""
+        return cls(type=type_of(error), message=message_of(error), traceback=traceback_text(error))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,31 +113,3 @@ class WorkItemInfo:
             "pid": self.pid,
             "thread": self.thread,
         }
-
-
-def without_frames(error: BaseException) -> BaseException:
-    """Strip the tracebacks of `error` and of all that it chains, so that it keeps no frame alive."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        current = pending.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        current.__traceback__ = None
-        pending += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            pending += current.exceptions
-    return error
-
-
-def _format_traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error, limit=-50))
-
-
-def _safe_text(make: Callable[[], str]) -> str:
-    try:
-        return make()
-    except BaseException as error:
-        # User code returns to us here as well: the `__str__` of an exception.
-        return f"<unprintable: {type(error).__name__}>"

@@ -348,11 +348,13 @@ class LoopExecutor:
                     # A receiver may have opened a connection.
                     clean = await self._executors.clean_up(executor)
         self._executors.take_back(item, clean)
-        if decided:
-            scheduler.settle(item)
-        else:
-            scheduler.late(item)
-        self._forget(item)
+        try:
+            if decided:
+                scheduler.settle(item)
+            else:
+                scheduler.late(item)
+        finally:
+            self._forget(item)
 
     async def _tell_started(self, item: WorkItem) -> None:
         observer = self._scheduler.observer
@@ -396,7 +398,7 @@ class LoopExecutor:
 
 
 def _close(awaitable: Any) -> None:
-    close = getattr(awaitable, "close", None)
-    if close is not None:
-        with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):
+        close = getattr(awaitable, "close", None)
+        if close is not None:
             close()

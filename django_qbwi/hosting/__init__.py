@@ -18,11 +18,11 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync
 from django.core.signals import request_started, setting_changed
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.autoreload import autoreload_started, file_changed
 
 from django_qbwi import conf
-from django_qbwi.connections import thread_state, under_test
-from django_qbwi.core.callables import examine
+from django_qbwi.connections import in_test_transaction, thread_state, under_test
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -31,8 +31,8 @@ from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Subject
-from django_qbwi.intake.familiar import FamiliarCalls
-from django_qbwi.intake.guard import is_simple
+from django_qbwi.intake.callables import examine
+from django_qbwi.intake.familiar import FamiliarCalls, is_simple
 from django_qbwi.intake.intake import Call, Origin, origin_of
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.signals import lifecycle_logger, scheduler_logger
@@ -157,6 +157,21 @@ def queue(
         here.watch()
     assembly.scheduler.queue(item)
     return WorkItemHandle(item)
+
+
+def runs_before_commit(using: str | None) -> bool:
+    """Say whether an item that waits for a commit is run at the call: under test, where that commit would never come.
+
+    So under IMMEDIATE and in `immediate_work_items(on_commit=True)`, inside the transaction of a TestCase.
+    """
+    if "django.test.utils" not in _modules:
+        return False
+    here = this_process()
+    if here.interceptors:
+        wanted = bool(getattr(here.interceptors[-1], "on_commit", False))
+    else:
+        wanted = here.current.settings.immediate
+    return wanted and in_test_transaction(using or DEFAULT_DB_ALIAS)
 
 
 def is_busy() -> bool:

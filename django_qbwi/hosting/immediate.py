@@ -17,6 +17,7 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
+from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.scheduler import WorkItemScheduler
 
@@ -97,7 +98,7 @@ def _run(
         error = caught
     scheduler.conclude(item, error)
     scheduler.report_unstarted(item)
-    if isinstance(error, KeyboardInterrupt):
+    if error is not None and is_a(error, KeyboardInterrupt):
         raise error
 
 

@@ -44,7 +44,16 @@ MAX_ANSWER = 8 * 1024 * 1024
 """Bytes of a line."""
 
 _NONCE_BYTES = 16
-_NAME = re.compile(r"qbwi-([0-9a-f]{16})-([0-9]{1,10})-([0-9a-f]{16})")
+_NAME_PATTERN = r"qbwi-([0-9a-f]{16})-([0-9]{1,10})-([0-9a-f]{16})"
+_NAME = re.compile(_NAME_PATTERN, re.ASCII)
+_LISTED = re.compile(
+    rb"[0-9A-Fa-f]{8,16}: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) 0001 [0-9A-F]{2} +[0-9]{1,20} @(%s)\n?"
+    % _NAME_PATTERN.encode()
+)
+"""A line of /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path; "@" stands for the zero character.
+
+Anybody may bind a name with a line break in it, and so write lines of his own: what is not just like this is none.
+"""
 _LISTENS = 0x10000
 """The flag __SO_ACCEPTCON of /proc/net/unix."""
 _MAX_ADDRESSES = 1024
@@ -115,12 +124,13 @@ class AbstractPlace:
         """See `Place.find`."""
         wanted = frozenset(sites)
         found = []
-        with open(self._listing, encoding="ascii", errors="replace") as lines:
+        # As bytes: a text would have line breaks of its own, and bytes that are no text.
+        with open(self._listing, "rb") as lines:
             for line in lines:
-                # Num RefCount Protocol Flags Type St Inode Path; "@" stands for the zero character.
-                fields = line.split()
-                if len(fields) == 8 and fields[7].startswith("@qbwi-") and int(fields[3], 16) & _LISTENS:
-                    address = _address(fields[7][1:], "\0" + fields[7][1:], wanted)
+                listed = _LISTED.fullmatch(line)
+                if listed is not None and int(listed[1], 16) & _LISTENS:
+                    name = listed[2].decode("ascii")
+                    address = _address(name, "\0" + name, wanted)
                     if address is not None:
                         found.append(address)
         return found[:_MAX_ADDRESSES]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 
-from django_qbwi.core.callables import FunctionWrapper, name_of
 from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.names import FunctionWrapper, is_partial, layers_of, name_of, parts_of_partial
 from django_qbwi.intake.activation import SurroundedAwaitable, active
 from django_qbwi.intake.reading import http_request_of
 from django_qbwi.intake.selection import NOTHING_MORE, Selection, select
@@ -250,10 +250,9 @@ def snapshot_of(work_item: Any, args: tuple[Any, ...]) -> RequestSnapshot | None
     """Return the snapshot that a call carries, after `with_snapshot`."""
     if args:
         return args[0] if type(args[0]) is RequestSnapshot else None
-    while isinstance(work_item, FunctionWrapper):
-        work_item = work_item.function
-    if isinstance(work_item, functools.partial):
-        return next((value for value in work_item.keywords.values() if type(value) is RequestSnapshot), None)
+    for layer in layers_of(work_item):
+        if type(layer) is functools.partial:
+            return next((value for value in layer.keywords.values() if type(value) is RequestSnapshot), None)
     return None
 
 
@@ -261,18 +260,15 @@ def find_copier(work_item: Any) -> tuple[RequestCopier[..., Any] | None, int]:
     """Return the copier inside of a callable, and how many arguments stand before its token; None if there is none."""
     before_token = 0
     for _ in range(_MAX_WRAPPERS):
-        if isinstance(work_item, RequestCopier):
-            return work_item, before_token
-        if isinstance(work_item, functools.partial):
-            before_token += len(work_item.args)
-            work_item = work_item.func
-        elif isinstance(work_item, FunctionWrapper):
-            work_item = work_item.function
-        elif isinstance(work_item, types.FunctionType) and hasattr(work_item, "__wrapped__"):
-            # Another decorator between ours, which passes the arguments on.
-            work_item = work_item.__wrapped__
-        else:
+        for layer in layers_of(work_item):
+            if issubclass(type(layer), RequestCopier):
+                return layer, before_token
+            if is_partial(type(layer)):
+                before_token += len(parts_of_partial(layer)[1])
+        if type(layer) is not types.FunctionType or "__wrapped__" not in layer.__dict__:
             break
+        # Another decorator between ours, which passes the arguments on.
+        work_item = layer.__dict__["__wrapped__"]
     return None, 0
 
 

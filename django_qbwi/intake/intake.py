@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django_qbwi.core.callables import FunctionWrapper, name_of
+from django_qbwi.core.names import FunctionWrapper, name_of
 from django_qbwi.intake.activation import SurroundedAwaitable, active
 from django_qbwi.intake.carriers import Carried, Carrier, capture, restored
 from django_qbwi.intake.copier import find_copier, snapshot_of, with_snapshot

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from django_qbwi.machine.primitives import new_lock, new_mailbox, start_thread, thread_ident_getter
+from django_qbwi.machine.thread_state import ThreadState
 
 _T = TypeVar("_T")
 
@@ -56,6 +57,8 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._idle = 0
         self._pid = os.getpid()
         self.ident: int | None = None
+        self.owner: object = None
+        """Whom it is lent to, for records; None where it has no owner."""
         self.touched = False
         """Whether anything was submitted since whoever owns the executor last set this to False."""
 
@@ -149,13 +152,14 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def _run(self) -> None:
         self.ident = thread_ident_getter()()
+        state = ThreadState()
         while True:
             work = self._mailbox.get()
             if work is None:
                 break
             future, fn, args, kwargs = work
             del work
-            _run_one(future, fn, args, kwargs)
+            self._run_one(state, future, fn, args, kwargs)
             # Parked threads must not keep the last call's objects alive.
             del future, fn, args, kwargs
             if os.getpid() != self._pid:
@@ -168,15 +172,29 @@ class DaemonExecutor(ThreadPoolExecutor):
         finally:
             self._farewells.put(None)
 
-
-def _run_one(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = fn(*args, **kwargs)
-    except BaseException as error:
-        future.set_exception(error)
-        # Break the cycle of the exception with this frame.
-        del future
-    else:
-        future.set_result(result)
+    def _run_one(
+        self,
+        state: ThreadState,
+        future: Future[Any],
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        error: BaseException | None = None
+        result = None
+        state.begin()
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as caught:
+            error = caught
+        if os.getpid() == self._pid:
+            # Ahead of its future, behind which the owner ends.
+            state.renew(self.owner or "A call in an executor")
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+            # Break the cycle of the exception with this frame.
+            del future, error

@@ -6,6 +6,7 @@ the middle of an item's way to its end, of a drain, or of a chore of the service
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import MutableMapping
@@ -39,6 +40,8 @@ class SafeLogger(_Adapter):
             super().log(level, msg, *args, **kwargs)
         except Exception:
             if logging.raiseExceptions:
-                traceback.print_exc()
+                # It chains what was to be logged, which may not let itself be printed.
+                with contextlib.suppress(Exception):
+                    traceback.print_exc()
             return False
         return True

@@ -12,7 +12,8 @@ import pytest
 from django_qbwi.core.exceptions import ProcessUnreachable
 from django_qbwi.inspection import channel
 from django_qbwi.inspection.channel import AbstractPlace, Address, DirectoryPlace, Place, Site
-from tests.inspection.conftest import SITE
+from django_qbwi.inspection.reader import Answers, ask
+from tests.inspection.conftest import FORGED_LINES, SITE, bound
 
 NONCES = (b"0" * 32, b"1" * 32)
 
@@ -190,6 +191,25 @@ def test_timeout_of_all_sockets_is_not_ours(place: Place) -> None:
     with contextlib.closing(listener):
         assert listener.gettimeout() is None
         place.forget(address)
+
+
+@pytest.mark.parametrize("name", FORGED_LINES)
+def test_g32_forged_lines_are_no_addresses(name: bytes) -> None:
+    """A name with line breaks in it, which any local user can bind, hides nobody and invents nobody."""
+    place = AbstractPlace()
+    listener, address = place.listen(SITE.name, 4711)
+    with contextlib.closing(listener), bound(name):
+        assert place.find([SITE.name]) == [address]
+
+
+def test_g32_perfect_forgery_is_nobody() -> None:
+    """A forged line that is like the kernel's is an address where nobody listens, and so is not listed."""
+    forged = f"\n0123456789abcdef: 00000002 00000000 00010000 0001 01 1 @qbwi-{SITE.name}-1-{'0' * 16}"
+    with bound(forged.encode()):
+        assert len(AbstractPlace().find([SITE.name])) == 1
+        assert ask(AbstractPlace(), [SITE], {"operation": "overview"}) == Answers(
+            answers=[], unresponsive=[], refused=[]
+        )
 
 
 def test_missing_listing_is_an_oserror(tmp_path: Path) -> None:
