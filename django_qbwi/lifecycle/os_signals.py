@@ -75,6 +75,10 @@ class SignalLayers:
             if self._layers < _MAX_LAYERS * len(_STOP_SIGNALS) and self._wants(signum, previous, over_default):
                 self._install(signum, previous, seen)
 
+    def tell(self, coordinator: DrainCoordinator) -> None:
+        """Tell `coordinator` of all that comes from now on: that of another scheduler."""
+        self._coordinator = coordinator
+
     def finish(self) -> None:
         """Pay what is owed: let a blocked or postponed stop signal end the process, as it would have without us.
 
