@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
 from django_qbwi.core.names import printable
-from django_qbwi.inspection.channel import Place, find_place
+from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.intake.carriers import load_carriers
 
 

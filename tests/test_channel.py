@@ -14,7 +14,7 @@ from django.test import override_settings
 from django_qbwi import checks, conf, hosting, queue_background_work_item
 from django_qbwi.hosting import process as process_module
 from django_qbwi.hosting.identity import sites
-from django_qbwi.inspection.channel import AbstractPlace
+from django_qbwi.inspection.places import AbstractPlace
 from tests.inspection.conftest import FORGED_LINES, bound
 
 PATIENCE = 30
@@ -41,7 +41,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[hosting.Process]:
 
 def listening() -> list[int]:
     """Return the pids that listen for this site."""
-    return [address.pid for address in AbstractPlace().find([sites()[0].name])]
+    return [address.pid for address in AbstractPlace().find([sites()[0].name]).addresses]
 
 
 def queue_and_wait(here: hosting.Process) -> None:

@@ -15,7 +15,7 @@ from django.test import override_settings
 from django_qbwi import WorkItemHandle, queue_background_work_item
 from django_qbwi.console import operations, tables
 from django_qbwi.console.tables import Cell, Column
-from django_qbwi.inspection.channel import AbstractPlace
+from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.management.commands import qbwi
 
 PATIENCE = 30
@@ -68,7 +68,12 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     def also_silent(*args: Any, **options: Any) -> Any:
         replies = ask(*args, **options)
         return operations._Replies(
-            scope="machine", answers=replies.answers, unresponsive=[4711], refused=replies.refused
+            scope="machine",
+            answers=replies.answers,
+            unresponsive=[4711],
+            refused=replies.refused,
+            strangers=[],
+            elsewhere=[],
         )
 
     monkeypatch.setattr(operations, "_ask", also_silent)

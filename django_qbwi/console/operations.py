@@ -19,14 +19,15 @@ from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable, Wor
 from django_qbwi.core.names import printable
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.process import Process
-from django_qbwi.inspection.channel import find_place
-from django_qbwi.inspection.reader import Answers, ask
+from django_qbwi.inspection.places import find_place
+from django_qbwi.inspection.reader import Answers, Stranger, ask
 from django_qbwi.inspection.records import SCHEMA, Item, ProcessRecord, item_from_dict, text
 from django_qbwi.inspection.registry import StoredProcess, place_of_this_process
 from django_qbwi.inspection.subject import MAX_ITEMS, Subject
 from django_qbwi.lifecycle.servers import CommandHost
 
 _MAX_IDS = 1_000
+_MAX_STRANGERS = 50
 
 
 class ItemResults(dict[str, "bool | None"]):
@@ -61,6 +62,8 @@ class _Replies:
     answers: list[tuple[int, Any]]
     unresponsive: list[int]
     refused: list[int]
+    strangers: list[Stranger]
+    elsewhere: list[int]
     problem: str = ""
     """Why nobody else could be asked, where that was tried."""
 
@@ -89,6 +92,8 @@ def overview(*, limit: int = MAX_ITEMS, shared: bool = True) -> dict[str, Any]:
         `answered`: The number of processes that answered.
         `unresponsive`: The pids of those that did not in half a second: stopped, or busy in C code with the GIL held.
         `refused`: The pids of those that run as another user, and do not let this one look.
+        `strangers`: Who listens under the name of the site without belonging to it: `pid`, `uid` (None where nobody can
+            tell) and `sockets`, the number of names; the fifty with the most of them.
         `scope`: "machine", "process" where only this process can be looked at, or "site" with a registry of all hosts.
         `problem`: Why the other processes could not be asked, None where nothing went wrong.
         `registry`: None, or that registry: its `name`, and `error`, a text if it could not be read.
@@ -113,6 +118,7 @@ def overview(*, limit: int = MAX_ITEMS, shared: bool = True) -> dict[str, Any]:
         "answered": len(processes),
         "unresponsive": sorted([*replies.unresponsive, *strangers]),
         "refused": replies.refused,
+        "strangers": [stranger.to_dict() for stranger in replies.strangers[:_MAX_STRANGERS]],
         "scope": replies.scope if found.registry is None or found.registry["error"] else "site",
         "problem": replies.problem or None,
         "registry": found.registry,
@@ -325,6 +331,8 @@ def _ask(request: dict[str, Any], ask_this: Callable[[Subject], Any], *, pids: s
         answers=answers,
         unresponsive=[] if others is None else others.unresponsive,
         refused=[] if others is None else others.refused,
+        strangers=[] if others is None else others.strangers,
+        elsewhere=[] if others is None else others.elsewhere,
         problem=problem,
     )
 

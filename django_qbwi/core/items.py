@@ -167,7 +167,8 @@ class WorkItem:
         if token is None:
             with self.owner.lock:
                 if self._token is None:
-                    self._token = CancellationToken(self.owner.stop)
+                    # One that waits for its turn is not cancelled by the stop of the process.
+                    self._token = CancellationToken(self.owner.stop, waits=self.started is None)
                 token = self._token
         return token
 

@@ -113,3 +113,16 @@ class WorkItemInfo:
             "pid": self.pid,
             "thread": self.thread,
         }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrainOutcome:
+    """What a drain came to: how its items ended, from the first sign on."""
+
+    finished: int
+    """Those that succeeded or failed."""
+    cancelled: int
+    abandoned: int
+    discarded: int
+    elapsed: float
+    """Seconds from the first sign to the end."""

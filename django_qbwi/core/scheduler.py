@@ -68,6 +68,7 @@ class WorkItemScheduler(WorkItemRegistry):
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        self.stop.call_at = self.keeper.call_at
         self.final_hold = False
         """True while the exit is held: only items queued by items of before are still accepted."""
         self._max_queued = max_queued
@@ -278,6 +279,8 @@ class WorkItemScheduler(WorkItemRegistry):
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
         items.enter_item(item)
+        if item._token is not None or self.stop.cancels_since is not None:
+            item.token.begin()
         if item.timeout is not None:
             self._timeouts.arm(item)
 

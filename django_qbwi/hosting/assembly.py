@@ -89,6 +89,14 @@ class Assembly:
     def __repr__(self) -> str:
         return f"<Assembly {self.scheduler!r} host={self.host!r}>"
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether items cannot run here now; a service thread that is found dead is started again first."""
+        # All are revived, also where the first one cannot be.
+        serve = [service.revive() for service in (self.keeper, self.reporter)]
+        stuck = self.thread_executor.is_stuck or self.loop_executor.is_stuck
+        return self.refusal is not None or stuck or not all(serve)
+
     def host_is(self, host: servers.ServerHost) -> None:
         """Take notice of what hosts this process, once more is known of it."""
         self.host = self.coordinator.host = host

@@ -22,7 +22,7 @@ from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.immediate import executor_of_sync_code
-from django_qbwi.inspection.channel import find_place
+from django_qbwi.inspection.places import find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers

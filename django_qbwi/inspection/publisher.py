@@ -17,7 +17,8 @@ from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
 from django_qbwi.inspection import channel
-from django_qbwi.inspection.channel import Address, Place, Site
+from django_qbwi.inspection.channel import Site
+from django_qbwi.inspection.places import Address, Place
 from django_qbwi.inspection.subject import MAX_ITEMS, Subject
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import new_lock, start_thread
@@ -133,8 +134,8 @@ class Publisher:
         if self._listener is None:
             return b""
         if not channel.server_accepts(connection):
-            return channel.REFUSED
-        return channel.BUSY if len(self._connections) > MAX_CONNECTIONS else None
+            return channel.refusal(self._sites[0].key)
+        return channel.BUSY + b"\n" if len(self._connections) > MAX_CONNECTIONS else None
 
     def _end(self, connection: _socket.socket) -> None:
         connection.close()
@@ -156,7 +157,7 @@ class Publisher:
     def _exchange(self, connection: _socket.socket) -> None:
         nonce = channel.new_nonce()
         connection.settimeout(_REQUEST_SECONDS)
-        connection.sendall(f"{channel.PROTOCOL} {nonce.decode()}\n".encode())
+        connection.sendall(channel.greeting(self._sites[0].key, nonce))
         line = channel.receive_line(connection, channel.MAX_REQUEST, _REQUEST_SECONDS)
         client_nonce, _, sealed = line.partition(b" ")
         if not channel.is_nonce(client_nonce):

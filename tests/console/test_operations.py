@@ -12,7 +12,7 @@ from django.test import override_settings
 from django_qbwi import CancelReason, WorkItemHandle, WorkItemNotFound, hosting, queue_background_work_item
 from django_qbwi.console import operations
 from django_qbwi.core.items import WorkItemStatus
-from django_qbwi.inspection.channel import AbstractPlace
+from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle.servers import CommandHost
@@ -95,6 +95,7 @@ def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:
         "answered": 1,
         "unresponsive": [],
         "refused": [],
+        "strangers": [],
         "scope": "process",
         "problem": None,
         "registry": None,

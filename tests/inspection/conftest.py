@@ -14,7 +14,8 @@ import pytest
 from django_qbwi.conf import Settings
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting import Assembly
-from django_qbwi.inspection.channel import AbstractPlace, Place, Site
+from django_qbwi.inspection.channel import Site
+from django_qbwi.inspection.places import AbstractPlace, Place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.intake.callables import examine

@@ -259,6 +259,10 @@ class Command(BaseCommand):
         if found["refused"]:
             pids = ", ".join(str(pid) for pid in found["refused"])
             self.stdout.write(self.style.WARNING(f"Of another user, who can ask: {pids}."))
+        for stranger in found["strangers"]:
+            who = ", ".join(f"{key} {stranger[key]}" for key in ("pid", "uid") if stranger[key] is not None)
+            text = f"A stranger took the name of this site {stranger['sockets']} time(s), and was told nothing: {who}."
+            self.stdout.write(self.style.WARNING(text))
         rows_of = Rows(self.style, shows_hosts=found["registry"] is not None)
         rows = [rows_of.of_process(record, now) for record in found["processes"]]
         rows += [rows_of.of_unresponsive(pid) for pid in found["unresponsive"]]
