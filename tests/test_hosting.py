@@ -275,13 +275,17 @@ def test_g8_no_thread_for_the_first_item(
 ) -> None:
     """Whichever of the threads it is."""
 
-    def fail(*args: Any) -> None:
-        raise RuntimeError("can't start new thread")
+    full, start_thread = [True], module.start_thread
 
+    def start(*args: Any) -> None:
+        if full:
+            raise RuntimeError("can't start new thread")
+        start_thread(*args)
+
+    monkeypatch.setattr(module, "start_thread", start)
     with override_settings(QBWI={}):
-        with monkeypatch.context() as patched:
-            patched.setattr(module, "start_thread", fail)
-            with pytest.raises(WorkItemRejected, match="can't start new thread"):
-                queue_background_work_item(lambda token: None, name="first")
+        with pytest.raises(WorkItemRejected, match="can't start new thread"):
+            queue_background_work_item(lambda token: None, name="first")
         assert (rejected, hosting.scheduler().queued_count) == (["first"], 0)
+        full.clear()
         assert queue_background_work_item(lambda token: None).wait(PATIENCE)
