@@ -61,6 +61,8 @@ class Process:
         self.pid = os.getpid()
         self.host = servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
+        self.admitting: Assembly | None = None
+        """That of now, once it was looked at for its first item; it saves a look for each of the others."""
         # Of this process only, so no forked child finds it taken: two threads that queue at once make one scheduler.
         self._assembling = new_rlock()
         self.layers: SignalLayers | None = None
@@ -129,11 +131,34 @@ class Process:
         if assembly.settings.handle_signals:
             swallow_first_interrupt()
 
-    def before_first_item(self, assembly: Assembly) -> None:
-        """Look again at what hosts this process, which may have begun after we were loaded; any thread."""
-        assembly.looked = True
-        self.look_again()
-        assembly.host_is(self.host)
+    def admit(self) -> Assembly:
+        """Return the assembly for an item of now; look again at settings and host before its first one. Any thread.
+
+        Raises:
+            ImproperlyConfigured: settings.QBWI is wrong.
+        """
+        with self._assembling:
+            assembly = self.current
+            if not assembly.looked:
+                assembly = self._with_settings_of_now(assembly)
+                assembly.looked = True
+                self.look_again()
+                assembly.host_is(self.host)
+            self.admitting = assembly
+            return assembly
+
+    def _with_settings_of_now(self, assembly: Assembly) -> Assembly:
+        # They may have been assigned since `ready()`, which needs some for the signals.
+        settings = conf.load()
+        if settings == assembly.settings or assembly.scheduler.started or assembly.coordinator.signed:
+            return assembly
+        # It has no thread and no descriptor yet.
+        self.assembly = None
+        fresh = self.current
+        if self.layers is not None:
+            self.layers.tell(fresh.coordinator)
+        assembly.scheduler.close()
+        return fresh
 
     def look_again(self) -> None:
         """Look again at what hosts this process; any thread."""
@@ -326,18 +351,23 @@ class Process:
 
     def settings_changed(self, entered: bool) -> None:
         """Give a block of override_settings a scheduler of its own; drain it when the block is left."""
-        if entered:
-            self.overridden.append(self.assembly)
-            self.assembly = None
-            return
-        left = self.assembly
-        self.assembly = self.overridden.pop() if self.overridden else None
+        # Under the lock, since another thread may be queueing its first item: what it assembles is either that of the
+        # block, and ended here, or made from the settings of afterwards.
+        with self._assembling:
+            self.admitting = None
+            if entered:
+                self.overridden.append(self.assembly)
+                self.assembly = None
+                return
+            left = self.assembly
+            self.assembly = self.overridden.pop() if self.overridden else None
         if left is not None:
             left.end(_OVERRIDE_SECONDS)
 
     def renew(self, timeout: float) -> None:
         """Give up what is left after `timeout` seconds, and open a new scheduler."""
-        left, self.assembly = self.assembly, None
+        with self._assembling:
+            left, self.assembly, self.admitting = self.assembly, None, None
         if left is not None:
             left.end(timeout)
             if self.layers is not None:
