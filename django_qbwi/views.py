@@ -22,7 +22,7 @@ def readiness(request: HttpRequest) -> HttpResponse:
         here = hosting.this_process()
         assembly = here.current
         state = here.subject.state
-        if state == "open" and (assembly.refusal is not None or assembly.thread_executor.is_stuck):
+        if state == "open" and (assembly.refusal is not None or assembly.scheduler.is_stuck):
             state = "broken"
     except (NotHosted, ImproperlyConfigured):
         state = "broken"

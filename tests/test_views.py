@@ -80,7 +80,7 @@ def test_process_that_cannot_run_items_is_not_ready(monkeypatch: pytest.MonkeyPa
     def refuse() -> None:
         raise NotHosted("a test")
 
-    monkeypatch.setattr(hosting, "process", refuse)
+    monkeypatch.setattr(hosting, "this_process", refuse)
     assert seen(probe()) == (503, "broken")
 
 

@@ -8,13 +8,13 @@ A token is asked far more often than it is cancelled: asking takes no lock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from django_qbwi.core.loops import loop_waker, refuse_on_running_loop
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Alarm, Lock, new_rlock
 
@@ -227,19 +227,8 @@ class CancellationToken:
         """Wait until the token is cancelled. Works on any event loop; for a limit use `asyncio.timeout`."""
         if self.is_cancellation_requested:
             return
-        loop = asyncio.get_running_loop()
-        woken = loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        def wake_from_thread() -> None:
-            # The loop of a waiter that has gone may be closed already; there is nobody left to wake.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(wake)
-
-        with self._register(wake_from_thread, wakes=True):
+        woken, wake = loop_waker()
+        with self._register(wake, wakes=True):
             await woken
 
     def register(self, callback: Callable[[], Any]) -> CancellationRegistration:
@@ -273,6 +262,13 @@ class CancellationToken:
         return registration
 
     def _cancel(self, reason: CancelReason, message: str | None = None) -> bool:
+        first = self._request(reason, message)
+        if first:
+            self._deliver()
+        return first
+
+    def _request(self, reason: CancelReason, message: str | None = None) -> bool:
+        """Set the reason and no more, False if there was one; the caller has to `_deliver`, without the lock."""
         with self._stop.lock:
             if self._reason is not None:
                 return False
@@ -281,7 +277,6 @@ class CancellationToken:
                 return False
             self._message = None if message is None else str(message)[:_MAX_MESSAGE_LENGTH]
             self._reason = reason
-        self._deliver()
         return True
 
     def _deliver(self) -> None:
@@ -357,12 +352,3 @@ def _call_all(registrations: dict[CancellationRegistration, None], lock: Lock) -
         finally:
             # Break the cycle of the exception with this frame.
             leaving = None
-
-
-def refuse_on_running_loop(call: str, cure: str) -> None:
-    """Raise RuntimeError if this thread runs an event loop, which the blocking `call` would stop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{call} would block the running event loop: {cure} instead")

@@ -22,6 +22,7 @@ from django.core.signals import request_started, setting_changed
 from django_qbwi import conf
 from django_qbwi.connections import thread_state, under_test
 from django_qbwi.core.callables import examine
+from django_qbwi.core.calls import NO_ORIGIN, Options, make_call
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -141,11 +142,12 @@ def queue(
         work_item, args, origin = _look_at(assembly, work_item, args, is_async, taken is not None)
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
-    item = WorkItem(
-        assembly.scheduler, work_item, args, is_async, name, assembly.item_timeout if timeout is None else timeout
+    options = (
+        assembly.options
+        if name is None and timeout is None
+        else Options(name, assembly.item_timeout if timeout is None else timeout)
     )
-    if origin is not None:
-        item.origin = origin
+    item = assembly.scheduler.make_item(make_call((work_item, args, is_async, origin or NO_ORIGIN, options)))
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
     if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.transaction_warned:
@@ -213,7 +215,7 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
         # A user's ready() queues in both processes of runserver; this one only watches the other.
         if scheduler_logger.isEnabledFor(logging.DEBUG):
             scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
-        item.owner.discard(item)
+        assembly.scheduler.discard(item)
         return True
     if not here.test_warned and under_test():
         here.warn_of_test_transaction(item)
@@ -288,7 +290,6 @@ def _in_forked_child() -> None:
         for assembly in (parent.assembly, *parent._overridden):
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
-                assembly.loop_executor.stop_in_child()
         if parent.publisher is not None:
             parent.publisher.close_in_child()
         if parent.layers is not None:

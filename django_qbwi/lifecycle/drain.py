@@ -265,7 +265,7 @@ class DrainCoordinator:
         # end of a command, nobody has cancelled their tokens yet.
         scheduler = self.scheduler
         self._cancel_all()
-        scheduler.interrupt_async_items()
+        scheduler.interrupt()
         self._quietly(lambda: scheduler.wait_until_empty(min(0.5, max(0.1, margin(self._limit) / 4))))
         left = scheduler.give_up()
         abandoned = sum(item.started is not None for item in left)

@@ -11,6 +11,7 @@ import pytest
 
 from django_qbwi.conf import Settings
 from django_qbwi.core.callables import examine
+from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting import Assembly
 from django_qbwi.inspection.channel import AbstractPlace, Place, Site
@@ -38,7 +39,7 @@ class Inspection:
 
     def queue(self, work_item: Callable[..., Any], *args: Any, **options: Any) -> WorkItemHandle:
         """Queue a call."""
-        item = self.scheduler.make_item(work_item, args, is_async=examine(work_item, args), **options)
+        item = self.scheduler.make_item(Call(work_item, args, examine(work_item, args), options=Options(**options)))
         self.scheduler.queue(item)
         return WorkItemHandle(item)
 
