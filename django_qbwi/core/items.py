@@ -15,7 +15,7 @@ from typing import Any
 from django_qbwi.core.callables import name_of
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
-from django_qbwi.core.lanes import Lane
+from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.loops import refuse_on_running_loop
 from django_qbwi.core.ports import Environment, NullEnvironment, NullObserver, Owner
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
@@ -54,30 +54,27 @@ class WorkItem(Waited):
         "__weakref__",
         "_call",
         "_id",
-        "_name",
         "_run",
         "ending",
-        "generation",
         "lane",
         "options",
         "origin",
         "queued",
     )
 
-    def __init__(self, owner: Owner[WorkItem], lane: Lane[WorkItem], call: Call) -> None:
+    def __init__(self, owner: Owner[WorkItem], call: Call) -> None:
         self.owner: Owner[WorkItem] = owner
-        self.lane = lane
-        self._call: Call | None = call
+        options = call.options
+        self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if call.is_async else SYNC)]
+        self._call: Call | str | types.FunctionType = call
+        """The call, until it is dropped; then what its name is made of."""
         self.origin = call.origin
-        self.options = call.options
+        self.options = options
         self.queued = owner.clock()
         self.ending: Ending | None = None
         self.ended = False
-        self.generation = 0
-        """How often the items before it were queued by items, during the final hold of the exit."""
         self.waiters: list[Callable[[], object]] | None = None
         self._id: str | None = None
-        self._name: str | types.FunctionType | None = None
         self._run: Run | None = None
 
     def __repr__(self) -> str:
@@ -114,10 +111,10 @@ class WorkItem(Waited):
     @property
     def name(self) -> str:
         """The given name, or that of the function."""
-        call = self._call  # read first: `forget_call` sets the name before it drops the call
-        name = self.options.name or self._name
-        if not isinstance(name, str):
-            name = self._name = name_of(call.function if name is None and call is not None else name)
+        name = self.options.name
+        if name is None:
+            call = self._call
+            name = call if type(call) is str else name_of(call.function if type(call) is Call else call)
         return name
 
     @property
@@ -128,7 +125,7 @@ class WorkItem(Waited):
             RuntimeError: It has ended, and the call was dropped.
         """
         call = self._call
-        if call is None:
+        if type(call) is not Call:
             raise RuntimeError(f"the call of {self.name} was dropped at its end")
         return call
 
@@ -174,21 +171,18 @@ class WorkItem(Waited):
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
+        call, name = self._call, self.options.name
+        if type(call) is not Call:
+            return
+        function = call.function
         try:
-            call = self._call
-            if call is not None and self.options.name is None and self._name is None:
-                function = call.function
-                # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
-                # anyway; anything else can hold large objects, and must go now.
-                if type(function) is types.FunctionType and function.__closure__ is None:
-                    self._name = function
-                else:
-                    self._name = name_of(function)
+            # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
+            # anyway; anything else can hold large objects, and must go now.
+            if name is None and (type(function) is not types.FunctionType or function.__closure__ is not None):
+                name = name_of(function)
         finally:
-            if self._name is None:
-                # The object's own code has left where it was asked.
-                self._name = "<unnamed>"
-            self._call = None
+            # Unnamed if the object's own code has left where it was asked.
+            self._call = name or (function if type(function) is types.FunctionType else "<unnamed>")
 
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""

@@ -6,7 +6,7 @@ They name no class of the core that is above them: `Item` stands for the items t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
@@ -21,6 +21,8 @@ class Owner(Protocol[Item]):
     """What an item asks of the scheduler that it belongs to."""
 
     clock: Callable[[], float]
+    lanes: Mapping[str, Any]
+    """The lanes that its items can go to, by name."""
     lock: Lock
     """Guards the item."""
     pid: int

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.core.cancellation import CancelReason, StopFlag
@@ -35,7 +35,7 @@ class WorkItemRegistry:
         self.pid = os.getpid()
         self.stop = stop
         self.lock: Lock = stop.lock
-        self.lanes: dict[str, Lane[WorkItem]] = {}
+        self.lanes: Mapping[str, Lane[WorkItem]] = {}
         self._announcing: dict[WorkItem, None] = {}
         self._running: dict[WorkItem, None] = {}
         # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.

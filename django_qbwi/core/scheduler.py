@@ -26,11 +26,11 @@ from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.failures import is_a, without_frames
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.lanes import ASYNC, SYNC, Lane
+from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
 from django_qbwi.core.registry import WorkItemRegistry
-from django_qbwi.core.runs import make_ending
+from django_qbwi.core.runs import Ending
 from django_qbwi.core.timeouts import Timeouts
 from django_qbwi.core.withdrawal import Withdrawal
 from django_qbwi.machine.primitives import new_rlock
@@ -82,6 +82,7 @@ class WorkItemScheduler(WorkItemRegistry):
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
+        self._queued_in_hold: set[WorkItem | None] = set()
         self._closed = False
         self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
@@ -121,7 +122,7 @@ class WorkItemScheduler(WorkItemRegistry):
         Raises:
             KeyError: It asks for a lane that there is not.
         """
-        return WorkItem(self, self.lanes[call.options.lane or (ASYNC if call.is_async else SYNC)], call)
+        return WorkItem(self, call)
 
     def queue(self, item: WorkItem) -> None:
         """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
@@ -236,9 +237,8 @@ class WorkItemScheduler(WorkItemRegistry):
             )
         if self.stop.first_sign is not None:
             if self.final_hold:
-                item.generation = 1
-                parent = items.current_item()
-                if parent is not None and parent.generation:
+                self._queued_in_hold.add(item)
+                if items.current_item() in self._queued_in_hold:
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"
@@ -280,7 +280,7 @@ class WorkItemScheduler(WorkItemRegistry):
         with self.lock:
             decided = item.ending is None
             if decided:
-                item.ending = make_ending((status, self.clock(), item.token.reason, failure, error))
+                item.ending = Ending(status, self.clock(), item.token.reason, failure, error)
         if ended_by is not None and not (decided and failure):
             # Nobody looks at it any more, and its frames keep what the item has worked with.
             without_frames(ended_by)

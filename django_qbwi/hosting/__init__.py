@@ -22,7 +22,7 @@ from django.core.signals import request_started, setting_changed
 from django_qbwi import conf
 from django_qbwi.connections import thread_state, under_test
 from django_qbwi.core.callables import examine
-from django_qbwi.core.calls import NO_ORIGIN, Options, make_call
+from django_qbwi.core.calls import NO_ORIGIN, Call, Options
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -33,7 +33,7 @@ from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.intake.familiar import FamiliarCalls
 from django_qbwi.intake.guard import is_simple
-from django_qbwi.intake.intake import Call, Origin, origin_of
+from django_qbwi.intake.intake import Origin, origin_of
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.signals import lifecycle_logger, scheduler_logger
 
@@ -98,7 +98,9 @@ def scheduler() -> WorkItemScheduler:
     return this_process().current.scheduler
 
 
-def take(work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool) -> Call:
+def take(
+    work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Prepare a call that was validated, in the caller's thread: copy its request, refuse one that is carried along.
 
     Raises:
@@ -147,7 +149,7 @@ def queue(
         if name is None and timeout is None
         else Options(name, assembly.item_timeout if timeout is None else timeout)
     )
-    item = assembly.scheduler.make_item(make_call((work_item, args, is_async, origin or NO_ORIGIN, options)))
+    item = WorkItem(assembly.scheduler, Call(work_item, args, is_async, origin or NO_ORIGIN, options))
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
     if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.transaction_warned:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from django_qbwi.core.calls import NO_OPTIONS, NO_ORIGIN, Call, Options, make_call
+from django_qbwi.core.calls import Call, Options
 from tests.core.test_callables import Wrapped
 from tests.support.manual import ManualRuntime, noop
 
@@ -27,23 +27,10 @@ undecorated = decorated
 decorated = Wrapped(decorated)  # type: ignore[assignment]
 
 
-def test_call_is_frozen() -> None:
-    """Nothing of it can be changed."""
-    with pytest.raises(AttributeError):
-        Call(noop).args = (1,)  # type: ignore[misc]
-
-
 def test_call_does_not_show_its_arguments() -> None:
     """They may be secret."""
     assert repr(Call(noop, ("hunter2",))) == "<Call tests.support.manual.noop>"
     assert repr(Call(noop, options=Options("ship"))) == "<Call ship>"
-
-
-def test_fast_way_makes_the_same_call() -> None:
-    """`make_call` takes all fields at once."""
-    call = make_call((noop, (1,), False, NO_ORIGIN, NO_OPTIONS))
-    assert type(call) is Call
-    assert call == Call(noop, (1,))
 
 
 @pytest.mark.parametrize(
