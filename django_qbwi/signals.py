@@ -142,7 +142,7 @@ class SignalsAndRecords:
     def _record_end(self, item: WorkItem) -> None:
         status = item.status
         if status is WorkItemStatus.FAILED:
-            error = item.exception
+            error = None if item.ending is None else item.ending.exception
             exc_info = None if error is None else (type(error), error, traceback_of(error))
             if not self._record(logging.ERROR, item, exc_info=exc_info):
                 # A handler without logging's own safety net met an exception whose __str__ raises.
@@ -159,7 +159,7 @@ class SignalsAndRecords:
             self._record(logging.INFO, item)
 
     def _record_with_stack(self, item: WorkItem) -> None:
-        stack = item.owner.stack(item)
+        stack = item.lane.executor.stack(item)
         scheduler_logger.error(
             _FORMAT_WITH_STACK, item.id, item.name, item.status, item.elapsed, stack, extra=_extra(item)
         )

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 from django_qbwi import hosting
-from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag, refuse_on_running_loop
+from django_qbwi.core.calls import NO_ORIGIN, Call, Options
+from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.loops import refuse_on_running_loop
+from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.intake.intake import Surrounded, origin_of
@@ -24,13 +27,14 @@ _NO_WAITS = "waits are cancelled in this test"
 class CapturedWorkItem:
     """A call that was queued and not run; `run()` runs it here and now."""
 
-    def __init__(self, item: WorkItem) -> None:
+    def __init__(self, scheduler: WorkItemScheduler, item: WorkItem) -> None:
+        self._scheduler = scheduler
         self._item = item
         self.handle = WorkItemHandle(item)
-        queued = item.work_item
+        queued = item.call.function
         self.work_item: Callable[..., Any] | None = queued.function if isinstance(queued, Surrounded) else queued
         """The queued function."""
-        self.args = item.args
+        self.args = item.call.args
         """Its arguments after the token."""
         self.timeout = item.timeout
         """Seconds, or None."""
@@ -52,7 +56,7 @@ class CapturedWorkItem:
         """Run it in this thread, unless it was run or cancelled before; see how it ended in the handle."""
         if self._item.status is WorkItemStatus.QUEUED:
             assembly = hosting.this_process().current
-            run_immediately(self._item.owner, self._item, assembly.environment.scope)
+            run_immediately(self._scheduler, self._item, assembly.environment.scope)
         return self.handle
 
 
@@ -136,8 +140,8 @@ def captured_work_items(waits: Waits = "real") -> Iterator[CapturedWorkItems]:
     captured = CapturedWorkItems()
 
     def capture(*call: Any) -> WorkItemHandle:
-        _, item = _make(waits, *call)
-        captured.append(CapturedWorkItem(item))
+        assembly, item = _make(waits, *call)
+        captured.append(CapturedWorkItem(assembly.scheduler, item))
         return captured[-1].handle
 
     with hosting.intercept(capture):
@@ -146,7 +150,7 @@ def captured_work_items(waits: Waits = "real") -> Iterator[CapturedWorkItems]:
         finally:
             for left in captured:
                 if left.status is WorkItemStatus.QUEUED:
-                    left._item.owner.discard(left._item)
+                    left._scheduler.discard(left._item)
 
 
 def drain(timeout: float = 5.0) -> bool:
@@ -181,16 +185,9 @@ def _make(
     timeout: float | None,
 ) -> tuple[Assembly, WorkItem]:
     assembly = hosting.this_process().current
-    item = assembly.scheduler.make_item(
-        work_item,
-        args,
-        is_async=is_async,
-        name=name,
-        timeout=assembly.settings.item_timeout if timeout is None else timeout,
-    )
+    options = Options(name, assembly.item_timeout if timeout is None else timeout)
+    origin = origin_of(work_item, args) or NO_ORIGIN
+    item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin, options))
     if waits != "real":
-        item._token = _ImpatientToken(assembly.scheduler.stop, waits == "cancel")
-    origin = origin_of(work_item, args)
-    if origin is not None:
-        item.origin = origin
+        item.run.token = _ImpatientToken(assembly.scheduler.stop, waits == "cancel")
     return assembly, item

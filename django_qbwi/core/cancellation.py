@@ -8,12 +8,12 @@ A token is asked far more often than it is cancelled: asking takes no lock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from django_qbwi.core.loops import loop_waker, refuse_on_running_loop
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
 from django_qbwi.machine.primitives import Alarm
@@ -25,7 +25,6 @@ __all__ = [
     "CancellationTokenSource",
     "OperationCancelled",
     "StopFlag",
-    "refuse_on_running_loop",
 ]
 
 _MAX_MESSAGE_LENGTH = 500
@@ -173,19 +172,8 @@ class CancellationToken(ProcessLocal):
         """Wait until the token is cancelled. Works on any event loop; for a limit use `asyncio.timeout`."""
         if self.is_cancellation_requested:
             return
-        loop = asyncio.get_running_loop()
-        woken = loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        def wake_from_thread() -> None:
-            # The loop of a waiter that has gone may be closed already; there is nobody left to wake.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(wake)
-
-        with self._register(wake_from_thread, wakes=True):
+        woken, wake = loop_waker()
+        with self._register(wake, wakes=True):
             await woken
 
     def register(self, callback: Callable[[], Any]) -> CancellationRegistration:
@@ -227,6 +215,8 @@ class CancellationToken(ProcessLocal):
         From now on the stop of the process counts; if that has its first sign already, after half of the time left.
         """
         stop = self._stop
+        if self._began is None and stop.cancels_since is None:
+            return
         with stop.lock:
             self._began = None if stop.cancels_since is None else stop.clock()
             if self._began is None and self._registrations:
@@ -241,6 +231,13 @@ class CancellationToken(ProcessLocal):
                 stop.look_at(self.stopped_from if self._began else NOT_BEGUN)
 
     def _cancel(self, reason: CancelReason, message: str | None = None) -> bool:
+        first = self._request(reason, message)
+        if first:
+            self._deliver()
+        return first
+
+    def _request(self, reason: CancelReason, message: str | None = None) -> bool:
+        """Set the reason and no more, False if there was one; the caller has to `_deliver`, without the lock."""
         with self._stop.lock:
             if self._reason is not None:
                 return False
@@ -249,7 +246,6 @@ class CancellationToken(ProcessLocal):
                 return False
             self._message = None if message is None else str(message)[:_MAX_MESSAGE_LENGTH]
             self._reason = reason
-        self._deliver()
         return True
 
     def _deliver(self) -> None:
@@ -313,12 +309,3 @@ def _restored(
     error = kind.__new__(kind)
     error.args, error.token = args, source.token
     return error
-
-
-def refuse_on_running_loop(call: str, cure: str) -> None:
-    """Raise RuntimeError if this thread runs an event loop, which the blocking `call` would stop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{call} would block the running event loop: {cure} instead")

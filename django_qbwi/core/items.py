@@ -1,37 +1,32 @@
 """A work item: the live object with its one owner, and the handle that others hold.
 
 States: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | ABANDONED; QUEUED -> CANCELLED | DISCARDED.
-Lock: a `WorkItem` is changed under the lock of its scheduler only; the first terminal status stands.
+Lock: a `WorkItem` is changed under the lock of its owner only; its first ending stands.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime
 import types
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
-from django_qbwi.core.failures import without_frames
+from django_qbwi.core.calls import Call
+from django_qbwi.core.cancellation import CancellationToken, CancelReason
+from django_qbwi.core.lanes import ASYNC, SYNC, Lane
+from django_qbwi.core.loops import refuse_on_running_loop
 from django_qbwi.core.names import name_of
-from django_qbwi.core.ports import Environment, Executor, NullEnvironment, NullObserver, Observer
+from django_qbwi.core.ports import Environment, NullEnvironment, NullObserver, Owner
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
-from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import Alarm
-
-if TYPE_CHECKING:
-    from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.core.runs import Ending, Run
+from django_qbwi.core.waiting import Waited
 
 __all__ = [
     "Environment",
-    "Executor",
     "NullEnvironment",
     "NullObserver",
-    "Observer",
     "WorkItem",
     "WorkItemError",
     "WorkItemHandle",
@@ -40,108 +35,70 @@ __all__ = [
     "current_item",
     "current_work_item",
     "enter_item",
-    "without_frames",
 ]
-
-logger = SafeLogger("django_qbwi.scheduler")
 
 _current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
 
 # A member is looked up by Python code before 3.12.
 _QUEUED = WorkItemStatus.QUEUED
-_UNSET = {
-    "_id": None,
-    "cancel_reason": None,
-    "exception": None,
-    "failure": None,
-    "finished": None,
-    "generation": 0,
-    "ident": None,
-    "origin": (None, None),
-    "overdue": False,
-    "started": None,
-    "thread": None,
-}
+_RUNNING = WorkItemStatus.RUNNING
 
 
-class WorkItem:
-    """One accepted call, from queueing to its terminal status; internal, others see `WorkItemHandle`.
+class WorkItem(Waited):
+    """One accepted call, from queueing to its end; internal, others see `WorkItemHandle`.
 
-    Invariant: `status` is terminal once and then for ever; `ended` follows when the connections are closed and the
-    record and the signal are out.
+    Invariant: `ending` is set once and then for ever; `ended` follows when the connections are closed and the record
+    and the signal are out.
     """
 
     __slots__ = (
         "__weakref__",
+        "_call",
         "_id",
-        "_name",
-        "_token",
-        "args",
-        "cancel_reason",
-        "ended",
-        "exception",
-        "failure",
-        "finished",
-        "generation",
-        "ident",
-        "is_async",
+        "_run",
+        "ending",
+        "lane",
+        "options",
         "origin",
-        "overdue",
-        "owner",
         "queued",
-        "started",
-        "status",
-        "thread",
-        "timeout",
-        "waiters",
-        "work_item",
     )
 
-    def __init__(
-        self,
-        owner: WorkItemScheduler,
-        work_item: Callable[..., Any],
-        args: tuple[Any, ...],
-        is_async: bool,
-        name: str | None,
-        timeout: float | None,
-    ) -> None:
-        self.owner = owner
-        self.work_item: Callable[..., Any] | None = work_item
-        self.args = args
-        self.is_async = is_async
-        self._name: str | types.FunctionType | None = name
-        self.timeout = timeout
-        self.status = _QUEUED
+    def __init__(self, owner: Owner[WorkItem], call: Call) -> None:
+        self.owner: Owner[WorkItem] = owner
+        options = call.options
+        self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if call.is_async else SYNC)]
+        self._call: Call | str | types.FunctionType = call
+        """The call, until it is dropped; then what its name is made of."""
+        self.origin = call.origin
+        self.options = options
         self.queued = owner.clock()
+        self.ending: Ending | None = None
         self.ended = False
-        self._token: CancellationToken | None = None
         self.waiters: list[Callable[[], object]] | None = None
-
-    if TYPE_CHECKING:
-        _id: str | None
-        started: float | None
-        finished: float | None
-        cancel_reason: CancelReason | None
-        exception: BaseException | None
-        failure: WorkItemError | None
-        overdue: bool
-        thread: str | None
-        ident: int | None
-        generation: int
-        origin: tuple[str | None, str | None]
-        """Method and path of the request that queued it, and its id, where known."""
-    else:
-
-        def __getattr__(self, name: str) -> Any:
-            # Eleven slots stay empty until there is something to put in; filling them cost a third of queueing.
-            try:
-                return _UNSET[name]
-            except KeyError:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+        self._id: str | None = None
+        self._run: Run | None = None
 
     def __repr__(self) -> str:
         return f"<WorkItem {self.name} {self.status}>"
+
+    @property
+    def status(self) -> WorkItemStatus:
+        """The status at this moment."""
+        ending = self.ending
+        if ending is not None:
+            return ending.status
+        run = self._run
+        return _QUEUED if run is None or run.started is None else _RUNNING
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has started, and not ended."""
+        return self.ending is None and self._run is not None and self._run.started is not None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has neither started nor ended."""
+        return self.ending is None and (self._run is None or self._run.started is None)
 
     @property
     def id(self) -> str:
@@ -155,107 +112,101 @@ class WorkItem:
     @property
     def name(self) -> str:
         """The given name, or that of the function."""
-        work_item = self.work_item  # read first: `forget_call` sets the name before it drops the function
-        name = self._name
-        if not isinstance(name, str):
-            name = self._name = name_of(work_item if name is None else name)
+        name = self.options.name
+        if name is None:
+            call = self._call
+            name = call if type(call) is str else name_of(call.function if type(call) is Call else call)
         return name
 
     @property
-    def token(self) -> CancellationToken:
-        """The item's token, made on first use."""
-        token = self._token
-        if token is None:
+    def call(self) -> Call:
+        """What is to be called, until it has ended.
+
+        Raises:
+            RuntimeError: It has ended, and the call was dropped.
+        """
+        call = self._call
+        if type(call) is not Call:
+            raise RuntimeError(f"the call of {self.name} was dropped at its end")
+        return call
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds after its start at which its token is cancelled."""
+        return self.options.timeout
+
+    @property
+    def run(self) -> Run:
+        """Its run, made on first use."""
+        run = self._run
+        if run is None:
             with self.owner.lock:
-                if self._token is None:
+                run = self._run
+                if run is None:
                     # One that waits for its turn is not cancelled by the stop of the process.
-                    self._token = CancellationToken(self.owner.stop, waits=self.started is None)
-                token = self._token
-        return token
+                    run = self._run = Run(self.owner.stop, waits=True)
+        return run
+
+    @property
+    def token(self) -> CancellationToken:
+        """The token that it gets."""
+        return self.run.token
+
+    @property
+    def started(self) -> float | None:
+        """The monotonic second of its start."""
+        return None if self._run is None else self._run.started
 
     @property
     def elapsed(self) -> float:
         """Seconds it has been running, or ran; of an item that did not start, seconds since it was queued."""
-        until = self.owner.clock() if self.finished is None else self.finished
-        return until - (self.queued if self.started is None else self.started)
+        ending, started = self.ending, self.started
+        until = self.owner.clock() if ending is None else ending.finished
+        return until - (self.queued if started is None else started)
+
+    @property
+    def cancel_reason(self) -> CancelReason | None:
+        """Why its token is cancelled, or was when it ended."""
+        if self.ending is not None:
+            return self.ending.reason
+        return None if self._run is None else self._run.token.reason
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
+        call, name = self._call, self.options.name
+        if type(call) is not Call:
+            return
+        function = call.function
         try:
-            if self._name is None:
-                work_item = self.work_item
-                # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
-                # anyway; anything else can hold large objects, and must go now.
-                if type(work_item) is types.FunctionType and work_item.__closure__ is None:
-                    self._name = work_item
-                else:
-                    self._name = name_of(work_item)
+            # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
+            # anyway; anything else can hold large objects, and must go now.
+            if name is None and (type(function) is not types.FunctionType or function.__closure__ is not None):
+                name = name_of(function)
         finally:
-            if self._name is None:
-                # The object's own code has left where it was asked.
-                self._name = "<unnamed>"
-            self.work_item = None
-            self.args = ()
+            # Unnamed if the object's own code has left where it was asked.
+            self._call = name or (function if type(function) is types.FunctionType else "<unnamed>")
 
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""
-        token = self._token
-        reason = self.cancel_reason
-        if reason is None and token is not None:
-            reason = token.reason
+        # The ending first: what it says of is there by then.
+        ending, run = self.ending, self._run
         return WorkItemInfo(
             id=self.id,
             name=self.name,
-            kind="async" if self.is_async else "sync",
-            status=self.status,
+            kind=self.lane.kind,
+            status=self.status if ending is None else ending.status,
             queued_at=_utc(self.owner.wall_clock(self.queued)),
-            started_at=self._moment(self.started),
-            finished_at=self._moment(self.finished),
+            started_at=None if run is None else self._moment(run.started),
+            finished_at=None if ending is None else self._moment(ending.finished),
             timeout=self.timeout,
-            overdue=self.overdue,
-            cancel_reason=reason,
-            error=self.failure,
+            overdue=run is not None and run.overdue,
+            cancel_reason=self.cancel_reason if ending is None else ending.reason,
+            error=None if ending is None else ending.failure,
             origin=self.origin[0],
             request_id=self.origin[1],
             pid=self.owner.pid,
-            thread=self.thread,
+            thread=None if run is None else run.thread,
         )
-
-    def add_waiter(self, wake: Callable[[], object]) -> bool:
-        """Have `wake` called at the end; False, and it is not, if the item has ended already."""
-        with self.owner.lock:
-            if self.waiters is None:
-                self.waiters = []
-            # Published first: `wake_waiters` sets the flag and then looks for waiters, without the lock.
-            self.waiters.append(wake)
-            if not self.ended:
-                return True
-            self.remove_waiter(wake)
-            return False
-
-    def remove_waiter(self, wake: Callable[[], object]) -> None:
-        """Take `wake` back."""
-        with self.owner.lock:
-            if self.waiters is not None and wake in self.waiters:
-                self.waiters.remove(wake)
-
-    def wake_waiters(self) -> None:
-        """Mark the item as ended, and wake those who wait for it."""
-        # Set first, then take: `add_waiter` looks at it under the lock.
-        self.ended = True
-        if self.waiters is None:
-            return
-        with self.owner.lock:
-            waiters = list(self.waiters or ())
-        for wake in waiters:
-            try:
-                wake()
-            except Exception:
-                # The loop of one who waits may be anybody's; the others wait too.
-                logger.exception("Waking one who waits for %s failed", self.name)
-        # Last: interrupted by an exception, it is done again. Woken twice does no harm.
-        with self.owner.lock:
-            self.waiters = None
 
     def _moment(self, monotonic: float | None) -> datetime.datetime | None:
         return None if monotonic is None else _utc(self.owner.wall_clock(monotonic))
@@ -337,14 +288,7 @@ class WorkItemHandle(ProcessLocal):
         if self._item.ended:
             return True
         refuse_on_running_loop("handle.wait()", "await it (`await handle`)")
-        alarm = Alarm()
-        if not self._item.add_waiter(alarm.set):
-            return True
-        try:
-            alarm.wait(timeout)
-        finally:
-            self._item.remove_waiter(alarm.set)
-        return self._item.ended
+        return self._item.wait(timeout)
 
     def __await__(self) -> Generator[Any, None, WorkItemInfo]:
         """Wait for the item's end on any event loop and return its info; never raises the item's failure.
@@ -355,26 +299,11 @@ class WorkItemHandle(ProcessLocal):
 
     def exception(self) -> BaseException | None:
         """Return what the item raised if its status is FAILED, else None; without traceback; never blocks."""
-        return self._item.exception if self._item.status is WorkItemStatus.FAILED else None
+        ending = self._item.ending
+        return None if ending is None else ending.exception
 
     async def _wait_on_loop(self) -> WorkItemInfo:
-        loop = asyncio.get_running_loop()
-        woken = loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        def wake_from_thread() -> None:
-            # A loop that is closed meanwhile has nobody left to wake.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(wake)
-
-        if self._item.add_waiter(wake_from_thread):
-            try:
-                await woken
-            finally:
-                self._item.remove_waiter(wake_from_thread)
+        await self._item.wait_on_loop()
         return self._item.info()
 
 

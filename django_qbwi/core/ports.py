@@ -1,19 +1,45 @@
-"""What a scheduler asks of those that it works with: executors, an observer, the environment of items."""
+"""What the core asks of those around it, as protocols, so that nobody has to import anybody for a type.
+
+They name no class of the core that is above them: `Item` stands for the items that are passed along.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from django_qbwi.core.items import WorkItem
+from django_qbwi.core.cancellation import StopFlag
+from django_qbwi.machine.primitives import Lock
+
+Item = TypeVar("Item", contravariant=True)
 
 
-class Executor(Protocol):
-    """Runs the items of one kind. The scheduler owns the queue; an executor takes from it."""
+class Owner(Protocol[Item]):
+    """What an item asks of the scheduler that it belongs to."""
+
+    clock: Callable[[], float]
+    lanes: Mapping[str, Any]
+    """The lanes that its items can go to, by name."""
+    lock: Lock
+    """Guards the item."""
+    pid: int
+    stop: StopFlag
+
+    def make_id(self) -> str:
+        """Return a new public id."""
+
+    def wall_clock(self, monotonic: float) -> float:
+        """Return a moment of the monotonic clock as seconds since the epoch."""
+
+    def cancel(self, item: Item, message: str | None = None) -> bool:
+        """Cancel one item; return whether this was the first cancellation of an item that had not ended."""
+
+
+class Executor(Protocol[Item]):
+    """Runs the items of one lane. The lane owns the queue; an executor takes from it."""
 
     def prepare(self) -> None:
         """Start what the first item needs. Called without the lock; may block for a thread start.
@@ -32,20 +58,30 @@ class Executor(Protocol):
     def grow(self) -> None:
         """Start one more worker if that is allowed and useful; a failure to do so is contained."""
 
-    def give_up_slot(self, item: WorkItem) -> bool:
+    def give_up_slot(self, item: Item) -> bool:
         """Let another item run beside `item`, which is overdue; False if there were too many of those."""
 
-    def cancel_natively(self, items: list[WorkItem]) -> None:
+    def cancel_natively(self, items: Sequence[Item]) -> None:
         """Interrupt what can be interrupted (asyncio tasks); returns at once."""
 
-    def stack(self, item: WorkItem) -> str:
+    def stack(self, item: Item) -> str:
         """Return the stack of a running item now, without locals."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether no further item can be taken until an overdue one ends."""
 
     def retire(self) -> None:
         """End the threads when they have nothing left to do; does not wait."""
 
+    def join(self, timeout: float) -> bool:
+        """Wait after `retire` for the last acts of the threads, `timeout` seconds at the most; False if too short."""
 
-class Observer(Protocol):
+    def stop_in_child(self) -> None:
+        """Keep what a forked child has inherited from taking another step; called in the child."""
+
+
+class Observer(Protocol[Item]):
     """Is told what happens to items; nothing that it does can change an outcome.
 
     None of these is called under the lock. `finished` and `rejected` must not raise.
@@ -59,28 +95,28 @@ class Observer(Protocol):
     def follows(self) -> bool:
         """Whether `astarted` and `afinished` have to be awaited; else the plain ones do."""
 
-    def queued(self, item: WorkItem) -> None:
+    def queued(self, item: Item) -> None:
         """`item` was accepted."""
 
-    def rejected(self, item: WorkItem, error: Exception) -> None:
+    def rejected(self, item: Item, error: Exception) -> None:
         """`item` was refused with `error`."""
 
-    def started(self, item: WorkItem) -> None:
+    def started(self, item: Item) -> None:
         """`item` begins, in its thread and context."""
 
-    def finished(self, item: WorkItem) -> None:
+    def finished(self, item: Item) -> None:
         """`item` has its terminal status."""
 
-    def astarted(self, item: WorkItem) -> Awaitable[None]:
+    def astarted(self, item: Item) -> Awaitable[None]:
         """As `started`, on the loop of the item."""
 
-    def afinished(self, item: WorkItem) -> Awaitable[None]:
+    def afinished(self, item: Item) -> Awaitable[None]:
         """As `finished`, on the loop of the item."""
 
-    def late(self, item: WorkItem) -> None:
+    def late(self, item: Item) -> None:
         """`item` ended after it was declared abandoned."""
 
-    def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
+    def overdue(self, item: Item, stack: str, replaced: bool) -> None:
         """`item` runs on long after its timeout; `replaced` tells whether it gave up its slot."""
 
 
@@ -123,26 +159,26 @@ class NullObserver:
     announces = False
     follows = False
 
-    def queued(self, item: WorkItem) -> None:
+    def queued(self, item: Any) -> None:
         """Ignore it."""
 
-    def rejected(self, item: WorkItem, error: Exception) -> None:
+    def rejected(self, item: Any, error: Exception) -> None:
         """Ignore it."""
 
-    def started(self, item: WorkItem) -> None:
+    def started(self, item: Any) -> None:
         """Ignore it."""
 
-    def finished(self, item: WorkItem) -> None:
+    def finished(self, item: Any) -> None:
         """Ignore it."""
 
-    async def astarted(self, item: WorkItem) -> None:
+    async def astarted(self, item: Any) -> None:
         """Ignore it."""
 
-    async def afinished(self, item: WorkItem) -> None:
+    async def afinished(self, item: Any) -> None:
         """Ignore it."""
 
-    def late(self, item: WorkItem) -> None:
+    def late(self, item: Any) -> None:
         """Ignore it."""
 
-    def overdue(self, item: WorkItem, stack: str, replaced: bool) -> None:
+    def overdue(self, item: Any, stack: str, replaced: bool) -> None:
         """Ignore it."""

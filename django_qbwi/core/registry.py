@@ -11,14 +11,15 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from django_qbwi.core.cancellation import CancelReason, StopFlag
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.runs import Ending, Run
 from django_qbwi.machine.primitives import Lock, new_lock
-
-Queue = deque[WorkItem]
 
 
 class WorkItemRegistry:
@@ -29,12 +30,12 @@ class WorkItemRegistry:
     - No counter of its own: each count is the length of a container, which nothing can tear apart.
     """
 
-    def __init__(self, lock: Lock, clock: Callable[[], float], history_size: int) -> None:
+    def __init__(self, stop: StopFlag, clock: Callable[[], float], history_size: int) -> None:
         self.clock = clock
         self.pid = os.getpid()
-        self.lock = lock
-        # A queue for each kind.
-        self._queued: tuple[Queue, Queue] = (deque(), deque())
+        self.stop = stop
+        self.lock: Lock = stop.lock
+        self.lanes: Mapping[str, Lane[WorkItem]] = {}
         self._announcing: dict[WorkItem, None] = {}
         self._running: dict[WorkItem, None] = {}
         # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.
@@ -52,7 +53,7 @@ class WorkItemRegistry:
     @property
     def queued_count(self) -> int:
         """Items accepted and not started."""
-        return self.queue_length(False) + self.queue_length(True) + len(self._announcing)
+        return len(self._announcing) + sum(len(lane.queue) for lane in self.lanes.values())
 
     @property
     def running_count(self) -> int:
@@ -79,9 +80,9 @@ class WorkItemRegistry:
         order in which items move, so that one which moves meanwhile is seen twice rather than never.
         """
         announced = list(self._announcing)
-        queues = [queue.copy() for queue in self._queued]
+        queues = [lane.queue.copy() for lane in self.lanes.values()]
         found = dict.fromkeys(list(self._running))
-        waiting = (item for queue in (announced, *queues) for item in queue if item.status is WorkItemStatus.QUEUED)
+        waiting = (item for queue in (announced, *queues) for item in queue if item.waits)
         if limit is None:
             found.update(dict.fromkeys(waiting))
         else:
@@ -97,10 +98,6 @@ class WorkItemRegistry:
         """Return the items that run."""
         with self.lock:
             return list(self._running)
-
-    def queue_length(self, is_async: bool) -> int:
-        """Items of one kind that wait for an executor."""
-        return len(self._queued[is_async])
 
     def make_id(self) -> str:
         """Return a new public id for an item: unguessable, and made only when somebody looks."""
@@ -120,20 +117,22 @@ class WorkItemRegistry:
 
     # Moving.
 
-    def take(self, is_async: bool) -> WorkItem | None:
-        """Move the first queued item of a kind to the running ones; the caller holds the lock."""
-        queued = self._queued[is_async]
-        while queued:
-            item = queued[0]
-            if item.status is not WorkItemStatus.QUEUED and item.status.is_terminal:
-                # A signal handler's exception came between the status of a cancelled item and its removal.
-                queued.popleft()
+    def take(self, lane: Lane[WorkItem]) -> WorkItem | None:
+        """Move the first queued item of a lane to the running ones; the caller holds the lock."""
+        queue = lane.queue
+        while queue:
+            item = queue[0]
+            if item.ending is not None:
+                # A signal handler's exception came between the end of a cancelled item and its removal.
+                queue.popleft()
                 continue
-            item.status = WorkItemStatus.RUNNING
-            item.started = self.clock()
+            run = item._run
+            if run is None:
+                run = item._run = Run(self.stop)
+            run.started = self.clock()
             # In both for a moment, rather than in none.
             self._running[item] = None
-            queued.popleft()
+            queue.popleft()
             return item
         return None
 
@@ -143,16 +142,15 @@ class WorkItemRegistry:
         Interrupted by an exception, it is done again by whom it was done: `by`.
         """
         if item not in self._ending:
-            ended, finished = item.status.then(status), self.clock()
+            ending = Ending(item.status.then(status), self.clock(), self._reason_of(item))
             # No call between these: an exception from a signal handler cannot come in between.
-            item.status = ended
-            item.finished = finished
+            item.ending = ending
             self._ending[item] = by
         self._announcing.pop(item, None)
         try:
             # A search, but one step of C (some 12 microseconds for 1,000 items): nothing can come in between, as it
             # could with tombstones, whose count and whose items a finalizer that cancels would tear apart.
-            self._queued[item.is_async].remove(item)
+            item.lane.queue.remove(item)
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
             return
@@ -163,17 +161,18 @@ class WorkItemRegistry:
 
     def leave(self, item: WorkItem) -> None:
         """Take an item that has ended out of the registry, and count it, once; the caller holds the lock."""
+        ending = item.ending
         place: dict[WorkItem, Any] = self._ending
         if item in place:
             # Given up, and not struck out here because of an exception.
             self._running.pop(item, None)
         else:
             place = self._running
-        if item in place:
+        if item in place and ending is not None:
             finished = self._finished
             # No call between these: an exception from a signal handler cannot come in between.
             finished += (item,)
-            self._totals[item.status._value_] += 1
+            self._totals[ending.status._value_] += 1
             del place[item]
 
     def end_all(self) -> list[WorkItem]:
@@ -181,22 +180,23 @@ class WorkItemRegistry:
 
         The caller holds the lock.
         """
-        abandoned = [item for item in self._running if not item.status.is_terminal]
+        abandoned = [item for item in self._running if item.ending is None]
         for item in abandoned:
-            item.finished = self.clock()
-            item.cancel_reason = item.token.reason
-            item.status = item.status.then(WorkItemStatus.ABANDONED)
+            ending = Ending(item.status.then(WorkItemStatus.ABANDONED), self.clock(), self._reason_of(item))
+            item.ending = ending
             self._ending[item] = None
             del self._running[item]
-        discarded = [
-            item
-            for item in (*self._announcing, *self._queued[0], *self._queued[1])
-            if item.status is WorkItemStatus.QUEUED
-        ]
+        waiting = (self._announcing, *(lane.queue for lane in self.lanes.values()))
+        discarded = [item for queue in waiting for item in queue if item.waits]
         for item in discarded:
-            item.cancel_reason = item.token.reason
             self.leave_queue(item, WorkItemStatus.DISCARDED)
         return abandoned + discarded
+
+    def _reason_of(self, item: WorkItem) -> CancelReason | None:
+        # One that has no token yet would get a cancelled one.
+        if item._run is None:
+            return CancelReason.SHUTDOWN if self.stop.requested else None
+        return item._run.token.reason
 
     # Waiting.
 

@@ -17,21 +17,27 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from django_qbwi.core import items
+from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.failures import is_a, without_frames
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.ports import Executor, NullObserver, Observer
+from django_qbwi.core.lanes import Lane
+from django_qbwi.core.ports import NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
-from django_qbwi.core.registry import Queue, WorkItemRegistry
+from django_qbwi.core.registry import WorkItemRegistry
+from django_qbwi.core.runs import Ending
 from django_qbwi.core.timeouts import Timeouts
 from django_qbwi.core.withdrawal import Withdrawal
 from django_qbwi.machine.primitives import new_rlock
 from django_qbwi.machine.service_thread import ServiceThread
+
+# A member is looked up by Python code before 3.12.
+_SUCCEEDED = WorkItemStatus.SUCCEEDED
 
 
 class SchedulerState(enum.StrEnum):
@@ -57,16 +63,16 @@ class WorkItemScheduler(WorkItemRegistry):
         overdue_after: float = 5.0,
         accept_while_draining: bool = True,
         history_size: int = 200,
-        observer: Observer | None = None,
+        observer: Observer[WorkItem] | None = None,
         keeper: ServiceThread | None = None,
         stop: StopFlag | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[], None] = lambda: None,
     ) -> None:
-        self.stop = StopFlag(clock) if stop is None else stop
-        super().__init__(self.stop.lock, clock, history_size)
+        stop = StopFlag(clock) if stop is None else stop
+        super().__init__(stop, clock, history_size)
         self._acquire, self._release = self.lock.acquire, self.lock.release
-        self.observer: Observer = NullObserver() if observer is None else observer
+        self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
         self.stop.call_at = self.keeper.call_at
         self.final_hold = False
@@ -78,9 +84,8 @@ class WorkItemScheduler(WorkItemRegistry):
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
+        self._queued_in_hold: set[WorkItem | None] = set()
         self._closed = False
-        self._executors: tuple[Executor, ...] = ()
-        self._lanes: tuple[tuple[Queue, Queue, Executor], ...] = ()
         self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
     def __repr__(self) -> str:
@@ -102,28 +107,24 @@ class WorkItemScheduler(WorkItemRegistry):
 
     def stack(self, item: WorkItem) -> str:
         """Return where a running item is now, without locals."""
-        return self._executors[item.is_async].stack(item)
+        return item.lane.executor.stack(item)
 
     # Accepting, in the caller's thread.
 
-    def attach(self, sync: Executor, asynchronous: Executor) -> None:
-        """Set the executors; once, before the first item."""
-        self._executors = (sync, asynchronous)
-        # All that the path of an item needs, found by one look-up: its queue, the other one, its executor.
-        sync_queue, async_queue = self._queued
-        self._lanes = ((sync_queue, async_queue, sync), (async_queue, sync_queue, asynchronous))
+    def attach(self, *lanes: Lane[WorkItem]) -> None:
+        """Set the lanes, each with its executor; once, before the first item."""
+        self.lanes = {lane.name: lane for lane in lanes}
+        for lane in lanes:
+            # All that the path of an item needs is found from its lane.
+            lane.beside = tuple(other.queue for other in lanes if other is not lane)
 
-    def make_item(
-        self,
-        work_item: Callable[..., Any],
-        args: tuple[Any, ...],
-        *,
-        is_async: bool,
-        name: str | None = None,
-        timeout: float | None = None,
-    ) -> WorkItem:
-        """Return a new item of this scheduler that is not queued yet."""
-        return WorkItem(self, work_item, args, is_async, name, timeout)
+    def make_item(self, call: Call) -> WorkItem:
+        """Return a new item of this scheduler, which knows its lane and is not queued yet.
+
+        Raises:
+            KeyError: It asks for a lane that there is not.
+        """
+        return WorkItem(self, call)
 
     def queue(self, item: WorkItem) -> None:
         """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
@@ -134,54 +135,44 @@ class WorkItemScheduler(WorkItemRegistry):
         """
         if not self._started:
             self._start_threads(item)
-        if self.observer.announces:
-            self._announce(item)
-            return
-        queued, others, executor = self._lanes[item.is_async]
-        refusal = None
+        lane, tells, woken, refusal = item.lane, self.observer.announces, True, None
         try:
-            # As `with self.lock:`, at half of its cost. It is taken inside of `try`, since an exception from a signal
-            # handler may come the moment it is taken.
-            self._acquire()
-            if (
-                self._closed
-                or self.stop.first_sign is not None
-                or len(queued) + len(others) + len(self._announcing) >= self._max_queued
-            ):
-                refusal = self._refusal(item)
-            if refusal is None:
-                # Wake first, insert last: an exception from a signal handler in between leaves a worker that looks in
-                # vain, where the other order would leave an item that nobody looks for.
-                woken = executor.wake()
-                queued.append(item)
-        finally:
             try:
-                self._release()
-            except RuntimeError:
-                # Such an exception came while we waited for the lock, which we do not have then.
-                pass
-        if refusal is not None:
-            self._reject(item, refusal)
-        if not woken:
-            executor.grow()
-
-    def _announce(self, item: WorkItem) -> None:
-        """Queue an item in two steps, so that it is told of before a worker can see it."""
-        try:
-            with self.lock:
-                refusal = self._refusal(item)
+                # As `with self.lock:`, at half of its cost. It is taken inside of `try`, since an exception from a
+                # signal handler may come the moment it is taken.
+                self._acquire()
+                waiting = len(self._announcing) + len(lane.queue)
+                for queue in lane.beside:
+                    waiting += len(queue)
+                if self._closed or self.stop.first_sign is not None or waiting >= self._max_queued:
+                    refusal = self._refusal(item)
                 if refusal is None:
-                    self._announcing[item] = None
+                    if tells:
+                        # Its place is reserved, and nobody takes it before it was told of.
+                        self._announcing[item] = None
+                    else:
+                        # Wake first, insert last: an exception from a signal handler in between leaves a worker that
+                        # looks in vain, where the other order would leave an item that nobody looks for.
+                        woken = lane.executor.wake()
+                        lane.queue.append(item)
+            finally:
+                try:
+                    self._release()
+                except RuntimeError:
+                    # Such an exception came while we waited for the lock, which we do not have then.
+                    pass
             if refusal is not None:
                 self._reject(item, refusal)
-            self.observer.queued(item)
-            woken = self._publish(item)
+            if tells:
+                self.observer.queued(item)
+                woken = self._publish(item)
         except BaseException:
-            # Out of a signal handler, at any point: what was told of has to run, and not to hold the exit for ever.
-            self._publish(item)
+            # Out of a signal handler, at any point: what has its place has to run, and not to hold the exit for ever.
+            if tells:
+                self._publish(item)
             raise
         if not woken:
-            self._executors[item.is_async].grow()
+            lane.executor.grow()
 
     def run_at_once(self, item: WorkItem) -> None:
         """Count `item` as running without an executor: its caller runs, concludes and settles it.
@@ -195,8 +186,8 @@ class WorkItemScheduler(WorkItemRegistry):
             self._reject(item, refusal)
         self.observer.queued(item)
         with self.lock:
-            item.status = item.status.then(WorkItemStatus.RUNNING)
-            item.started = self.clock()
+            item.status.then(WorkItemStatus.RUNNING)
+            item.run.started = self.clock()
             self._running[item] = None
 
     def discard(self, item: WorkItem) -> None:
@@ -206,20 +197,22 @@ class WorkItemScheduler(WorkItemRegistry):
         self.settle(item)
 
     def after_fork_in_child(self) -> None:
-        """Free the lock in a forked child, where the thread that may have held it does not exist."""
+        """Free the lock in a forked child, where the thread that may have held it does not exist; stop what runs."""
         reinit = getattr(self.lock, "_at_fork_reinit", None)
         if reinit is not None:
             reinit()
+        for lane in self.lanes.values():
+            lane.executor.stop_in_child()
 
     def _publish(self, item: WorkItem) -> bool:
         with self.lock:
             if item not in self._announcing:
                 return True  # refused, or discarded meanwhile at the limit of a drain, or here already
-            queued, _, executor = self._lanes[item.is_async]
-            woken = executor.wake()
+            queue = item.lane.queue
+            woken = item.lane.executor.wake()
             # No call between these: an exception from a signal handler cannot come in between.
             del self._announcing[item]
-            queued.append(item)
+            queue.append(item)
         return woken
 
     def _start_threads(self, item: WorkItem) -> None:
@@ -230,8 +223,8 @@ class WorkItemScheduler(WorkItemRegistry):
         try:
             with self._starting:
                 if not self._started:
-                    for executor in self._executors:
-                        executor.prepare()
+                    for lane in self.lanes.values():
+                        lane.executor.prepare()
                     self._start()
                     self._started = True
                     self._retire_if_closed()
@@ -253,7 +246,7 @@ class WorkItemScheduler(WorkItemRegistry):
             )
         if self.stop.first_sign is not None:
             if self.final_hold:
-                item.generation = 1
+                self._queued_in_hold.add(item)
                 if self._comes_of_the_hold(items.current_item()):
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
@@ -272,10 +265,10 @@ class WorkItemScheduler(WorkItemRegistry):
 
     def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
         """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
-        if parent is not None and (parent.generation or not parent.status.is_terminal):
-            return bool(parent.generation)
+        if parent is not None and (parent in self._queued_in_hold or parent.ending is None):
+            return parent in self._queued_in_hold
         # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
-        return self._held and all(item.generation for item in self.live_items())
+        return self._held and all(item in self._queued_in_hold for item in self.live_items())
 
     def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
         self.observer.rejected(item, refusal)
@@ -286,31 +279,29 @@ class WorkItemScheduler(WorkItemRegistry):
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
         items.enter_item(item)
-        if item._token is not None or self.stop.cancels_since is not None:
-            item.token.begin()
-        if item.timeout is not None:
+        item.token.begin()
+        if item.options.timeout is not None:
             self._timeouts.arm(item)
 
     def conclude(self, item: WorkItem, error: BaseException | None) -> bool:
         """Decide the terminal status of a running item by how it ended; False if that was decided before."""
         failure: WorkItemError | None = None
+        ended_by = error
         if error is None:
-            status = WorkItemStatus.SUCCEEDED
+            status = _SUCCEEDED
         elif is_a(error, asyncio.CancelledError) and item.token.is_cancellation_requested:
-            status = WorkItemStatus.CANCELLED
+            status, error = WorkItemStatus.CANCELLED, None
         else:
             status = WorkItemStatus.FAILED
             failure = WorkItemError.of(error)
         with self.lock:
-            if item.status is not WorkItemStatus.RUNNING:
-                return False
-            item.finished = self.clock()
-            if failure is not None:
-                item.failure = failure
-                item.exception = error
-            item.cancel_reason = None if item._token is None else item._token.reason
-            item.status = status
-        return True
+            decided = item.ending is None
+            if decided:
+                item.ending = Ending(status, self.clock(), item.token.reason, failure, error)
+        if ended_by is not None and not (decided and failure):
+            # Nobody looks at it any more, and its frames keep what the item has worked with.
+            without_frames(ended_by)
+        return decided
 
     def settle(self, item: WorkItem) -> None:
         """Take the last steps of an item that is concluded and reported: wake who waits, then leave the registry.
@@ -318,10 +309,10 @@ class WorkItemScheduler(WorkItemRegistry):
         One that an exception has interrupted may be done again.
         """
         try:
-            if item.timeout is not None:
+            if item.options.timeout is not None:
                 self._timeouts.disarm(item)
-            if item.status is WorkItemStatus.FAILED and item.exception is not None:
-                without_frames(item.exception)
+            if item.ending is not None and item.ending.exception is not None:
+                without_frames(item.ending.exception)
             item.forget_call()
         finally:
             # A callable's own code may be asked for its name; nothing that it raises keeps those who wait.
@@ -340,7 +331,7 @@ class WorkItemScheduler(WorkItemRegistry):
 
     def cancel(self, item: WorkItem, message: str | None = None) -> bool:
         """Cancel one item, for `WorkItemHandle.cancel`; the callbacks of its token run in this thread."""
-        return Withdrawal(item, message).run()
+        return Withdrawal(self, item, message).run()
 
     def report_unstarted(self, item: WorkItem) -> None:
         """Report an item that ended before it began, and settle it."""
@@ -350,11 +341,11 @@ class WorkItemScheduler(WorkItemRegistry):
             self.settle(item)
 
     def _mark_overdue(self, item: WorkItem) -> None:
-        executor = self._executors[item.is_async]
+        executor = item.lane.executor
         with self.lock:
-            if item.status is not WorkItemStatus.RUNNING:
+            if not item.runs:
                 return
-            item.overdue = True
+            item.run.overdue = True
         stack = executor.stack(item)
         # A replacement would only start more work in a process that is about to end.
         replaced = self.state is SchedulerState.OPEN and executor.give_up_slot(item)
@@ -384,13 +375,11 @@ class WorkItemScheduler(WorkItemRegistry):
         """Accept again what a request queues that the server still answers."""
         self._held = False
 
-    def interrupt_async_items(self) -> None:
-        """Natively cancel the async items that run; returns at once."""
-        self.interrupt(self.running_items())
-
-    def interrupt(self, interrupted: list[WorkItem]) -> None:
-        """Natively cancel those of the given items that run and are async; returns at once."""
-        self._executors[True].cancel_natively([item for item in interrupted if item.is_async and _runs(item)])
+    def interrupt(self, items: Iterable[WorkItem] | None = None) -> None:
+        """Natively cancel what can be interrupted of the given items, or of all, that run; returns at once."""
+        running = [item for item in (self.running_items() if items is None else items) if item.runs]
+        for lane in self.lanes.values():
+            lane.executor.cancel_natively([item for item in running if item.lane is lane])
 
     def give_up(self) -> list[WorkItem]:
         """Close; declare running items ABANDONED and queued ones DISCARDED; return those, running ones first.
@@ -403,9 +392,16 @@ class WorkItemScheduler(WorkItemRegistry):
 
     def retire(self) -> None:
         """Let the threads of the executors end."""
-        for executor in self._executors:
-            executor.retire()
+        for lane in self.lanes.values():
+            lane.executor.retire()
 
+    def join(self, timeout: float) -> bool:
+        """Wait after `retire` for the last acts of the threads, `timeout` seconds at the most; False if too short."""
+        deadline = time.monotonic() + timeout
+        joined = [lane.executor.join(max(0.0, deadline - time.monotonic())) for lane in self.lanes.values()]
+        return all(joined)
 
-def _runs(item: WorkItem) -> bool:
-    return item.status is WorkItemStatus.RUNNING
+    @property
+    def is_stuck(self) -> bool:
+        """Whether there is a lane whose executor cannot take a further item until an overdue one ends."""
+        return any(lane.executor.is_stuck for lane in self.lanes.values())

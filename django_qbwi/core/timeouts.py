@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.machine.service_thread import ServiceThread, Timer
 
 
@@ -36,9 +35,10 @@ class Timeouts:
 
     def arm(self, item: WorkItem) -> None:
         """Set the deadline of an item that begins, and has a timeout."""
-        assert item.timeout is not None
-        assert item.started is not None
-        deadline = item.started + item.timeout
+        timeout, started = item.options.timeout, item.started
+        assert timeout is not None
+        assert started is not None
+        deadline = started + timeout
         item.token._deadline = deadline
         timer = self._keeper.call_at(deadline, lambda: self.expire(item))
         # A deadline that has passed already: `expire` may have set the next timer before we come here.
@@ -53,7 +53,7 @@ class Timeouts:
 
     def expire(self, item: WorkItem) -> None:
         """Cancel an item whose time is over, if it still runs; in the keeper's thread."""
-        if not _runs(item):
+        if not item.runs:
             return
         try:
             item.token._cancel(CancelReason.TIMEOUT, f"timeout of {item.timeout} s")
@@ -64,10 +64,6 @@ class Timeouts:
                 self._disarm_unless_running(item)
 
     def _disarm_unless_running(self, item: WorkItem) -> None:
-        if not _runs(item):
+        if not item.runs:
             # It was given up before it began, or has ended within the callbacks of its token.
             self.disarm(item)
-
-
-def _runs(item: WorkItem) -> bool:
-    return item.status is WorkItemStatus.RUNNING

@@ -7,12 +7,37 @@ would be waited for without an end, by its waiters and by the exit of the proces
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.ports import Observer
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import Lock
+from django_qbwi.machine.service_thread import ServiceThread
 
 logger = SafeLogger("django_qbwi.scheduler")
+
+
+class Canceller(Protocol):
+    """What a withdrawal asks of the scheduler."""
+
+    keeper: ServiceThread
+    lock: Lock
+    observer: Observer[WorkItem]
+
+    def is_ended_by(self, item: WorkItem, by: object) -> bool:
+        """Return whether `by` has taken the item out of its queue, and not settled it yet."""
+
+    def leave_queue(self, item: WorkItem, status: WorkItemStatus, by: object = None) -> None:
+        """Move a queued item to the ending ones."""
+
+    def settle(self, item: WorkItem) -> None:
+        """Take the last steps of an item."""
+
+    def wake_if_empty(self) -> None:
+        """Wake who waits for nothing to be left."""
 
 
 class Withdrawal:
@@ -23,46 +48,49 @@ class Withdrawal:
     - Steps that an exception has cut off are taken by the keeper, whom no signal handler's exception reaches.
     """
 
-    __slots__ = ("_item", "_message", "_telling", "_told")
+    __slots__ = ("_first", "_item", "_message", "_scheduler", "_telling", "_told")
 
-    def __init__(self, item: WorkItem, message: str | None) -> None:
+    def __init__(self, scheduler: Canceller, item: WorkItem, message: str | None) -> None:
+        self._scheduler = scheduler
         self._item = item
         # Here, where nothing has happened yet: it may be user code.
         self._message = None if message is None else str(message)
-        self._telling = self._told = False
+        self._first = self._telling = self._told = False
 
     def __repr__(self) -> str:
         return f"<Withdrawal item={self._item!r} told={self._told}>"
 
     def run(self) -> bool:
         """Take all steps in this thread; return whether this was the first cancellation of an item not ended."""
-        item = self._item
         try:
-            if not self._leave_queue():
+            if not self._take():
                 return False
-            first = item.token._cancel(CancelReason.REQUESTED, self._message)
+            if self._first:
+                self._item.token._deliver()
             self._end()
-            return first
+            return self._first
         except BaseException:
             # Nothing is swallowed: a Ctrl-C reaches the caller at once, and the rest is not left undone.
-            item.owner.keeper.post(self._complete)
+            self._scheduler.keeper.post(self._complete)
             raise
 
-    def _leave_queue(self) -> bool:
-        """Take the item out of the queue, if it is there; False if it has ended already, not by this."""
-        item, scheduler = self._item, self._item.owner
+    def _take(self) -> bool:
+        """Cancel the token, and take the item out of its queue, if it is there; False if it has ended, not by this."""
+        item, scheduler = self._item, self._scheduler
         with scheduler.lock:
-            if item.status is WorkItemStatus.QUEUED or scheduler.is_ended_by(item, self):
+            if item.ending is not None and not scheduler.is_ended_by(item, self):
+                return False
+            if item.token._request(CancelReason.REQUESTED, self._message):
+                self._first = True
+            if item.waits or scheduler.is_ended_by(item, self):
                 scheduler.leave_queue(item, WorkItemStatus.CANCELLED, self)
-                return True
-            return not item.status.is_terminal
+            return True
 
     def _end(self) -> None:
         """Tell of the end of an item of its own, and settle it."""
-        item, scheduler = self._item, self._item.owner
+        item, scheduler = self._item, self._scheduler
         if not scheduler.is_ended_by(item, self):
             return
-        item.cancel_reason = item.token.reason
         try:
             if not self._telling:
                 self._telling = True
@@ -73,16 +101,14 @@ class Withdrawal:
 
     def _complete(self) -> None:
         """Take the steps that were cut off, in the keeper's thread."""
-        item, scheduler = self._item, self._item.owner
+        item, scheduler = self._item, self._scheduler
         with scheduler.lock:
             # All the others may be done.
             scheduler.wake_if_empty()
         if self._telling and not self._told:
             logger.info("Telling the end of %s id=%s, %s, was interrupted", item.name, item.id, item.status)
-        goes_on = self._leave_queue()
+        self._take()
         try:
-            if goes_on:
-                item.token._cancel(CancelReason.REQUESTED, self._message)
             if item.token.is_cancellation_requested:
                 # Cut off in the middle of its callbacks, it has been the first one.
                 item.token._deliver()

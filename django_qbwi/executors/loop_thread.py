@@ -13,14 +13,15 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import Environment, NullEnvironment
-from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.executors.async_run import AsyncRuns, close
 from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
 from django_qbwi.executors.loop_monitor import LoopMonitor
 from django_qbwi.executors.loop_repair import LoopMender
@@ -39,6 +40,7 @@ from django_qbwi.machine.stacks import stack_of_task, stack_of_thread
 
 logger = SafeLogger("django_qbwi.scheduler")
 
+_MAX_IN_FLIGHT = 100
 _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
 _NATIVE_CANCELS = 10
@@ -51,19 +53,21 @@ class LoopExecutor:
     def __init__(
         self,
         scheduler: WorkItemScheduler,
+        lane: Lane[WorkItem],
         *,
-        max_in_flight: int = 100,
         environment: Environment | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._lock = scheduler.lock
-        self._max_in_flight = max_in_flight
+        self._lane = lane
+        self._max_in_flight = lane.limits.running or _MAX_IN_FLIGHT
         self._environment: Environment = NullEnvironment() if environment is None else environment
-        self._in_flight: dict[WorkItem, asyncio.Task[Any] | None] = {}
         self._overdue: dict[WorkItem, None] = {}
         self._adopted: dict[WorkItem, tuple[Any, Context]] = {}
         self._wakeup_pending = False
         self._executors = ItemExecutors(self._environment, lambda: scheduler.state is SchedulerState.CLOSED)
+        self._runs = AsyncRuns(scheduler, self._environment, self._executors, begun=self._begin, over=self._forget)
+        self._in_flight = self._runs.in_flight
         self._context = Context()
         self._loop: asyncio.SelectorEventLoop | None = None
         self._default_executor: DaemonExecutor | None = None
@@ -80,6 +84,7 @@ class LoopExecutor:
         self._mender: LoopMender  # made with the loop
         self._ended = new_lock()
         self._ended.acquire()
+        lane.executor = self
 
     def __repr__(self) -> str:
         return f"<LoopExecutor in_flight={len(self._in_flight)} adopted={len(self._adopted)}>"
@@ -88,11 +93,6 @@ class LoopExecutor:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The background loop, None before the first item."""
         return self._loop
-
-    @property
-    def is_stuck(self) -> bool:
-        """True if the loop stands still, and every async item with it."""
-        return self._monitor.stands_still
 
     def prepare(self) -> None:
         """Make the loop and start its thread; see `Executor.prepare`."""
@@ -146,12 +146,12 @@ class LoopExecutor:
             retired = self._retired
             if not retired:
                 # From here on the loop is asked for its stack, its slot and its cancellation.
-                item.is_async = True
+                item.lane = self._lane
                 self.wake()
                 self._adopted[item] = (awaitable, context)
         if retired:
             # The scheduler has given up meanwhile; its item is abandoned and reported already.
-            _close(awaitable)
+            close(awaitable)
             self._scheduler.late(item)
 
     def give_up_slot(self, item: WorkItem) -> bool:
@@ -163,7 +163,7 @@ class LoopExecutor:
             self.wake()
             return True
 
-    def cancel_natively(self, items: list[WorkItem]) -> None:
+    def cancel_natively(self, items: Sequence[WorkItem]) -> None:
         """Cancel the asyncio tasks of items, again and again for a second; see `Executor.cancel_natively`."""
         if items and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -191,7 +191,7 @@ class LoopExecutor:
             self._retired = True
             adopted, self._adopted = self._adopted, {}
         for awaitable, _ in adopted.values():
-            _close(awaitable)
+            close(awaitable)
         loop = self._loop
         if loop is None:
             return
@@ -205,6 +205,14 @@ class LoopExecutor:
     def join(self, timeout: float) -> bool:
         """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
         return not self._started or self._ended.acquire(True, timeout)
+
+    @property
+    def is_stuck(self) -> bool:
+        """True if the loop stands still, or all slots, and all that may be lost, have overdue items in them."""
+        if self._monitor.stands_still:
+            return True
+        with self._lock:
+            return len(self._overdue) >= self._max_in_flight and all(item.run.overdue for item in self._in_flight)
 
     def stop_in_child(self) -> None:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
@@ -279,20 +287,20 @@ class LoopExecutor:
                     item = next(iter(self._adopted))
                     adopted = self._adopted.pop(item)
                 else:
-                    taken = self._scheduler.take(True)
+                    taken = self._scheduler.take(self._lane)
                     if taken is None:
                         return
                     item = taken
                 self._in_flight[item] = None
             if adopted is None:
-                self._start(self._run_item(item), Context())
-            elif item.status.is_terminal:
+                self._start(self._runs.begin(item), Context())
+            elif item.ending is not None:
                 # Abandoned while it waited for a slot.
-                _close(adopted[0])
+                close(adopted[0])
                 self._forget(item)
                 self._scheduler.late(item)
             else:
-                self._start(self._run_adopted(item, adopted[0]), adopted[1])
+                self._start(self._runs.go_on(item, adopted[0]), adopted[1])
             if os.getpid() != self._scheduler.pid:
                 # The child of an item that forked in its first step: the others are the parent's.
                 return
@@ -310,77 +318,9 @@ class LoopExecutor:
         else:  # pragma: no cover - Python 3.11 has no eager tasks
             loop.create_task(coroutine, context=context)
 
-    async def _run_item(self, item: WorkItem) -> None:
-        assert item.work_item is not None
-        work_item = item.work_item
-        await self._run_user_code(item, lambda: work_item(item.token, *item.args), begins=True)
-
-    async def _run_adopted(self, item: WorkItem, awaitable: Any) -> None:
-        await self._run_user_code(item, lambda: self._own(awaitable), begins=False)
-
-    def _own(self, awaitable: Any) -> Awaitable[Any]:
-        if asyncio.isfuture(awaitable) and awaitable.get_loop() is not self._loop:
-            raise RuntimeError(
-                "the work item returned a future of another event loop: make it an async function, or return a "
-                "coroutine, which then runs on the background loop"
-            )
-        result: Awaitable[Any] = awaitable
-        return result
-
-    async def _run_user_code(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> None:
-        scheduler = self._scheduler
-        # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
-        self._in_flight[item] = asyncio.current_task()
-        item.thread, item.ident = "qbwi-loop", self._ident
+    def _begin(self, item: WorkItem) -> None:
+        item.run.thread, item.run.ident = "qbwi-loop", self._ident
         self._monitor.watch()
-        executor = self._executors.lend(item)
-        error: BaseException | None = None
-        async with self._environment.scope(executor):
-            try:
-                if begins:
-                    scheduler.begin(item)
-                    await self._tell_started(item)
-                await call()
-            except BaseException as caught:
-                # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
-                error = caught
-            if os.getpid() != scheduler.pid:
-                return
-            del call
-            decided = scheduler.conclude(item, error)
-            error = None
-            clean = not executor.touched or await self._executors.clean_up(executor)
-            if decided:
-                await self._tell_finished(item)
-                if clean and executor.touched and scheduler.observer.follows:
-                    # A receiver may have opened a connection.
-                    clean = await self._executors.clean_up(executor)
-        self._executors.take_back(item, clean)
-        try:
-            if decided:
-                scheduler.settle(item)
-            else:
-                scheduler.late(item)
-        finally:
-            self._forget(item)
-
-    async def _tell_started(self, item: WorkItem) -> None:
-        observer = self._scheduler.observer
-        if observer.follows:
-            await observer.astarted(item)
-        else:
-            observer.started(item)
-
-    async def _tell_finished(self, item: WorkItem) -> None:
-        observer = self._scheduler.observer
-        try:
-            if observer.follows:
-                await observer.afinished(item)
-            else:
-                observer.finished(item)
-        except BaseException as error:
-            # A receiver, or a native cancel that came too late; the item has its status already.
-            logger.debug("Telling the end of %s was interrupted by %r", item.name, error)
 
     def _forget(self, item: WorkItem) -> None:
         with self._lock:
@@ -388,14 +328,16 @@ class LoopExecutor:
             if item in self._overdue:
                 del self._overdue[item]
                 # At the cap an overdue item kept its slot; it gives it up as soon as another one has ended.
-                stuck = next((other for other in self._in_flight if other.overdue and other not in self._overdue), None)
+                stuck = next(
+                    (other for other in self._in_flight if other.run.overdue and other not in self._overdue), None
+                )
                 if stuck is not None:
                     self._overdue[stuck] = None
-            if self._adopted or self._scheduler.queue_length(True):
+            if self._adopted or self._lane.queue:
                 self.wake()
 
-    def _cancel_tasks(self, items: list[WorkItem], tries: int) -> None:
-        running = [item for item in items if item.status is WorkItemStatus.RUNNING]
+    def _cancel_tasks(self, items: Sequence[WorkItem], tries: int) -> None:
+        running = [item for item in items if item.runs]
         for item in running:
             task = self._in_flight.get(item)
             if task is not None:
@@ -403,10 +345,3 @@ class LoopExecutor:
         if running and tries > 1 and self._loop is not None:
             # asgiref absorbs the first cancellation of a task that waits for a thread until that thread is done.
             self._loop.call_later(0.1, self._cancel_tasks, running, tries - 1, context=self._context)
-
-
-def _close(awaitable: Any) -> None:
-    with contextlib.suppress(Exception):
-        close = getattr(awaitable, "close", None)
-        if close is not None:
-            close()

@@ -13,14 +13,16 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import Environment, NullEnvironment
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Lock, new_lock, start_thread, thread_ident_getter
 from django_qbwi.machine.stacks import stack_of_thread
@@ -28,6 +30,7 @@ from django_qbwi.machine.thread_state import ThreadState
 
 logger = SafeLogger("django_qbwi.scheduler")
 
+_MAX_WORKERS = 4
 _MAX_RESTARTS_PER_MINUTE = 10
 
 FORKED = object()
@@ -35,21 +38,24 @@ FORKED = object()
 
 
 class ThreadExecutor:
-    """Runs the sync items of a scheduler on at most `max_workers` threads (and as many overdue ones)."""
+    """Runs the items of a lane on at most `lane.limits.running` threads (and as many overdue ones)."""
 
     def __init__(
         self,
         scheduler: WorkItemScheduler,
+        lane: Lane[WorkItem],
         *,
-        max_workers: int = 4,
         environment: Environment | None = None,
         adopt: Callable[[WorkItem, Any, Context], None] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._lock = scheduler.lock
-        self._max_workers = max_workers
+        self._lane = lane
+        self._max_workers = lane.limits.running or _MAX_WORKERS
         self._environment: Environment = NullEnvironment() if environment is None else environment
         self._adopt = adopt
+        self._end = ItemEnd(scheduler)
+        lane.executor = self
         self._workers: dict[_Worker, None] = {}
         self._overdue: dict[_Worker, None] = {}
         self._idle: list[Any] = []
@@ -113,15 +119,15 @@ class ThreadExecutor:
             return (
                 bool(self._workers)
                 and len(self._overdue) >= self._max_workers
-                and all(worker.item is not None and worker.item.overdue for worker in self._workers)
+                and all(worker.item is not None and worker.item.run.overdue for worker in self._workers)
             )
 
-    def cancel_natively(self, items: list[WorkItem]) -> None:
+    def cancel_natively(self, items: Sequence[WorkItem]) -> None:
         """Do nothing: a thread cannot be interrupted."""
 
     def stack(self, item: WorkItem) -> str:
         """Return the stack of the worker's thread."""
-        return stack_of_thread(item.ident)
+        return stack_of_thread(item.run.ident)
 
     def retire(self) -> None:
         """End the workers when the queue is empty; does not wait."""
@@ -143,6 +149,9 @@ class ThreadExecutor:
             self._joiners.append(gone)
         return gone.acquire(True, timeout)
 
+    def stop_in_child(self) -> None:
+        """Do nothing: a worker asks for its pid behind each item."""
+
     # Called by the workers, in their threads.
 
     def enlist(self, worker: _Worker) -> bool:
@@ -161,7 +170,7 @@ class ThreadExecutor:
             if worker in self._overdue and not self._relieve(worker):
                 # Its slot was given to a replacement while its item was overdue.
                 return False
-            worker.item = self._scheduler.take(False)
+            worker.item = self._scheduler.take(self._lane)
             if worker.item is None:
                 if self._retired:
                     return False
@@ -189,7 +198,7 @@ class ThreadExecutor:
             if item is not None:
                 if self._scheduler.conclude(item, error):
                     self._scheduler.report_unstarted(item)
-                elif not item.ended and item.status is not WorkItemStatus.ABANDONED:
+                elif not item.ended and not _is_abandoned(item):
                     # Hit between its status and its last step.
                     self._scheduler.settle(item)
                 worker.item = None
@@ -200,8 +209,9 @@ class ThreadExecutor:
     def run_item(self, worker: _Worker, item: WorkItem) -> Any:
         """Run an item in its own context; return an awaitable that it made, FORKED in a child that it made, or None."""
         scheduler = self._scheduler
-        item.thread = worker.name
-        item.ident = worker.ident
+        run = item.run
+        run.thread = worker.name
+        run.ident = worker.ident
         worker.state.begin()
         self._environment.before()
         scheduler.begin(item)
@@ -209,11 +219,13 @@ class ThreadExecutor:
         error: BaseException | None = None
         try:
             scheduler.observer.started(item)
-            assert item.work_item is not None
-            result = item.work_item(item.token, *item.args)
+            call = item.call
+            result = call.function(run.token, *call.args)
         except BaseException as caught:
             # User code returns to us here: SystemExit, KeyboardInterrupt and the like end the item, not the worker.
             error = caught
+        # It keeps the arguments alive.
+        call = None  # type: ignore[assignment]
         if os.getpid() != scheduler.pid:
             return FORKED
         worker.state.renew(item)
@@ -221,20 +233,7 @@ class ThreadExecutor:
             self._environment.after()
             return result
         del result
-        decided = scheduler.conclude(item, error)
-        del error
-        try:
-            self._environment.after()
-            if decided:
-                scheduler.observer.finished(item)
-                if scheduler.observer.follows:
-                    # A receiver may have opened a connection.
-                    self._environment.after()
-        finally:
-            if decided:
-                scheduler.settle(item)
-            else:
-                scheduler.late(item)
+        self._end.reach(item, error, self._environment.after)
         return None
 
     def adopt(self, item: WorkItem, awaitable: Any, context: Context) -> None:
@@ -251,7 +250,7 @@ class ThreadExecutor:
         # Where no thread could be started in its place there is room for it again; a replacement that comes late ends.
         if len(self._workers) >= self._max_workers:
             # At the cap an overdue worker got no replacement; one whose own overdue item has ended takes its place.
-            stuck = next((other for other in self._workers if other.item is not None and other.item.overdue), None)
+            stuck = next((other for other in self._workers if other.item is not None and other.item.run.overdue), None)
             if stuck is None:
                 return False
             self._overdue[stuck] = None
@@ -262,7 +261,7 @@ class ThreadExecutor:
 
     def _is_leaving(self) -> bool:
         items = (worker.item for worker in (*self._workers, *self._overdue))
-        return any(item is None or (item.ended and item.status is not WorkItemStatus.ABANDONED) for item in items)
+        return any(item is None or (item.ended and not _is_abandoned(item)) for item in items)
 
     def _spawn(self) -> None:
         worker = _Worker(self)
@@ -325,3 +324,7 @@ class _Worker:
             # A parked worker must not keep the last item's objects alive.
             self.item = None
             del item, awaitable, context
+
+
+def _is_abandoned(item: WorkItem) -> bool:
+    return item.status is WorkItemStatus.ABANDONED

@@ -23,6 +23,7 @@ from django.utils.autoreload import autoreload_started, file_changed
 
 from django_qbwi import conf
 from django_qbwi.connections import in_test_transaction, thread_state, under_test
+from django_qbwi.core.calls import NO_ORIGIN, Call, Options
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -35,7 +36,7 @@ from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.intake.callables import examine
 from django_qbwi.intake.familiar import FamiliarCalls, is_simple
-from django_qbwi.intake.intake import Call, Origin, origin_of
+from django_qbwi.intake.intake import Origin, origin_of
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.signals import lifecycle_logger, scheduler_logger
 
@@ -99,7 +100,9 @@ def scheduler() -> WorkItemScheduler:
     return this_process().current.scheduler
 
 
-def take(work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool) -> Call:
+def take(
+    work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Prepare a call that was validated, in the caller's thread: copy its request, refuse one that is carried along.
 
     Raises:
@@ -143,11 +146,12 @@ def queue(
         work_item, args, origin = _look_at(assembly, work_item, args, is_async, taken is not None)
     if here.interceptors:
         return here.interceptors[-1](work_item, args, is_async, name, timeout)
-    item = WorkItem(
-        assembly.scheduler, work_item, args, is_async, name, assembly.item_timeout if timeout is None else timeout
+    options = (
+        assembly.options
+        if name is None and timeout is None
+        else Options(name, assembly.item_timeout if timeout is None else timeout)
     )
-    if origin is not None:
-        item.origin = origin
+    item = WorkItem(assembly.scheduler, Call(work_item, args, is_async, origin or NO_ORIGIN, options))
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
     if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.transaction_warned:
@@ -230,7 +234,7 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
         # A user's ready() queues in both processes of runserver; this one only watches the other.
         if scheduler_logger.isEnabledFor(logging.DEBUG):
             scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
-        item.owner.discard(item)
+        assembly.scheduler.discard(item)
         return True
     if not here.test_warned and under_test():
         here.warn_of_test_transaction(item)
@@ -303,7 +307,6 @@ def _in_forked_child() -> None:
         for assembly in (parent.assembly, *parent.overridden):
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
-                assembly.loop_executor.stop_in_child()
         if parent.publisher is not None:
             parent.publisher.close_in_child()
         if parent.layers is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django_qbwi import conf
 from django_qbwi.connections import ConnectionEnvironment
+from django_qbwi.core.calls import Options
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
@@ -45,6 +47,8 @@ class Assembly:
         self._started = started
         self.host = host
         self.item_timeout = settings.item_timeout
+        self.options = Options(timeout=settings.item_timeout)
+        """Those of an item that asks for nothing."""
         self.refusal: str | None = None
         self.looked = False
         """Whether it was looked at what hosts this process, which may have begun only after it was loaded."""
@@ -66,16 +70,11 @@ class Assembly:
             keeper=self.keeper,
             start=self._start_services,
         )
-        self.loop_executor = LoopExecutor(
-            self.scheduler, max_in_flight=settings.max_async_in_flight, environment=self.environment
-        )
-        self.thread_executor = ThreadExecutor(
-            self.scheduler,
-            max_workers=settings.max_workers,
-            environment=self.environment,
-            adopt=self.loop_executor.adopt,
-        )
-        self.scheduler.attach(self.thread_executor, self.loop_executor)
+        sync = Lane[WorkItem](SYNC, "sync", Limits(running=settings.max_workers))
+        asynchronous = Lane[WorkItem](ASYNC, "async", Limits(running=settings.max_async_in_flight))
+        self.loop_executor = LoopExecutor(self.scheduler, asynchronous, environment=self.environment)
+        ThreadExecutor(self.scheduler, sync, environment=self.environment, adopt=self.loop_executor.adopt)
+        self.scheduler.attach(sync, asynchronous)
         self.coordinator = DrainCoordinator(
             self.scheduler,
             self.reporter,
@@ -94,8 +93,7 @@ class Assembly:
         """Whether items cannot run here now; a service thread that is found dead is started again first."""
         # All are revived, also where the first one cannot be.
         serve = [service.revive() for service in (self.keeper, self.reporter)]
-        stuck = self.thread_executor.is_stuck or self.loop_executor.is_stuck
-        return self.refusal is not None or stuck or not all(serve)
+        return self.refusal is not None or self.scheduler.is_stuck or not all(serve)
 
     def host_is(self, host: servers.ServerHost) -> None:
         """Take notice of what hosts this process, once more is known of it."""
@@ -116,9 +114,7 @@ class Assembly:
 
     def join(self, timeout: float) -> None:
         """Wait until the threads of items have closed their connections, for `timeout` seconds at the most."""
-        deadline = time.monotonic() + timeout
-        self.loop_executor.join(timeout)
-        self.thread_executor.join(max(0.0, deadline - time.monotonic()))
+        self.scheduler.join(timeout)
 
     def _start_services(self) -> None:
         self.keeper.start()

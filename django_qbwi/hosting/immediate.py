@@ -46,7 +46,7 @@ def run_immediately(scheduler: WorkItemScheduler, item: WorkItem, scope: Scope) 
         Context().run(_run, scheduler, item, _in_this_thread)
         return
     executor = executor_of_sync_code()
-    if item.is_async:
+    if item.call.is_async:
         run_in_a_thread(lambda: Context().run(_run, scheduler, item, lambda call: _on_own_loop(call, scope, executor)))
     else:
         executor.submit(_beside_a_loop, lambda: Context().run(_run, scheduler, item, _in_this_thread)).result()
@@ -89,8 +89,8 @@ def _beside_a_loop(call: Callable[[], None]) -> None:
 def _run(
     scheduler: WorkItemScheduler, item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]
 ) -> None:
-    item.thread = threading.current_thread().name
-    item.ident = threading.get_ident()
+    item.run.thread = threading.current_thread().name
+    item.run.ident = threading.get_ident()
     scheduler.begin(item)
     error: BaseException | None = None
     try:
@@ -107,12 +107,11 @@ def _run(
 
 
 def _call(item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]) -> None:
-    work_item, args = item.work_item, item.args
-    assert work_item is not None
-    if item.is_async:
-        wait_for(lambda: work_item(item.token, *args))
+    call = item.call
+    if call.is_async:
+        wait_for(lambda: call.function(item.token, *call.args))
         return
-    result = work_item(item.token, *args)
+    result = call.function(item.token, *call.args)
     if result is not None and inspect.isawaitable(result):
         wait_for(lambda: result)
 

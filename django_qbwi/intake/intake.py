@@ -17,7 +17,6 @@ from django_qbwi.intake.copier import find_copier, snapshot_of, with_snapshot
 from django_qbwi.intake.guard import guard
 from django_qbwi.intake.snapshot import RequestSnapshot
 
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Origin = tuple[str | None, str | None]
 
 

@@ -285,7 +285,7 @@ class DrainCoordinator:
         # end of a command, nobody has cancelled their tokens yet.
         scheduler = self.scheduler
         self._cancel_all()
-        scheduler.interrupt_async_items()
+        scheduler.interrupt()
         self._quietly(lambda: self._wait_until_empty(until))
         left = scheduler.give_up()
         abandoned = sum(item.started is not None for item in left)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.lanes import Lane
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.machine.primitives import thread_ident_getter
@@ -117,7 +118,7 @@ def test_items_behind_one_that_forks_are_the_parents(start: Start) -> None:
 
 def test_loop_of_a_child_takes_no_further_step() -> None:
     """Neither what was ready or scheduled at the fork runs in the child, nor what is added afterwards."""
-    executor = LoopExecutor(WorkItemScheduler())
+    executor = LoopExecutor(WorkItemScheduler(), Lane("async"))
     executor.stop_in_child()
     loop = executor._loop = asyncio.SelectorEventLoop()
     ran: list[str] = []
@@ -133,7 +134,7 @@ def test_loop_of_a_child_takes_no_further_step() -> None:
 
 def test_loop_without_those_attributes_is_stopped_all_the_same() -> None:
     """Where the loop keeps its queue under another name, it stops a step later."""
-    executor = LoopExecutor(WorkItemScheduler())
+    executor = LoopExecutor(WorkItemScheduler(), Lane("async"))
     stopped: list[int] = []
     executor._loop = SimpleNamespace(stop=lambda: stopped.append(1))  # type: ignore[assignment]
     executor._ident = thread_ident_getter()()
@@ -145,7 +146,7 @@ def test_leftovers_are_the_parents() -> None:
     """A loop that is closed in a child waits for none of the tasks in it, and stays as it is."""
     scheduler = WorkItemScheduler()
     scheduler.pid = -1
-    executor = LoopExecutor(scheduler)
+    executor = LoopExecutor(scheduler, Lane("async"))
     loop = executor._loop = asyncio.SelectorEventLoop()
 
     async def swallow() -> None:

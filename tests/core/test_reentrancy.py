@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from django_qbwi.core.calls import Call
 from django_qbwi.core.items import WorkItemHandle, WorkItemStatus
 from tests.support.gates import PATIENCE, Gate, until
 from tests.support.manual import anoop, noop
@@ -238,7 +239,7 @@ def test_r1_exception_while_waiting_for_the_lock(
     signal.signal(signal.SIGTERM, stop)
     monkeypatch.setattr(runtime.scheduler, "_acquire", acquire)
     thread = threading.Thread(target=hold)
-    item = runtime.scheduler.make_item(noop, (), is_async=False)
+    item = runtime.scheduler.make_item(Call(noop))
     runtime.queue(noop).wait(PATIENCE)
     waiting.clear()
     thread.start()

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import NullObserver, WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.runs import Ending
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.machine.service_thread import ServiceThread, Timer
 from tests.support.gates import PATIENCE, until
@@ -26,7 +28,7 @@ S = WorkItemStatus
 def started(manual: ManualRuntime, *args: Any, **options: Any) -> WorkItem:
     """Queue an item, start it and return it."""
     item = manual.queue(*args, **options)
-    assert (manual.loop if item.is_async else manual.sync).start() is item
+    assert (manual.loop if item.lane is manual.loop.lane else manual.sync).start() is item
     return item
 
 
@@ -82,8 +84,8 @@ def test_kinds_do_not_wait_for_each_other(manual: ManualRuntime) -> None:
     manual.queue(noop)
     item = manual.queue(anoop)
     assert manual.loop.start() is item
-    assert manual.scheduler.queue_length(False) == 1
-    assert manual.scheduler.queue_length(True) == 0
+    assert manual.scheduler.lanes["sync"].waiting == 1
+    assert manual.scheduler.lanes["async"].waiting == 0
 
 
 def test_live_items_are_the_running_then_the_queued(manual: ManualRuntime) -> None:
@@ -234,7 +236,7 @@ def test_f55_queue_and_cancel_in_a_loop_is_flat_in_memory() -> None:
     blocks: list[int] = []
     for _ in range(2):
         for _ in range(50_000):
-            item = manual.scheduler.make_item(noop, (), is_async=False)
+            item = manual.scheduler.make_item(Call(noop))
             manual.scheduler.queue(item)
             manual.scheduler.cancel(item)
         gc.collect()
@@ -282,7 +284,7 @@ def test_r2_cancelling_within_a_cancellation(manual: ManualRuntime) -> None:
 def test_interrupted_cancellation_leaves_nothing_that_could_start(manual: ManualRuntime) -> None:
     """R1: an exception between the status of a cancelled item and its removal: it never starts."""
     first, second = manual.queue(), manual.queue()
-    first.status = S.CANCELLED
+    first.ending = Ending(S.CANCELLED, manual.clock())
     assert manual.sync.start() is second
     assert manual.scheduler.queued_count == 0
 
@@ -488,7 +490,7 @@ def test_item_that_ends_in_time_leaves_no_timer(manual: ManualRuntime) -> None:
     manual.scheduler._timeouts.expire(item)
     manual.scheduler._mark_overdue(item)
     assert not item.token.is_cancellation_requested
-    assert not item.overdue
+    assert not item.run.overdue
 
 
 def test_overdue_item_is_reported_once_and_gives_up_its_slot(manual: ManualRuntime) -> None:
@@ -496,10 +498,10 @@ def test_overdue_item_is_reported_once_and_gives_up_its_slot(manual: ManualRunti
     item = started(manual, timeout=3.0, name="slow")
     manual.advance(3)
     manual.advance(4.9)
-    assert not item.overdue
+    assert not item.run.overdue
     manual.advance(0.2)
     manual.advance(100)
-    assert item.overdue
+    assert item.run.overdue
     assert item.status is S.RUNNING
     assert manual.observer.overdue_items == [(item, "  the stack of slow\n", True)]
     assert manual.sync.gave_up == manual.sync.interrupted == [item]
@@ -528,7 +530,7 @@ def test_item_that_is_given_up_before_it_begins_leaves_no_timer(manual: ManualRu
     """A worker has taken it, and the limit of the drain passes before the worker comes to arm its timeout."""
     item = manual.queue(timeout=60.0)
     with manual.scheduler.lock:
-        assert manual.scheduler.take(False) is item
+        assert manual.scheduler.take(manual.sync.lane) is item
     for left in manual.scheduler.give_up():
         manual.scheduler.report_unstarted(left)
     Context().run(manual.scheduler.begin, item)
@@ -845,19 +847,19 @@ def test_item_that_is_told_of_at_the_limit_is_discarded() -> None:
     assert manual.sync.start() is None
 
 
-def test_interrupt_async_items_reaches_the_running_async_ones(manual: ManualRuntime) -> None:
-    """Only async items that run can be interrupted."""
-    started(manual)
+def test_interrupt_reaches_the_running_items_of_each_lane(manual: ManualRuntime) -> None:
+    """Items that run are interrupted by the executor of their lane, as far as it can."""
+    sync = started(manual)
     manual.queue(anoop)
     item = manual.loop.start()
     manual.queue(anoop)
-    manual.scheduler.interrupt_async_items()
+    manual.scheduler.interrupt()
     assert manual.loop.interrupted == [item]
-    assert not manual.sync.interrupted
+    assert manual.sync.interrupted == [sync]
 
 
-def test_retire_reaches_both_executors(manual: ManualRuntime) -> None:
-    """The threads of both kinds are told to end."""
+def test_retire_reaches_all_executors(manual: ManualRuntime) -> None:
+    """The threads of all lanes are told to end."""
     manual.scheduler.retire()
     assert manual.sync.retired == manual.loop.retired == 1
 

@@ -47,7 +47,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         before = S.RUNNING if item in self.running else S.QUEUED
         assert status in LEGAL_ENDS[before]
         if before is S.QUEUED:
-            self.waiting[item.is_async].remove(item)
+            self.waiting[item.lane is self.manual.loop.lane].remove(item)
         elif status is not S.ABANDONED:
             self.running.remove(item)
         self.ended[item] = status
@@ -95,7 +95,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             "foreign": asyncio.CancelledError(),
         }
         late = item in self.ended
-        assert self.executor(item.is_async).finish(item, errors[outcome]) is not late
+        assert self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome]) is not late
         if late:
             self.running.remove(item)
             return
@@ -110,7 +110,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         item = data.draw(st.sampled_from(self.accepted))
         first = not item.token.is_cancellation_requested and item not in self.ended
         assert WorkItemHandle(item).cancel(message) is first
-        if item in self.waiting[item.is_async]:
+        if item in self.waiting[item.lane is self.manual.loop.lane]:
             self.end(item, S.CANCELLED)
 
     @rule(seconds=st.floats(0, 30))
@@ -154,7 +154,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def counts_are_exact(self) -> None:
         assert self.scheduler.queued_count == len(self.waiting[False]) + len(self.waiting[True]) <= MAX_QUEUED
-        assert self.scheduler.queue_length(True) == len(self.waiting[True])
+        assert self.scheduler.lanes["async"].waiting == len(self.waiting[True])
         assert self.scheduler.running_count == len(self.live())
         assert self.scheduler.live_items() == [*self.live(), *self.waiting[False], *self.waiting[True]]
 

@@ -198,7 +198,7 @@ def test_r2_cancellation_by_another_is_left_to_it() -> None:
 
 def test_repr_shows_item_and_state(manual: ManualRuntime) -> None:
     """What stands in the log of a chore says which item it is about."""
-    withdrawal = Withdrawal(manual.queue(), None)
+    withdrawal = Withdrawal(manual.scheduler, manual.queue(), None)
     assert repr(withdrawal) == "<Withdrawal item=<WorkItem tests.support.manual.noop queued> told=False>"
     assert withdrawal.run() is True
     assert repr(withdrawal) == "<Withdrawal item=<WorkItem tests.support.manual.noop cancelled> told=True>"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItemHandle, WorkItemStatus, current_work_item
 from tests.support.clock import FakeClock
@@ -134,7 +135,7 @@ def test_awaitable_is_interrupted_at_the_limit(runtime: Runtime, gate: Gate) -> 
     handle = runtime.queue(returning(gate.hold))
     gate.await_entered()
     handle.cancel()
-    runtime.scheduler.interrupt_async_items()
+    runtime.scheduler.interrupt()
     assert handle.wait(PATIENCE)
     assert handle.status is S.CANCELLED
 
@@ -250,7 +251,7 @@ def test_what_cannot_be_closed_is_dropped(start: Start) -> None:
     runtime = start()
     runtime.loop.retire()
     for awaitable in (Stubborn(), Endless()):
-        item = runtime.scheduler.make_item(noop, (), is_async=False)
+        item = runtime.scheduler.make_item(Call(noop))
         runtime.loop.adopt(item, awaitable, Context())
     assert runtime.observer.names() == ["late", "late"]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from django_qbwi.core.calls import Call
 from django_qbwi.core.failures import traceback_of
 from django_qbwi.core.items import WorkItemStatus
 from tests.support import hostile
@@ -150,6 +151,6 @@ def test_g1_awaitable_that_cannot_be_asked_is_dropped(start: Start) -> None:
     runtime.run(noop)
     runtime.scheduler.retire()
     awaitable: Awaitable[Any] = HostileAwaitable()
-    handle = runtime.scheduler.make_item(noop, (), is_async=False)
+    handle = runtime.scheduler.make_item(Call(noop))
     runtime.loop.adopt(handle, awaitable, None)  # type: ignore[arg-type]
     assert runtime.observer.names(handle) == ["late"]

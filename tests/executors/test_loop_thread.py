@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from django_qbwi.core.calls import Call
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item
 from django_qbwi.executors import loop_slots as item_executors
@@ -110,7 +111,7 @@ def test_item_may_stop_the_loop(runtime: Runtime) -> None:
 
 def test_item_that_returns_no_awaitable_fails(runtime: Runtime) -> None:
     """What is marked as async, and is not, is FAILED."""
-    handle = runtime.scheduler.make_item(noop, (), is_async=True)
+    handle = runtime.scheduler.make_item(Call(noop, (), True))
     runtime.scheduler.queue(handle)
     assert WorkItemHandle(handle).wait(PATIENCE)
     assert handle.status is S.FAILED
@@ -223,7 +224,7 @@ def test_r8_batches_give_others_their_turn(start: Start, monkeypatch: pytest.Mon
     async def block(token: Any) -> None:
         held.set()
         assert hold.wait(PATIENCE)
-        asyncio.get_running_loop().call_soon(lambda: seen.append(runtime.scheduler.queue_length(True)))
+        asyncio.get_running_loop().call_soon(lambda: seen.append(runtime.scheduler.lanes["async"].waiting))
 
     runtime.queue(block)
     assert held.wait(PATIENCE)
@@ -297,7 +298,7 @@ def test_native_cancel_ends_an_item_that_waits(runtime: Runtime, gate: Gate) -> 
     handle = runtime.queue(gate.hold)
     gate.await_entered()
     handle.cancel()
-    runtime.scheduler.interrupt_async_items()
+    runtime.scheduler.interrupt()
     assert handle.wait(PATIENCE)
     assert handle.status is S.CANCELLED
 
@@ -329,7 +330,7 @@ def test_r10_native_cancel_is_repeated(runtime: Runtime) -> None:
     handle = runtime.queue(item)
     assert entered.wait(PATIENCE)
     handle.cancel()
-    runtime.scheduler.interrupt_async_items()
+    runtime.scheduler.interrupt()
     assert handle.wait(PATIENCE)
     assert (handle.status, len(absorbed)) == (S.CANCELLED, 2)
 
@@ -349,7 +350,7 @@ def test_f17_item_that_swallows_its_cancellation_runs_on(start: Start, gate: Gat
 
     handle = runtime.queue(item)
     gate.await_entered()
-    runtime.scheduler.interrupt_async_items()
+    runtime.scheduler.interrupt()
     assert swallowed.wait(PATIENCE)
     assert handle.status is S.RUNNING
     assert runtime.scheduler.give_up() == [handle._item]
@@ -363,7 +364,7 @@ def test_f17_item_that_swallows_its_cancellation_runs_on(start: Start, gate: Gat
 def test_native_cancel_of_nothing_does_nothing(start: Start) -> None:
     """Before the loop, after it, and without items there is nothing to interrupt."""
     runtime = start()
-    item = runtime.scheduler.make_item(anoop, (), is_async=True)
+    item = runtime.scheduler.make_item(Call(anoop, (), True))
     runtime.loop.cancel_natively([item])
     runtime.run(anoop)
     runtime.loop.cancel_natively([])
@@ -550,7 +551,7 @@ def test_f50_stuck_thread_is_lost_and_not_waited_for(start: Start, gate: Gate, m
     handle = runtime.queue(item)
     gate.await_entered()
     handle.cancel()
-    runtime.scheduler.interrupt_async_items()
+    runtime.scheduler.interrupt()
     assert handle.wait(PATIENCE)
     assert handle.status is S.CANCELLED
     until(lambda: not runtime.loop._in_flight)
@@ -775,7 +776,7 @@ def test_stack_of_an_item_in_its_thread(start: Start, gate: Gate) -> None:
 
 def test_stack_of_an_item_without_a_task(runtime: Runtime) -> None:
     """An item that waits for its slot has no stack."""
-    item = runtime.scheduler.make_item(anoop, (), is_async=True)
+    item = runtime.scheduler.make_item(Call(anoop, (), True))
     assert "waiting for a slot" in runtime.scheduler.stack(item)
 
 
@@ -928,7 +929,7 @@ def test_r2_first_item_within_the_first_item(start: Start, monkeypatch: pytest.M
 
     def new_selector() -> None:
         if not handles:
-            handles.append(WorkItemHandle(runtime.scheduler.make_item(anoop, (), is_async=True)))
+            handles.append(WorkItemHandle(runtime.scheduler.make_item(Call(anoop, (), True))))
             runtime.scheduler.queue(handles[0]._item)
 
     monkeypatch.setattr(loop_executor, "new_selector", new_selector)

@@ -65,7 +65,7 @@ def test_whatever_an_item_raises_is_contained(start: Start, error: BaseException
     assert handle.wait(PATIENCE)
     assert (handle.status, handle.exception()) == (S.FAILED, error)
     assert runtime.run(noop) is S.SUCCEEDED
-    assert {item.thread for item in runtime.scheduler.finished_items()} == {"qbwi-worker-1"}
+    assert {item.run.thread for item in runtime.scheduler.finished_items()} == {"qbwi-worker-1"}
 
 
 def test_f9_real_recursion_is_contained(runtime: Runtime) -> None:

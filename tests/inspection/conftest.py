@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from django_qbwi.conf import Settings
+from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting import Assembly
 from django_qbwi.inspection.channel import Site
@@ -63,7 +64,7 @@ class Inspection:
 
     def queue(self, work_item: Callable[..., Any], *args: Any, **options: Any) -> WorkItemHandle:
         """Queue a call."""
-        item = self.scheduler.make_item(work_item, args, is_async=examine(work_item, args), **options)
+        item = self.scheduler.make_item(Call(work_item, args, examine(work_item, args), options=Options(**options)))
         self.scheduler.queue(item)
         return WorkItemHandle(item)
 

@@ -1,11 +1,13 @@
 """A scheduler whose executors and service threads are moved by hand: nothing runs beside the test."""
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
+from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItem, WorkItemHandle
+from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.intake.callables import examine
 from django_qbwi.machine.service_thread import ServiceThread
@@ -49,14 +51,16 @@ class ManualServiceThread(ServiceThread):
 class ManualExecutor:
     """Takes an item, and ends one, when the test says so."""
 
-    def __init__(self, scheduler: WorkItemScheduler, *, is_async: bool) -> None:
+    def __init__(self, scheduler: WorkItemScheduler, lane: Lane[WorkItem]) -> None:
         self.scheduler = scheduler
-        self.is_async = is_async
+        self.lane = lane
+        lane.executor = self
         self.wakes_enough = True
         """What `wake` answers."""
         self.failure: RuntimeError | None = None
         """What `prepare` raises."""
-        self.prepared = self.woken = self.grown = self.retired = 0
+        self.prepared = self.woken = self.grown = self.retired = self.stopped_in_child = 0
+        self.stuck = False
         self.gave_up: list[WorkItem] = []
         self.interrupted: list[WorkItem] = []
         self.contexts: dict[WorkItem, Context] = {}
@@ -77,19 +81,29 @@ class ManualExecutor:
         self.gave_up.append(item)
         return True
 
-    def cancel_natively(self, items: list[WorkItem]) -> None:
+    def cancel_natively(self, items: Sequence[WorkItem]) -> None:
         self.interrupted += items
 
     def stack(self, item: WorkItem) -> str:
         return f"  the stack of {item.name}\n"
 
+    @property
+    def is_stuck(self) -> bool:
+        return self.stuck
+
     def retire(self) -> None:
         self.retired += 1
+
+    def join(self, timeout: float) -> bool:
+        return not self.stuck
+
+    def stop_in_child(self) -> None:
+        self.stopped_in_child += 1
 
     def start(self) -> WorkItem | None:
         """Take the next item and begin it, in a context of its own."""
         with self.scheduler.lock:
-            item = self.scheduler.take(self.is_async)
+            item = self.scheduler.take(self.lane)
         if item is not None:
             context = self.contexts[item] = Context()
             context.run(self.scheduler.begin, item)
@@ -131,9 +145,9 @@ class ManualRuntime:
             start=self._start,
             **options,
         )
-        self.sync = ManualExecutor(self.scheduler, is_async=False)
-        self.loop = ManualExecutor(self.scheduler, is_async=True)
-        self.scheduler.attach(self.sync, self.loop)
+        self.sync = ManualExecutor(self.scheduler, Lane(SYNC))
+        self.loop = ManualExecutor(self.scheduler, Lane(ASYNC, "async"))
+        self.scheduler.attach(self.sync.lane, self.loop.lane)
 
     def _start(self) -> None:
         self.keeper.start()
@@ -141,7 +155,7 @@ class ManualRuntime:
 
     def make(self, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:
         """Return a new item that is not queued."""
-        return self.scheduler.make_item(work_item, args, is_async=examine(work_item, args), **options)
+        return self.scheduler.make_item(Call(work_item, args, examine(work_item, args), options=Options(**options)))
 
     def queue(self, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:
         """Queue a call and return the live item."""

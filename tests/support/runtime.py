@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django_qbwi.core.items import Environment, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.calls import Call, Options
+from django_qbwi.core.items import Environment, WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
@@ -39,16 +41,16 @@ class Runtime:
             start=self.keeper.start,
             **options,
         )
-        self.loop = LoopExecutor(self.scheduler, max_in_flight=max_in_flight, environment=environment)
-        self.threads = ThreadExecutor(
-            self.scheduler, max_workers=max_workers, environment=environment, adopt=self.loop.adopt
-        )
-        self.scheduler.attach(self.threads, self.loop)
+        sync = Lane[WorkItem](SYNC, "sync", Limits(running=max_workers))
+        asynchronous = Lane[WorkItem](ASYNC, "async", Limits(running=max_in_flight))
+        self.loop = LoopExecutor(self.scheduler, asynchronous, environment=environment)
+        self.threads = ThreadExecutor(self.scheduler, sync, environment=environment, adopt=self.loop.adopt)
+        self.scheduler.attach(sync, asynchronous)
         self._before = set(threading.enumerate())
 
     def queue(self, work_item: Callable[..., Any], *args: Any, **options: Any) -> WorkItemHandle:
         """Queue `work_item(token, *args)`."""
-        item = self.scheduler.make_item(work_item, args, is_async=examine(work_item, args), **options)
+        item = self.scheduler.make_item(Call(work_item, args, examine(work_item, args), options=Options(**options)))
         self.scheduler.queue(item)
         return WorkItemHandle(item)
 

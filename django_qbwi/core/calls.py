@@ -1,0 +1,73 @@
+"""A call that was accepted for the background, as it was made: what to call, with what, and how."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from django_qbwi.core.names import FunctionWrapper, name_of
+
+Origin = tuple[str | None, str | None]
+"""Method and path of the request that queued it, and the request's id, where known."""
+
+NO_ORIGIN: Origin = (None, None)
+
+
+class Options(NamedTuple):
+    """How a call wants to be run. Frozen; the same object serves all calls that ask for the same."""
+
+    name: str | None = None
+    """For display; None stands for that of the function."""
+    timeout: float | None = None
+    """Seconds after its start at which its token is cancelled."""
+    lane: str | None = None
+    """The lane it goes to; None stands for the one of its kind."""
+
+
+NO_OPTIONS = Options()
+
+
+class Call:
+    """One call: `function(token, *args)`.
+
+    Frozen, by its type: nothing sets an attribute of one, so that it may cross a thread. One is made for each item,
+    and a frozen dataclass takes six times as long.
+    """
+
+    __slots__ = ("args", "function", "is_async", "options", "origin")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        is_async: bool = False,
+        origin: Origin = NO_ORIGIN,
+        options: Options = NO_OPTIONS,
+    ) -> None:
+        self.function: Final = function
+        self.args: Final = args
+        self.is_async: Final = is_async
+        """Whether calling the function only makes a coroutine."""
+        self.origin: Final = origin
+        self.options: Final = options
+
+    def __repr__(self) -> str:
+        # Without the arguments: they may be large, or secret.
+        return f"<Call {self.options.name or name_of(self.function)}>"
+
+    @property
+    def import_path(self) -> str | None:
+        """The path `module:name` by which another process finds the function, None where there is none."""
+        function: Any = self.function
+        while isinstance(function, FunctionWrapper):
+            function = function.function
+        if type(function) is not types.FunctionType:
+            return None
+        found: Any = sys.modules.get(function.__module__)
+        for name in function.__qualname__.split("."):
+            found = getattr(found, name, None)
+        while isinstance(found, FunctionWrapper):
+            found = found.function
+        return f"{function.__module__}:{function.__qualname__}" if found is function else None

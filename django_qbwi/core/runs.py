@@ -1,0 +1,60 @@
+"""How an item runs, and how it ended: what is known of it from its start on.
+
+An item is QUEUED until its run has started, RUNNING until it has an ending, and then as its ending says. Each of these
+moves is one store, of a moment or of a whole `Ending`: an exception out of a signal handler comes before or after,
+and leaves no item that has half ended.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
+from django_qbwi.core.records import WorkItemError, WorkItemStatus
+
+
+class Run:
+    """One run of an item; made when it starts, or when somebody asks for its token before.
+
+    Lock: that of the item's owner.
+    """
+
+    __slots__ = ("attempt", "ident", "overdue", "started", "thread", "token")
+
+    def __init__(self, stop: StopFlag, attempt: int = 1, *, waits: bool = False) -> None:
+        self.token = CancellationToken(stop, waits=waits)
+        self.attempt = attempt
+        self.started: float | None = None
+        """The monotonic second of its start; the store that makes the item RUNNING."""
+        self.thread: str | None = None
+        """Name of the thread that runs it."""
+        self.ident: int | None = None
+        self.overdue = False
+
+    def __repr__(self) -> str:
+        return f"<Run attempt={self.attempt} started={self.started} thread={self.thread}>"
+
+
+class Ending:
+    """How an item ended: all of it in one object, which nothing changes, so that it cannot tear."""
+
+    __slots__ = ("exception", "failure", "finished", "reason", "status")
+
+    def __init__(
+        self,
+        status: WorkItemStatus,
+        finished: float,
+        reason: CancelReason | None = None,
+        failure: WorkItemError | None = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        self.status: Final = status
+        self.finished: Final = finished
+        """On the monotonic clock."""
+        self.reason: Final = reason
+        """Why its token was cancelled, if it was."""
+        self.failure: Final = failure
+        self.exception: Final = exception
+
+    def __repr__(self) -> str:
+        return f"<Ending {self.status} reason={self.reason}>"

@@ -1,0 +1,134 @@
+"""How one async item is run: a task of the loop, from its first step to its end.
+
+The wrapping coroutine contains whatever user code raises. What its own lines raise ends the item as well, and
+frees its slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.ports import Environment
+from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.executors.item_end import ItemEnd
+from django_qbwi.executors.loop_slots import ItemExecutors
+from django_qbwi.machine.daemon_executor import DaemonExecutor
+from django_qbwi.machine.loggers import SafeLogger
+
+logger = SafeLogger("django_qbwi.scheduler")
+
+
+class AsyncRuns:
+    """Makes the coroutines that run items on one loop, and knows the task of each.
+
+    Only the loop's thread changes `in_flight`; the scheduler's lock guards it where its length counts.
+    """
+
+    def __init__(
+        self,
+        scheduler: WorkItemScheduler,
+        environment: Environment,
+        executors: ItemExecutors,
+        *,
+        begun: Callable[[WorkItem], object],
+        over: Callable[[WorkItem], object],
+    ) -> None:
+        """Make it.
+
+        Args:
+            scheduler: Whose items they are.
+            environment: What surrounds each of them.
+            executors: Those that are lent to items, for their sync code.
+            begun: Called with each item, in its task, before its code.
+            over: Called with each item when its slot is free.
+        """
+        self.in_flight: dict[WorkItem, asyncio.Task[Any] | None] = {}
+        self._scheduler = scheduler
+        self._environment = environment
+        self._executors = executors
+        self._begun = begun
+        self._over = over
+        self._end = ItemEnd(scheduler)
+
+    def __repr__(self) -> str:
+        return f"<AsyncRuns in_flight={len(self.in_flight)}>"
+
+    async def begin(self, item: WorkItem) -> None:
+        """Run an item that was taken from the queue."""
+        call = item.call
+        await self._run(item, lambda: call.function(item.token, *call.args), begins=True)
+
+    async def go_on(self, item: WorkItem, awaitable: Any) -> None:
+        """Run the awaitable that a sync item has returned."""
+        await self._run(item, lambda: _own(awaitable), begins=False)
+
+    async def _run(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> None:
+        # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
+        self.in_flight[item] = asyncio.current_task()
+        try:
+            self._begun(item)
+            executor = self._executors.lend(item)
+            async with self._environment.scope(executor):
+                error = await self._run_user_code(item, call, begins)
+                if os.getpid() != self._scheduler.pid:
+                    return
+                # It keeps the arguments alive.
+                del call
+                await self._reach_end(item, error, executor)
+        except BaseException as error:
+            # None of the item's code is above, but the surroundings are, and a task can be killed anywhere.
+            if os.getpid() == self._scheduler.pid:
+                self._end.rescue(item, error)
+        finally:
+            if os.getpid() == self._scheduler.pid:
+                self._over(item)
+
+    async def _run_user_code(
+        self, item: WorkItem, call: Callable[[], Awaitable[Any]], begins: bool
+    ) -> BaseException | None:
+        observer = self._scheduler.observer
+        try:
+            if begins:
+                self._scheduler.begin(item)
+                if observer.follows:
+                    await observer.astarted(item)
+                else:
+                    observer.started(item)
+            await call()
+        except BaseException as caught:
+            # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
+            return caught
+        return None
+
+    async def _reach_end(self, item: WorkItem, error: BaseException | None, executor: DaemonExecutor) -> None:
+        clean = True
+
+        async def clean_up() -> None:
+            nonlocal clean
+            if clean and executor.touched:
+                clean = await self._executors.clean_up(executor)
+
+        await self._end.areach(item, error, clean_up, lambda: self._executors.take_back(item, clean))
+
+
+def close(awaitable: Any) -> None:
+    """Close an awaitable that will not be awaited, if it has anything to close; never raises."""
+    with contextlib.suppress(Exception):
+        close = getattr(awaitable, "close", None)
+        if close is not None:
+            close()
+
+
+def _own(awaitable: Any) -> Awaitable[Any]:
+    if asyncio.isfuture(awaitable) and awaitable.get_loop() is not asyncio.get_running_loop():
+        raise RuntimeError(
+            "the work item returned a future of another event loop: make it an async function, or return a "
+            "coroutine, which then runs on the background loop"
+        )
+    result: Awaitable[Any] = awaitable
+    return result

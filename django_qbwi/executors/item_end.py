@@ -1,0 +1,103 @@
+"""The end of an item's run: one order of steps, for threads and for the loop.
+
+Status, connections closed, record, signal, waiters wake, out of the registry. Each step is taken whatever the one
+before it has raised, so that nothing stands between the end of a run and those who wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from django_qbwi.core.failures import is_a
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.machine.loggers import SafeLogger
+
+logger = SafeLogger("django_qbwi.scheduler")
+
+
+class ItemEnd:
+    """Brings runs to their end, for one scheduler.
+
+    - Whoever decides the status tells of it, and settles the item; for anybody else it has ended late.
+    - `clean_up` closes the connections of the item; it is called again where a receiver may have opened one.
+    """
+
+    __slots__ = ("_scheduler",)
+
+    def __init__(self, scheduler: WorkItemScheduler) -> None:
+        self._scheduler = scheduler
+
+    def __repr__(self) -> str:
+        return f"<ItemEnd {self._scheduler!r}>"
+
+    def reach(self, item: WorkItem, error: BaseException | None, clean_up: Callable[[], object]) -> None:
+        """End `item`, which has raised `error` or nothing, in the thread that ran it."""
+        scheduler = self._scheduler
+        decided = scheduler.conclude(item, error)
+        # It would keep the frames of a failure alive.
+        del error
+        try:
+            try:
+                clean_up()
+            finally:
+                if decided:
+                    scheduler.observer.finished(item)
+                    if scheduler.observer.follows:
+                        clean_up()
+        finally:
+            self._leave(item, decided)
+
+    async def areach(
+        self,
+        item: WorkItem,
+        error: BaseException | None,
+        clean_up: Callable[[], Awaitable[object]],
+        let_go: Callable[[], object],
+    ) -> None:
+        """End `item` in its task, on the loop; `let_go` gives back what it had, before anybody hears of its end."""
+        scheduler = self._scheduler
+        decided = scheduler.conclude(item, error)
+        del error
+        try:
+            try:
+                await clean_up()
+            finally:
+                if decided:
+                    await self._tell(item)
+                    if scheduler.observer.follows:
+                        await clean_up()
+        finally:
+            try:
+                let_go()
+            finally:
+                self._leave(item, decided)
+
+    def rescue(self, item: WorkItem, error: BaseException) -> None:
+        """End `item`, whose run was left by an error between its steps, with what it has not had of them."""
+        if not is_a(error, asyncio.CancelledError):
+            logger.error("The run of %s was left by %r", item.name, error)
+        if self._scheduler.conclude(item, error):
+            self._scheduler.report_unstarted(item)
+        elif not item.ended and item.status is not WorkItemStatus.ABANDONED:
+            # Left between its status and its last step.
+            self._scheduler.settle(item)
+
+    async def _tell(self, item: WorkItem) -> None:
+        observer = self._scheduler.observer
+        try:
+            if observer.follows:
+                await observer.afinished(item)
+            else:
+                observer.finished(item)
+        except BaseException as error:
+            # A receiver, or a native cancel that came too late; the item has its status already.
+            logger.debug("Telling the end of %s was interrupted by %r", item.name, error)
+
+    def _leave(self, item: WorkItem, decided: bool) -> None:
+        if decided:
+            self._scheduler.settle(item)
+        else:
+            self._scheduler.late(item)
