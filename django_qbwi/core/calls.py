@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django_qbwi.core.names import FunctionWrapper, name_of
 
@@ -15,15 +15,21 @@ Origin = tuple[str | None, str | None]
 NO_ORIGIN: Origin = (None, None)
 
 
-class Options(NamedTuple):
-    """How a call wants to be run. Frozen; the same object serves all calls that ask for the same."""
+class Options:
+    """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    name: str | None = None
-    """For display; None stands for that of the function."""
-    timeout: float | None = None
-    """Seconds after its start at which its token is cancelled."""
-    lane: str | None = None
-    """The lane it goes to; None stands for the one of its kind."""
+    __slots__ = ("lane", "name", "timeout")
+
+    def __init__(self, name: str | None = None, timeout: float | None = None, lane: str | None = None) -> None:
+        self.name: Final = name
+        """For display; None stands for that of the function."""
+        self.timeout: Final = timeout
+        """Seconds after its start at which its token is cancelled."""
+        self.lane: Final = lane
+        """The lane it goes to; None stands for the one of its kind."""
+
+    def __repr__(self) -> str:
+        return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r}>"
 
 
 NO_OPTIONS = Options()

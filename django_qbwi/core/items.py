@@ -55,9 +55,9 @@ class WorkItem(Waited):
         "__weakref__",
         "_call",
         "_id",
-        "_run",
         "ending",
         "lane",
+        "last_run",
         "options",
         "origin",
         "queued",
@@ -76,7 +76,8 @@ class WorkItem(Waited):
         self.ended = False
         self.waiters: list[Callable[[], object]] | None = None
         self._id: str | None = None
-        self._run: Run | None = None
+        self.last_run: Run | None = None
+        """Its run, None if it has not started, and nobody has asked for its token."""
 
     def __repr__(self) -> str:
         return f"<WorkItem {self.name} {self.status}>"
@@ -87,18 +88,18 @@ class WorkItem(Waited):
         ending = self.ending
         if ending is not None:
             return ending.status
-        run = self._run
+        run = self.last_run
         return _QUEUED if run is None or run.started is None else _RUNNING
 
     @property
     def runs(self) -> bool:
         """Whether it has started, and not ended."""
-        return self.ending is None and self._run is not None and self._run.started is not None
+        return self.ending is None and self.last_run is not None and self.last_run.started is not None
 
     @property
     def waits(self) -> bool:
         """Whether it has neither started nor ended."""
-        return self.ending is None and (self._run is None or self._run.started is None)
+        return self.ending is None and (self.last_run is None or self.last_run.started is None)
 
     @property
     def id(self) -> str:
@@ -138,13 +139,17 @@ class WorkItem(Waited):
     @property
     def run(self) -> Run:
         """Its run, made on first use."""
-        run = self._run
+        run = self.last_run
         if run is None:
             with self.owner.lock:
-                run = self._run
+                run = self.last_run
                 if run is None:
+<<<<<<< HEAD
                     # One that waits for its turn is not cancelled by the stop of the process.
                     run = self._run = Run(self.owner.stop, waits=True)
+=======
+                    run = self.last_run = Run(self.owner.stop)
+>>>>>>> core
         return run
 
     @property
@@ -155,7 +160,7 @@ class WorkItem(Waited):
     @property
     def started(self) -> float | None:
         """The monotonic second of its start."""
-        return None if self._run is None else self._run.started
+        return None if self.last_run is None else self.last_run.started
 
     @property
     def elapsed(self) -> float:
@@ -169,7 +174,7 @@ class WorkItem(Waited):
         """Why its token is cancelled, or was when it ended."""
         if self.ending is not None:
             return self.ending.reason
-        return None if self._run is None else self._run.token.reason
+        return None if self.last_run is None else self.last_run.token.reason
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
@@ -189,7 +194,7 @@ class WorkItem(Waited):
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""
         # The ending first: what it says of is there by then.
-        ending, run = self.ending, self._run
+        ending, run = self.ending, self.last_run
         return WorkItemInfo(
             id=self.id,
             name=self.name,

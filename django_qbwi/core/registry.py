@@ -126,9 +126,9 @@ class WorkItemRegistry:
                 # A signal handler's exception came between the end of a cancelled item and its removal.
                 queue.popleft()
                 continue
-            run = item._run
+            run = item.last_run
             if run is None:
-                run = item._run = Run(self.stop)
+                run = item.last_run = Run(self.stop)
             run.started = self.clock()
             # In both for a moment, rather than in none.
             self._running[item] = None
@@ -194,9 +194,9 @@ class WorkItemRegistry:
 
     def _reason_of(self, item: WorkItem) -> CancelReason | None:
         # One that has no token yet would get a cancelled one.
-        if item._run is None:
+        if item.last_run is None:
             return CancelReason.SHUTDOWN if self.stop.requested else None
-        return item._run.token.reason
+        return item.last_run.token.reason
 
     # Waiting.
 

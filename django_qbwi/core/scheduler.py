@@ -135,15 +135,18 @@ class WorkItemScheduler(WorkItemRegistry):
         """
         if not self._started:
             self._start_threads(item)
-        lane, tells, woken, refusal = item.lane, self.observer.announces, True, None
+        lane = item.lane
+        queue = lane.queue
+        tells = self.observer.announces
+        woken, refusal = True, None
         try:
             try:
                 # As `with self.lock:`, at half of its cost. It is taken inside of `try`, since an exception from a
                 # signal handler may come the moment it is taken.
                 self._acquire()
-                waiting = len(self._announcing) + len(lane.queue)
-                for queue in lane.beside:
-                    waiting += len(queue)
+                waiting = len(self._announcing) + len(queue)
+                for other in lane.beside:
+                    waiting += len(other)
                 if self._closed or self.stop.first_sign is not None or waiting >= self._max_queued:
                     refusal = self._refusal(item)
                 if refusal is None:
@@ -154,7 +157,7 @@ class WorkItemScheduler(WorkItemRegistry):
                         # Wake first, insert last: an exception from a signal handler in between leaves a worker that
                         # looks in vain, where the other order would leave an item that nobody looks for.
                         woken = lane.executor.wake()
-                        lane.queue.append(item)
+                        queue.append(item)
             finally:
                 try:
                     self._release()
@@ -294,11 +297,12 @@ class WorkItemScheduler(WorkItemRegistry):
         else:
             status = WorkItemStatus.FAILED
             failure = WorkItemError.of(error)
+        token = item.run.token
         with self.lock:
             decided = item.ending is None
             if decided:
-                item.ending = Ending(status, self.clock(), item.token.reason, failure, error)
-        if ended_by is not None and not (decided and failure):
+                item.ending = Ending(status, self.clock(), token.reason, failure, error)
+        if ended_by is not None and (failure is None or not decided):
             # Nobody looks at it any more, and its frames keep what the item has worked with.
             without_frames(ended_by)
         return decided

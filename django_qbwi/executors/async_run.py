@@ -17,7 +17,6 @@ from django_qbwi.core.ports import Environment
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.executors.loop_slots import ItemExecutors
-from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.scheduler")
@@ -70,50 +69,37 @@ class AsyncRuns:
     async def _run(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> None:
         # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
         self.in_flight[item] = asyncio.current_task()
+        scheduler = self._scheduler
         try:
             self._begun(item)
             executor = self._executors.lend(item)
             async with self._environment.scope(executor):
-                error = await self._run_user_code(item, call, begins)
-                if os.getpid() != self._scheduler.pid:
+                try:
+                    if begins:
+                        scheduler.begin(item)
+                        if scheduler.observer.follows:
+                            await scheduler.observer.astarted(item)
+                        else:
+                            scheduler.observer.started(item)
+                    await call()
+                except BaseException as caught:
+                    # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
+                    error: BaseException | None = caught
+                else:
+                    error = None
+                if os.getpid() != scheduler.pid:
                     return
                 # It keeps the arguments alive.
                 del call
-                await self._reach_end(item, error, executor)
+                await self._end.areach(item, error, self._executors, executor)
+                error = None
         except BaseException as error:
-            # None of the item's code is above, but the surroundings are, and a task can be killed anywhere.
-            if os.getpid() == self._scheduler.pid:
+            # None of the item's code is above, but its surroundings are, and a task can be killed anywhere.
+            if os.getpid() == scheduler.pid:
                 self._end.rescue(item, error)
         finally:
-            if os.getpid() == self._scheduler.pid:
+            if os.getpid() == scheduler.pid:
                 self._over(item)
-
-    async def _run_user_code(
-        self, item: WorkItem, call: Callable[[], Awaitable[Any]], begins: bool
-    ) -> BaseException | None:
-        observer = self._scheduler.observer
-        try:
-            if begins:
-                self._scheduler.begin(item)
-                if observer.follows:
-                    await observer.astarted(item)
-                else:
-                    observer.started(item)
-            await call()
-        except BaseException as caught:
-            # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
-            return caught
-        return None
-
-    async def _reach_end(self, item: WorkItem, error: BaseException | None, executor: DaemonExecutor) -> None:
-        clean = True
-
-        async def clean_up() -> None:
-            nonlocal clean
-            if clean and executor.touched:
-                clean = await self._executors.clean_up(executor)
-
-        await self._end.areach(item, error, clean_up, lambda: self._executors.take_back(item, clean))
 
 
 def close(awaitable: Any) -> None:

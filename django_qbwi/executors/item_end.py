@@ -7,12 +7,14 @@ before it has raised, so that nothing stands between the end of a run and those 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.executors.loop_slots import ItemExecutors
+from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.scheduler")
@@ -51,29 +53,30 @@ class ItemEnd:
             self._leave(item, decided)
 
     async def areach(
-        self,
-        item: WorkItem,
-        error: BaseException | None,
-        clean_up: Callable[[], Awaitable[object]],
-        let_go: Callable[[], object],
+        self, item: WorkItem, error: BaseException | None, executors: ItemExecutors, executor: DaemonExecutor
     ) -> None:
-        """End `item` in its task, on the loop; `let_go` gives back what it had, before anybody hears of its end."""
+        """End `item` in its task, on the loop; its `executor` goes back to the others before anybody hears of it."""
         scheduler = self._scheduler
+        observer = scheduler.observer
         decided = scheduler.conclude(item, error)
         del error
+        clean = True
         try:
             try:
-                await clean_up()
+                if executor.touched:
+                    clean = await executors.clean_up(executor)
             finally:
                 if decided:
-                    await self._tell(item)
-                    if scheduler.observer.follows:
-                        await clean_up()
+                    if observer.follows:
+                        await self._tell(item)
+                        if clean and executor.touched:
+                            # A receiver may have opened a connection.
+                            clean = await executors.clean_up(executor)
+                    else:
+                        observer.finished(item)
         finally:
-            try:
-                let_go()
-            finally:
-                self._leave(item, decided)
+            executors.take_back(item, clean)
+            self._leave(item, decided)
 
     def rescue(self, item: WorkItem, error: BaseException) -> None:
         """End `item`, whose run was left by an error between its steps, with what it has not had of them."""
@@ -86,12 +89,8 @@ class ItemEnd:
             self._scheduler.settle(item)
 
     async def _tell(self, item: WorkItem) -> None:
-        observer = self._scheduler.observer
         try:
-            if observer.follows:
-                await observer.afinished(item)
-            else:
-                observer.finished(item)
+            await self._scheduler.observer.afinished(item)
         except BaseException as error:
             # A receiver, or a native cancel that came too late; the item has its status already.
             logger.debug("Telling the end of %s was interrupted by %r", item.name, error)
