@@ -17,6 +17,7 @@ from typing import Any
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
 from django_qbwi.machine.primitives import Alarm
+from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 __all__ = [
     "CancelReason",
@@ -25,7 +26,6 @@ __all__ = [
     "CancellationTokenSource",
     "OperationCancelled",
     "StopFlag",
-    "refuse_on_running_loop",
 ]
 
 _MAX_MESSAGE_LENGTH = 500
@@ -313,12 +313,3 @@ def _restored(
     error = kind.__new__(kind)
     error.args, error.token = args, source.token
     return error
-
-
-def refuse_on_running_loop(call: str, cure: str) -> None:
-    """Raise RuntimeError if this thread runs an event loop, which the blocking `call` would stop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{call} would block the running event loop: {cure} instead")

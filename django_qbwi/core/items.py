@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
+from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.failures import without_frames
 from django_qbwi.core.names import name_of
 from django_qbwi.core.ports import Environment, Executor, NullEnvironment, NullObserver, Observer
@@ -22,6 +22,7 @@ from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Alarm
+from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 if TYPE_CHECKING:
     from django_qbwi.core.scheduler import WorkItemScheduler

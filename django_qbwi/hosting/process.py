@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import asyncio
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
 from django_qbwi.machine.primitives import new_rlock
+from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
@@ -415,9 +415,7 @@ class Process:
 def _in_test_transaction() -> bool:
     if in_test_transaction():
         return True
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not on_running_loop():
         return False
     # The connections of an async view are in the thread of its sync code. It is asked with a limit, since it may be
     # waiting for this loop.
