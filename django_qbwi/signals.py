@@ -32,6 +32,7 @@ from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.records import DrainOutcome, DrainStart
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.running_loop import on_running_loop
 
 work_item_queued = Signal()
 work_item_started = Signal()
@@ -169,13 +170,7 @@ class SignalsAndRecords:
             return
         info = item.info()
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            on_loop = False
-        else:
-            on_loop = True
-        try:
-            if on_loop:
+            if on_running_loop():
                 self._send_on_loop(signal, info)
             else:
                 signal.send_robust(WorkItemInfo, info=info)

@@ -13,11 +13,11 @@ from django_qbwi import hosting
 from django_qbwi.core.calls import NO_ORIGIN, Call, Options
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
-from django_qbwi.core.loops import refuse_on_running_loop
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.intake.intake import Surrounded, origin_of
+from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 Waits = Literal["real", "skip", "cancel"]
 

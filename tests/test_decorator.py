@@ -2,8 +2,10 @@
 
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 from asgiref.sync import iscoroutinefunction
@@ -68,6 +70,25 @@ class Album:
     @staticmethod
     def tidy(token, number):
         seen.append((number, "static"))
+
+    @staticmethod
+    @background_work_item
+    def tidy_outside(token, number):
+        seen.append((number, "static outside"))
+
+    @background_work_item(timeout=7)
+    @classmethod
+    def rebuild(cls, token, number):
+        seen.append((cls.__name__, number))
+
+    @classmethod
+    @background_work_item
+    def rebuild_outside(cls, token, number=0):
+        seen.append((cls.__name__, number))
+
+
+class Special(Album):
+    """Inherits them."""
 
 
 def test_queue_runs_it() -> None:
@@ -265,3 +286,190 @@ def test_queue_on_commit_with_an_alias() -> None:
         assert [item.name for item in captured] == ["other's"]
         captured.run_all()
     assert seen[0][1:] == (5, 3)
+
+
+# G22: a call in the place of `.queue(...)`.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: resize(5),
+        lambda: resize(),
+        lambda: resize(album=5),
+        lambda: resize(5, CancellationToken.none()),
+        lambda: resize_slowly(5),
+        lambda: resize_async(5),
+        lambda: resize.using(name="again")(5),
+        lambda: functools.partial(resize, 5)(),
+        lambda: Album(3).publish(5),
+        lambda: Album(3).publish(),
+        lambda: Album.tidy(5),
+        lambda: Album.rebuild(5),
+    ],
+)
+def test_g22_call_without_a_token_is_refused(call) -> None:
+    """G22: a plain call whose first argument is no token runs nothing, and says what to use instead."""
+    with pytest.raises(InvalidWorkItem, match=r"in the place of its CancellationToken.*\w+\.queue\(\.\.\.\)"):
+        call()
+    assert seen == []
+
+
+def test_g22_message_says_what_was_given() -> None:
+    """G22: the message names the function, what stood in the token's place, and both cures."""
+    with pytest.raises(InvalidWorkItem) as caught:
+        resize(5)
+    assert str(caught.value) == (
+        "tests.test_decorator.resize was called with a builtins.int in the place of its CancellationToken: to run it "
+        "in the background, use resize.queue(...); to run it here, as in a unit test, "
+        "resize(CancellationToken.none(), ...)"
+    )
+
+
+def test_g22_calls_with_a_token_run() -> None:
+    """G22: what a unit test calls by hand still runs: functions, methods, partials, and a method of its class."""
+    token = CancellationToken.none()
+    resize(token, 1)
+    Album(3).publish(token)
+    Album.publish(Album(4), token)
+    functools.partial(Album.publish, Album(5))(token)
+    Album.tidy(token, 6)
+    Album.rebuild(token, 7)
+    Special.rebuild(token, 8)
+    assert seen == [
+        (token, 1, 10),
+        (3, False),
+        (4, False),
+        (5, False),
+        (6, "static"),
+        ("Album", 7),
+        ("Special", 8),
+    ]
+
+
+# The names of other libraries.
+
+
+@pytest.mark.parametrize("name", ["delay", "enqueue", "apply_async", "aenqueue"])
+@pytest.mark.parametrize("decorated", [resize, resize_async, Album.publish, Album(1).publish, Album.tidy])
+def test_names_of_other_libraries_lead_to_queue(name: str, decorated) -> None:
+    """`.delay(...)` and its like are an AttributeError that names `.queue(...)`."""
+    with pytest.raises(AttributeError, match=rf"has no \.{name}\(\.\.\.\): .* queued with \.queue\(\.\.\.\)"):
+        getattr(decorated, name)
+    assert not hasattr(decorated, name)
+
+
+def test_other_names_are_attribute_errors() -> None:
+    """Any other attribute is missing as it always is."""
+    with pytest.raises(AttributeError, match="'BackgroundWorkItem' object has no attribute 'retries'"):
+        resize.retries  # noqa: B018
+
+
+# Methods of the class.
+
+
+@pytest.mark.parametrize("kind", [Album, Special])
+@pytest.mark.parametrize("reached", [lambda kind: kind, lambda kind: kind(9)])
+def test_class_method(kind: type, reached) -> None:
+    """A class method is queued with the class that it is reached through, and keeps the options."""
+    handle = reached(kind).rebuild.queue(5)
+    assert handle.wait(PATIENCE)
+    assert (seen, handle.info.timeout) == ([(kind.__name__, 5)], 7)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="before Python 3.13 classmethod() binds what it holds")
+@pytest.mark.parametrize(
+    "queue",
+    [
+        lambda: Album.rebuild_outside.queue(5),
+        lambda: Album.rebuild_outside.queue(),
+        lambda: Album(1).rebuild_outside.queue(5),
+        lambda: Album.rebuild_outside.queue_on_commit(5),
+    ],
+)
+def test_decorator_below_classmethod_is_refused(queue) -> None:
+    """Below `classmethod` nobody knows the class: refused, with the cure."""
+    with pytest.raises(InvalidWorkItem, match="put @background_work_item above @classmethod"):
+        queue()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="from Python 3.13 on it is refused")
+def test_decorator_below_classmethod_binds() -> None:
+    """Before Python 3.13 it works in this order too."""
+    assert Special.rebuild_outside.queue(5).wait(PATIENCE)
+    assert seen == [("Special", 5)]
+
+
+def test_plain_call_below_classmethod() -> None:
+    """A plain call works in this order too, and so does the function that queues."""
+    Album.rebuild_outside(CancellationToken.none(), 5)
+    assert queue_background_work_item(Album.rebuild_outside, 6).wait(PATIENCE)
+    assert seen == [("Album", 5), ("Album", 6)]
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        lambda: Album.publish.queue(Album(3)),
+        lambda: Album.publish.queue_on_commit(Album(3)),
+        lambda: Album.publish.using(name="again").queue(),
+        lambda: queue_background_work_item(Album.publish),
+        lambda: queue_background_work_item(Album.publish, Album(3)),
+    ],
+)
+def test_method_of_the_class_is_refused(queue) -> None:
+    """A method without its instance would take the token for it: refused, with the cure."""
+    with pytest.raises(InvalidWorkItem, match=r"no instance: queue it from one, as in instance\.publish\.queue"):
+        queue()
+
+
+def test_partial_of_a_method_of_the_class() -> None:
+    """A partial that gives the instance can be queued."""
+    assert queue_background_work_item(functools.partial(Album.publish, Album(3))).wait(PATIENCE)
+    assert seen == [(3, False)]
+
+
+@pytest.mark.parametrize("reached", [Album, Album(9)])
+def test_decorator_below_staticmethod(reached) -> None:
+    """The order of the decorators does not matter for a static method."""
+    assert reached.tidy_outside.queue(1).wait(PATIENCE)
+    assert seen == [(1, "static outside")]
+
+
+def test_callable_object_as_an_attribute() -> None:
+    """A decorated object that binds nothing is the same for all instances."""
+
+    class Job:
+        def __call__(self, token, number):
+            seen.append(number)
+
+    class Owner:
+        work = background_work_item(Job())
+
+    assert Owner().work.queue(4).wait(PATIENCE)
+    assert seen == [4]
+
+
+# G16, G17: doubles and hostile objects can be decorated.
+
+
+def test_g16_double_is_decorated() -> None:
+    """G16: a double is decorated as the callable object that it is."""
+    double = Mock(spec=resize.function)
+    handle = background_work_item(double).queue(5)
+    assert handle.wait(PATIENCE)
+    assert double.call_args.args[1:] == (5,)
+
+
+def test_g17_attributes_that_raise_are_refused() -> None:
+    """G17: an object whose attributes raise cannot be decorated, and the message says why."""
+
+    class Hostile:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+        def __call__(self, token):
+            pass
+
+    with pytest.raises(InvalidWorkItem, match="cannot be decorated, since one of its attributes raises RuntimeError"):
+        background_work_item(Hostile())

@@ -1,17 +1,18 @@
 """`queue_on_commit`: queued after the commit, never after a rollback, and without harm to anybody else."""
 
 import asyncio
+import inspect
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connections, transaction
 from django.test import override_settings
 
-from django_qbwi import InvalidWorkItem, queue_background_work_item, queue_on_commit
+from django_qbwi import InvalidWorkItem, WorkItemRejected, queue_background_work_item, queue_on_commit
 from django_qbwi.signals import work_item_rejected
 from django_qbwi.testing import CapturedWorkItems, captured_work_items
 
@@ -151,6 +152,60 @@ def test_refused_on_a_running_loop(captured) -> None:
     assert captured == []
 
 
+@pytest.fixture
+def async_unsafe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow what Django allows to notebooks and browser tests: connections on a running loop."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+
+def run_on_loop(cell: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine function on a loop, and close the connections that it opened there."""
+
+    async def run() -> None:
+        try:
+            await cell()
+        finally:
+            for connection in connections.all(initialized_only=True):
+                # close() leaves an in-memory database open.
+                if connection.connection is not None:
+                    connection.connection.close()
+
+    asyncio.run(run())
+
+
+def test_g18_transaction_on_a_running_loop(captured, async_unsafe) -> None:
+    """G18: where Django allows a transaction on a running loop, the item waits for its commit there."""
+
+    async def cell() -> None:
+        with transaction.atomic():
+            queue_on_commit(item, 1)
+            assert captured == []
+        assert [queued.args for queued in captured] == [(1,)]
+
+    run_on_loop(cell)
+
+
+def test_g18_rollback_on_a_running_loop(captured, async_unsafe) -> None:
+    """G18: after a rollback there it is not queued."""
+
+    async def cell() -> None:
+        with pytest.raises(ZeroDivisionError):
+            queue_and_fail()
+
+    run_on_loop(cell)
+    assert captured == []
+
+
+def test_g18_no_transaction_on_a_running_loop(captured, async_unsafe) -> None:
+    """G18: without a transaction it is queued at once there, too."""
+
+    async def cell() -> None:
+        queue_on_commit(item)
+        assert len(captured) == 1
+
+    run_on_loop(cell)
+
+
 def test_wrong_settings_are_said_at_the_call() -> None:
     """Wrong settings are no secret of a hook: the call raises."""
     wrong = override_settings(QBWI={"MAX_WORKERS": 0})
@@ -208,3 +263,47 @@ def test_refusal_after_the_commit_harms_no_other_hook(refused_after_commit) -> N
     """The other hooks run, and whoever committed gets no exception."""
     _, later = refused_after_commit
     assert later == ["ran"]
+
+
+# G20: nothing gets out of the hook.
+
+
+@pytest.mark.parametrize("failure", [ValueError("any"), ImproperlyConfigured("settings"), WorkItemRejected("no")])
+def test_g20_nothing_gets_out_of_the_hook(monkeypatch: pytest.MonkeyPatch, caplog, failure: Exception) -> None:
+    """G20: whatever queueing raises after the commit is an ERROR of ours, and the other hooks run."""
+    later = []
+    with override_settings(QBWI={}), transaction.atomic():
+        queue_on_commit(item, name="mail")
+        transaction.on_commit(lambda: later.append("ran"))
+
+        def fail(*args: object) -> None:
+            raise failure
+
+        monkeypatch.setattr("django_qbwi.hosting.queue", fail)
+    assert later == ["ran"]
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.name == "django_qbwi.scheduler"
+    assert record.getMessage().startswith("After the commit")
+
+
+def test_g20_hook_is_a_function(captured) -> None:
+    """G20: Django 5.2 asks a robust hook that raises for its `__qualname__`, which a partial has not."""
+    with transaction.atomic():
+        queue_on_commit(item)
+        [(_, hook, robust)] = transaction.get_connection().run_on_commit
+        assert (inspect.isfunction(hook), robust) == (True, True)
+
+
+def test_g20_an_exit_in_the_hook_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G20: Ctrl-C in the moment of queueing is no error of the item."""
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    def queue() -> None:
+        with transaction.atomic():
+            queue_on_commit(item)
+            monkeypatch.setattr("django_qbwi.hosting.queue", interrupt)
+
+    with override_settings(QBWI={}), pytest.raises(KeyboardInterrupt):
+        queue()

@@ -26,7 +26,7 @@ from django.db.models.signals import pre_save
 from django.utils.functional import LazyObject, SimpleLazyObject, empty
 
 from django_qbwi.core.exceptions import UserNotRead
-from django_qbwi.intake.reading import on_running_loop
+from django_qbwi.machine.running_loop import on_running_loop
 
 
 class CurrentUserCarrier:

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from django_qbwi.core.exceptions import InvalidWorkItem
-from django_qbwi.intake.reading import on_running_loop
+from django_qbwi.machine.running_loop import on_running_loop
 
 Schema = tuple[str, bool, "str | None"]
 """Name, whether the public schema is searched too, and the type of the tenant where there are several."""

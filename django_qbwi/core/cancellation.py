@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from django_qbwi.core.loops import loop_waker, refuse_on_running_loop
+from django_qbwi.core.loops import loop_waker
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
 from django_qbwi.machine.primitives import Alarm
+from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 __all__ = [
     "CancelReason",

@@ -15,13 +15,13 @@ from typing import Any
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
-from django_qbwi.core.loops import refuse_on_running_loop
 from django_qbwi.core.names import name_of
 from django_qbwi.core.ports import Environment, NullEnvironment, NullObserver, Owner
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
+from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 __all__ = [
     "Environment",
@@ -144,12 +144,8 @@ class WorkItem(Waited):
             with self.owner.lock:
                 run = self.last_run
                 if run is None:
-<<<<<<< HEAD
                     # One that waits for its turn is not cancelled by the stop of the process.
-                    run = self._run = Run(self.owner.stop, waits=True)
-=======
-                    run = self.last_run = Run(self.owner.stop)
->>>>>>> core
+                    run = self.last_run = Run(self.owner.stop, waits=True)
         return run
 
     @property

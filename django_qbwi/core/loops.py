@@ -1,4 +1,4 @@
-"""Event loops as seen from outside: how one is woken, and that it must not be blocked."""
+"""Event loops as seen from outside: how one is woken."""
 
 from __future__ import annotations
 
@@ -22,12 +22,3 @@ def loop_waker() -> tuple[asyncio.Future[None], Callable[[], None]]:
             loop.call_soon_threadsafe(wake)
 
     return woken, wake_from_thread
-
-
-def refuse_on_running_loop(call: str, cure: str) -> None:
-    """Raise RuntimeError if this thread runs an event loop, which the blocking `call` would stop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"{call} would block the running event loop: {cure} instead")

@@ -23,6 +23,7 @@ from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.thread_locals import Emptied
+from django_qbwi.machine.running_loop import on_running_loop
 
 Scope = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -40,9 +41,7 @@ def run_immediately(scheduler: WorkItemScheduler, item: WorkItem, scope: Scope) 
     if item.timeout is not None:
         scheduler.keeper.start()
     scheduler.run_at_once(item)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not on_running_loop():
         Context().run(_run, scheduler, item, _in_this_thread)
         return
     executor = executor_of_sync_code()

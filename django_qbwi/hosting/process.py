@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import asyncio
 import os
 import signal
 import sys
@@ -30,6 +29,7 @@ from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.layers import SignalLayers
 from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
 from django_qbwi.machine.primitives import holding, new_rlock
+from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
@@ -451,9 +451,7 @@ class Process:
 def _in_test_transaction() -> bool:
     if in_test_transaction():
         return True
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not on_running_loop():
         return False
     # The connections of an async view are in the thread of its sync code. It is asked with a limit, since it may be
     # waiting for this loop.

@@ -6,7 +6,7 @@ import functools
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from django.http import HttpRequest
 
@@ -23,6 +23,7 @@ P = ParamSpec("P")
 Options = ParamSpec("Options")
 R = TypeVar("R")
 Q = TypeVar("Q", covariant=True)
+S = TypeVar("S", contravariant=True)
 
 Computed = Callable[[Any], Any]
 
@@ -34,6 +35,27 @@ class Queueable(Protocol[Q]):
 
     def copying_request(self, copy: Callable[[Callable[..., Any]], Callable[..., Any]], /) -> Q:
         """Return it with `copy(function)` in the place of its function."""
+
+
+class MethodCopier(Protocol[S, P, R]):
+    """A `RequestCopier` as a class has it, seen by type checkers; that of an instance takes no instance."""
+
+    def __call__(
+        self,
+        owner: S,
+        token: CancellationToken,
+        request: HttpRequest | RequestSnapshot,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run the method here and now."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, instance: S, owner: type | None = None) -> RequestCopier[P, R]: ...
 
 
 class RequestCopier(DecoratedFunction, Generic[P, R]):
@@ -135,6 +157,12 @@ def copies_request(
 
 @overload
 def copies_request(
+    function: Callable[Concatenate[S, CancellationToken, RequestSnapshot, P], R], /
+) -> MethodCopier[S, P, R]: ...
+
+
+@overload
+def copies_request(
     *,
     headers: Iterable[str] = (),
     post: Iterable[str] = (),
@@ -203,6 +231,11 @@ class Decorator(Protocol):
     def __call__(
         self, function: Callable[Concatenate[CancellationToken, RequestSnapshot, P], R], /
     ) -> RequestCopier[P, R]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, CancellationToken, RequestSnapshot, P], R], /
+    ) -> MethodCopier[S, P, R]: ...
 
 
 def with_snapshot(work_item: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -5,7 +5,6 @@ Nothing here costs a query that the view did not pay for, with the one exception
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import functools
 import re
@@ -29,6 +28,7 @@ from django_qbwi.intake.masking import MASK, Mask, mask_in_path
 from django_qbwi.intake.plain import copy_plain, is_plain, text_of
 from django_qbwi.intake.secrecy import is_id, looks_secret
 from django_qbwi.intake.snapshot import query_of
+from django_qbwi.machine.running_loop import on_running_loop
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,200})?")
 _MAX_TEXT = 2_000
@@ -230,15 +230,6 @@ def _fields_of(user: Any) -> dict[str, Any]:
 
 def _plain_or_text(value: Any) -> Any:
     return copy_plain(value, "user_id") if is_plain(value) else text_of(value)
-
-
-def on_running_loop() -> bool:
-    """Tell whether an event loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _host(request: HttpRequest) -> str | None:

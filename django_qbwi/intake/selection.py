@@ -19,6 +19,7 @@ from django_qbwi.intake import reading
 from django_qbwi.intake.masking import Mask
 from django_qbwi.intake.plain import copy_plain, text_of
 from django_qbwi.intake.snapshot import FIELDS, RequestSnapshot, UploadedFileCopy, make, query_of
+from django_qbwi.machine.running_loop import on_running_loop
 
 _RESERVED = frozenset(FIELDS) | frozenset(dir(RequestSnapshot)) | {"unmasked", "max_file_bytes"}
 
@@ -151,7 +152,7 @@ def _session(request: HttpRequest, names: tuple[str, ...], mask: Mask) -> dict[s
     session = request.__dict__.get("session")
     if session is None:
         raise InvalidWorkItem(f"session={names!r}: the request has no session; is SessionMiddleware installed?")
-    if not hasattr(session, "_session_cache") and reading.on_running_loop():
+    if not hasattr(session, "_session_cache") and on_running_loop():
         raise InvalidWorkItem(
             f"session={names!r}: the session was not loaded, and cannot be on a running event loop: in the view, "
             f"`await request.session.aget({names[0]!r})` first"

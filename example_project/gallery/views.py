@@ -12,8 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from django_qbwi import queue_background_work_item
-from django_qbwi.hosting import live_items, recent_items
+from django_qbwi import live_items, queue_background_work_item, recent_items
 from example_project.gallery import handles, items
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.forms import CountForm, PostcardForm, UploadForm

@@ -256,6 +256,31 @@ def test_nothing_to_copy() -> None:
         queue_background_work_item(everything_optional)
 
 
+@pytest.mark.parametrize(
+    "queue",
+    [
+        lambda: queue_background_work_item(plain),
+        lambda: below.queue(),
+        lambda: above.queue(),
+        lambda: queue_on_commit(plain),
+        lambda: queue_background_work_item(functools.partial(plain, campaign="x")),
+        lambda: Shop().record.queue(),
+    ],
+)
+def test_g24_without_a_request(queue: Any) -> None:
+    """G24: the message says that the function copies a request, and how it is given one."""
+    with pytest.raises(InvalidWorkItem, match="decorated with copies_request: give the request as the first argument"):
+        queue()
+
+
+@pytest.mark.parametrize("function", [plain, copies_request(Callable())])
+def test_g24_call_without_a_token(function: Any) -> None:
+    """G24: a plain call that begins with the request lacks its token, and the message says so."""
+    with pytest.raises(InvalidWorkItem, match=r"got a request in the place of its token: queue it, or call it as a"):
+        function(RequestFactory().get("/"), "spring")
+    assert seen == []
+
+
 def test_what_is_no_function() -> None:
     """Only functions are decorated."""
     with pytest.raises(InvalidWorkItem, match="decorates functions"):

@@ -166,6 +166,28 @@ def test_immediate_items_do_not_warn() -> None:
         queue_background_work_item(noop)
 
 
+@pytest.mark.filterwarnings("error::django_qbwi.WorkItemWarning")
+def test_g19_warning_as_an_error_refuses_each_time() -> None:
+    """G19: as an error the warning refuses every item, not the first one only: tests do not fail by their order."""
+    with captured_work_items():
+        pass
+    with override_settings(QBWI={}):
+        for _ in range(3):
+            with transaction.atomic(), pytest.raises(WorkItemWarning, match="inside an open transaction"):
+                queue_background_work_item(noop)
+
+
+def test_g19_warning_is_given_once() -> None:
+    """G19: as a warning it is given once, also after it was an error."""
+    with override_settings(QBWI={}), transaction.atomic():
+        with warnings.catch_warnings(action="error"), pytest.raises(WorkItemWarning):
+            queue_background_work_item(noop)
+        with pytest.warns(WorkItemWarning) as caught:
+            handles = [queue_background_work_item(noop) for _ in range(3)]
+        assert all(handle.wait(PATIENCE) for handle in handles)
+    assert len(caught) == 1
+
+
 class InTestCase(TestCase):
     """A TestCase's own transaction does not count: there is another warning for it."""
 
@@ -179,3 +201,14 @@ class InTestCase(TestCase):
         assert open_transaction() is None
         with transaction.atomic():
             assert open_transaction() == "default"
+
+    @override_settings(QBWI={})
+    def test_g19_warning_of_the_test_transaction_as_an_error(self) -> None:
+        """G19: so it is for the warning of a TestCase's own transaction."""
+        here = hosting.this_process()
+        self.addCleanup(setattr, here, "test_warned", here.test_warned)
+        here.test_warned = False
+        connections["default"].ensure_connection()
+        for _ in range(3):
+            with warnings.catch_warnings(action="error"), pytest.raises(WorkItemWarning, match="TestCase's trans"):
+                queue_background_work_item(noop)

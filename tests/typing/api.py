@@ -28,8 +28,10 @@ from django_qbwi import (
     background_work_item,
     copies_request,
     current_work_item,
+    live_items,
     queue_background_work_item,
     queue_on_commit,
+    recent_items,
     snapshot_request,
 )
 
@@ -55,7 +57,7 @@ def queueing() -> None:
     assert_type(queue_background_work_item(sync_item, "a@example.org"), WorkItemHandle)
     assert_type(queue_background_work_item(async_item, "a@example.org", name="mail", timeout=5), WorkItemHandle)
     queue_background_work_item(awaitable_item)
-    queue_background_work_item(lambda token: None)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    queue_background_work_item(lambda token: token.wait(1))
     queue_background_work_item(functools.partial(sync_item, address="a@example.org"))
     queue_background_work_item(Mailer().send, "a@example.org")
     queue_background_work_item(Mailer())
@@ -75,6 +77,41 @@ def tidy(token: CancellationToken) -> None: ...
 async def report(token: CancellationToken, year: int) -> str:
     await token.cancelled()
     return f"{year}"
+
+
+class Album:
+    """Methods that are work items."""
+
+    @background_work_item
+    def publish(self, token: CancellationToken, loud: bool = False) -> str:
+        return f"{loud}"
+
+    @background_work_item(timeout=5)
+    async def publish_async(self, token: CancellationToken, *, loud: bool) -> str:
+        return f"{loud}"
+
+    @background_work_item
+    @copies_request
+    def visit(self, token: CancellationToken, visit: RequestSnapshot, campaign: str) -> None: ...
+
+    @staticmethod
+    @background_work_item
+    def tidy(token: CancellationToken, number: int) -> None: ...
+
+
+def methods(album: Album, request: HttpRequest) -> None:
+    assert_type(album.publish.queue(loud=True), WorkItemHandle)
+    assert_type(album.publish(CancellationToken.none(), True), str)
+    assert_type(Album.publish(album, CancellationToken.none()), str)
+    assert_type(album.publish_async.using(timeout=5).queue(loud=True), WorkItemHandle)
+    assert_type(queue_background_work_item(album.publish, True), WorkItemHandle)
+    assert_type(Album.tidy.queue(5), WorkItemHandle)
+    album.publish.queue_on_commit(True)
+
+
+def this_process() -> None:
+    assert_type(live_items(), list[WorkItemInfo])
+    assert_type(recent_items(), list[WorkItemInfo])
 
 
 def decorated() -> None:

@@ -1,0 +1,94 @@
+"""Wrong calls of the public names: each line with an ignore has to be an error for mypy and for pyright; never run.
+
+An ignore that is not needed is an error itself, so a call that begins to be accepted is seen.
+"""
+
+import functools
+
+from django_qbwi import (
+    CancellationToken,
+    WorkItemHandle,
+    background_work_item,
+    queue_background_work_item,
+    queue_on_commit,
+)
+
+
+def ship(token: CancellationToken, order: int) -> None: ...
+
+
+async def ship_async(token: CancellationToken, order: int) -> None: ...
+
+
+def no_token(order: int) -> None: ...
+
+
+def keyword_only(token: CancellationToken, *, order: int) -> None: ...
+
+
+class Shop:
+    def close(self, token: CancellationToken, at: int) -> None: ...
+
+    @background_work_item
+    def open(self, token: CancellationToken, at: int) -> str:
+        return f"{at}"
+
+    @background_work_item(name="tidying", timeout=5)
+    async def tidy(self, token: CancellationToken, *, thoroughly: bool = False) -> None: ...
+
+
+@background_work_item
+def decorated(token: CancellationToken, order: int) -> None: ...
+
+
+def wrong_arguments(shop: Shop) -> None:
+    queue_background_work_item(ship, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(ship)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(ship, 1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(ship_async, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(shop.close, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(decorated, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(no_token, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(keyword_only, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(ship_async(CancellationToken.none(), 1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_on_commit(ship, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_on_commit(ship)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def wrong_options() -> None:
+    queue_background_work_item(ship, 1, nmae="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    queue_background_work_item(ship, order=1)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    queue_background_work_item(ship, 1, name=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(ship, 1, timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_on_commit(ship, 1, usign="other")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    background_work_item(nmae="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+def wrong_methods(shop: Shop) -> None:
+    shop.open.queue("noon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    shop.open.queue()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    shop.open(5)  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+    shop.tidy.queue(thoroughly="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Shop.open.queue(shop, 5)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    decorated.delay(5)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    decorated.using(nmae="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    background_work_item(no_token)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def accepted(shop: Shop) -> list[WorkItemHandle]:
+    """What stands beside the wrong calls is right."""
+    queue_on_commit(ship, 1, using="other", name="x", timeout=5)
+    return [
+        queue_background_work_item(ship, 1, name="x", timeout=5),
+        queue_background_work_item(ship_async, 1),
+        queue_background_work_item(shop.close, 1),
+        queue_background_work_item(decorated, 1),
+        queue_background_work_item(shop.open, 1),
+        queue_background_work_item(functools.partial(ship, order=1)),
+        queue_background_work_item(functools.partial(keyword_only, order=1)),
+        queue_background_work_item(lambda token: token.wait(1)),
+        shop.open.queue(5),
+        shop.open.using(timeout=5).queue(at=5),
+        shop.tidy.queue(thoroughly=True),
+    ]
