@@ -55,6 +55,11 @@ class CapturedWorkItem:
             run_immediately(self._item.owner, self._item, assembly.environment.scope)
         return self.handle
 
+    def discard(self) -> None:
+        """Give it up, unless it was run or cancelled before; nothing is logged."""
+        if self._item.status is WorkItemStatus.QUEUED:
+            self._item.owner.discard(self._item)
+
 
 class CapturedWorkItems(list[CapturedWorkItem]):
     """The list of what was captured, in the order of queueing."""
@@ -145,8 +150,7 @@ def captured_work_items(waits: Waits = "real") -> Iterator[CapturedWorkItems]:
             yield captured
         finally:
             for left in captured:
-                if left.status is WorkItemStatus.QUEUED:
-                    left._item.owner.discard(left._item)
+                left.discard()
 
 
 def drain(timeout: float = 5.0) -> bool:
@@ -189,7 +193,8 @@ def _make(
         timeout=assembly.settings.item_timeout if timeout is None else timeout,
     )
     if waits != "real":
-        item._token = _ImpatientToken(assembly.scheduler.stop, waits == "cancel")
+        # An item makes its token itself, but for this.
+        item._token = _ImpatientToken(assembly.scheduler.stop, waits == "cancel")  # noqa: SLF001
     origin = origin_of(work_item, args)
     if origin is not None:
         item.origin = origin
