@@ -59,6 +59,11 @@ class CapturedWorkItem:
             run_immediately(self._scheduler, self._item, assembly.environment.scope)
         return self.handle
 
+    def discard(self) -> None:
+        """Give it up, unless it was run or cancelled before; nothing is logged."""
+        if self._item.status is WorkItemStatus.QUEUED:
+            self._scheduler.discard(self._item)
+
 
 class CapturedWorkItems(list[CapturedWorkItem]):
     """The list of what was captured, in the order of queueing."""
@@ -149,8 +154,7 @@ def captured_work_items(waits: Waits = "real") -> Iterator[CapturedWorkItems]:
             yield captured
         finally:
             for left in captured:
-                if left.status is WorkItemStatus.QUEUED:
-                    left._scheduler.discard(left._item)
+                left.discard()
 
 
 def drain(timeout: float = 5.0) -> bool:
