@@ -111,7 +111,7 @@ def test_table_shows_processes_and_items(held: WorkItemHandle) -> None:
         "FOR",
         *["RUNNING", "QUEUED", "FINISHED", "FAILED"],
     ]
-    for text in (str(os.getpid()), "open", "1/104", held.id, "running", NAME):
+    for text in (str(os.getpid()), "open", "1/4 sync, 0/100 async", held.id, "running", NAME):
         assert text in output
 
 

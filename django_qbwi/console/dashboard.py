@@ -138,7 +138,8 @@ class ProcessSection:
     queued: int
     finished: int
     failed: int
-    capacity: int
+    capacity: str
+    """How many run of how many that may, of each kind."""
     rows: list[ItemRow]
     hidden: int
     """Live items that pass the filters, and for which there was no room."""
@@ -150,7 +151,8 @@ class Card:
 
     key: str
     value: int
-    of: int | None = None
+    of: str = ""
+    """The value by kinds, each with its capacity."""
     spark: sparklines.Sparkline | None = None
 
 
@@ -276,7 +278,7 @@ def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetim
         queued=process["queued"],
         finished=process["finished"],
         failed=process["failed"],
-        capacity=_capacity(process),
+        capacity=capacity([process]),
         rows=[ItemRow.of(item, now) for item in items[:_MAX_ROWS]],
         hidden=max(0, len(items) - _MAX_ROWS),
     )
@@ -306,7 +308,7 @@ def _cards(processes: list[Mapping[str, Any]], now: datetime.datetime) -> list[C
         Card(
             key=name,
             value=totals[name],
-            of=sum(map(_capacity, processes)) if name == "running" else None,
+            of=capacity(processes) if name == "running" else "",
             spark=sparklines.sparkline(counts),
         )
         for name, counts in lines.items()
@@ -331,9 +333,17 @@ def _known_since(processes: list[Mapping[str, Any]]) -> datetime.datetime | None
     return max(oldest, default=None)
 
 
-def _capacity(process: Mapping[str, Any]) -> int:
-    limits = process["limits"]
-    return int(limits.get("max_workers") or 0) + int(limits.get("max_async_in_flight") or 0)
+def capacity(processes: Iterable[Mapping[str, Any]]) -> str:
+    """Return how many items of each kind run, of how many that may at the same time: they have nothing in common."""
+    sync = asynchronous = sync_limit = async_limit = 0
+    for process in processes:
+        of_async = process.get("running_async", 0)
+        sync, asynchronous = sync + process["running"] - of_async, asynchronous + of_async
+        sync_limit += int(process["limits"].get("max_workers") or 0)
+        async_limit += int(process["limits"].get("max_async_in_flight") or 0)
+    if not sync_limit + async_limit:
+        return f"{sync} sync, {asynchronous} async"
+    return f"{sync}/{sync_limit} sync, {asynchronous}/{async_limit} async"
 
 
 def _remaining(process: Mapping[str, Any]) -> int | None:
