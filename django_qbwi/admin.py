@@ -76,7 +76,7 @@ class WorkItemAdmin(_ModelAdmin):
         """Show all processes and their items, or with `format=json` what the command prints as JSON."""
         self._require(self.has_view_permission(request))
         filters = dashboard.Filters.of(request.GET)
-        overview = operations.overview()
+        overview = operations.overview().to_dict()
         if request.GET.get("format") == "json":
             return JsonResponse(dashboard.narrow(overview, filters), json_dumps_params={"indent": 2})
         context = {
@@ -97,7 +97,7 @@ class WorkItemAdmin(_ModelAdmin):
         self._require(self.has_view_permission(request))
         item_id = unquote(object_id)
         try:
-            found = operations.find(item_id)
+            found = operations.find(item_id).to_dict()
         except WorkItemNotFound:
             context: dict[str, Any] = {
                 "title": _("Work item not found"),
@@ -148,9 +148,9 @@ class WorkItemAdmin(_ModelAdmin):
 
     def _cancel(self, request: HttpRequest, ids: list[str], names: dict[str, str]) -> None:
         results = operations.cancel(ids, by=printable(request.user.get_username()))
-        cancelled = [item_id for item_id in ids if results.get(item_id)]
+        cancelled = [item_id for item_id in ids if results.outcomes[item_id]]
         requested = [item_id for item_id in ids if item_id in results.requested]
-        late = sum(results.get(item_id) is False for item_id in ids)
+        late = sum(results.outcomes[item_id] is False for item_id in ids)
         unknown = len(ids) - len(cancelled) - late - len(requested)
         if cancelled:
             text = ngettext(
@@ -204,12 +204,12 @@ class WorkItemAdmin(_ModelAdmin):
         """Describe those of the items that a process knows, in the order of the ids."""
         if len(ids) == 1:
             try:
-                found = [operations.find(ids[0])["item"]]
+                found = [operations.find(ids[0]).item]
             except WorkItemNotFound:
                 found = []
         else:
-            processes = operations.overview()["processes"]
-            found = [item for process in processes for item in (*process["items"], *process["recent"])]
+            records = [process.record for process in operations.overview().processes]
+            found = [item for record in records for item in (*record.items, *record.recent)]
         now = timezone.now()
         known = {item["id"]: item for item in found}
         return [dashboard.ItemRow.of(known[item_id], now) for item_id in ids if item_id in known]
