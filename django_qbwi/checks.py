@@ -17,7 +17,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
-from django_qbwi.core.callables import printable
+from django_qbwi.core.names import printable
 from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.intake.carriers import load_carriers
 

@@ -5,8 +5,8 @@
 - `work_item_started`, `work_item_finished`: in the worker's thread for sync items, by `asend_robust` in the item's
   context for async ones.
 - All four have one argument, `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`.
-- `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`abandoned`, `discarded`, `elapsed`): in
-  the thread that reports the drain; the sender is `WorkItemScheduler`.
+- `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`finished`, `cancelled`,
+  `abandoned`, `discarded`, `elapsed`): in the thread that reports the drain; the sender is `WorkItemScheduler`.
 
 A receiver that raises is logged by Django; it cannot change an outcome. Without receivers a signal costs next to
 nothing.
@@ -15,6 +15,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import threading
 import time
@@ -24,7 +25,9 @@ from typing import Any
 from django.dispatch import Signal
 
 from django_qbwi.core.cancellation import CancelReason
+from django_qbwi.core.failures import traceback_of
 from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
+from django_qbwi.core.records import DrainOutcome
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.loggers import SafeLogger
 
@@ -138,7 +141,7 @@ class SignalsAndRecords:
         status = item.status
         if status is WorkItemStatus.FAILED:
             error = item.exception
-            exc_info = None if error is None else (type(error), error, error.__traceback__)
+            exc_info = None if error is None else (type(error), error, traceback_of(error))
             if not self._record(logging.ERROR, item, exc_info=exc_info):
                 # A handler without logging's own safety net met an exception whose __str__ raises.
                 self._record(logging.ERROR, item)
@@ -147,7 +150,7 @@ class SignalsAndRecords:
         elif status is WorkItemStatus.DISCARDED:
             self._record(logging.ERROR, item)
         elif item.cancel_reason is CancelReason.TIMEOUT or (
-            item.cancel_reason is CancelReason.SHUTDOWN and item.started is None
+            item.cancel_reason is CancelReason.SHUTDOWN and status is WorkItemStatus.CANCELLED
         ):
             self._record(logging.WARNING, item)
         else:
@@ -227,10 +230,17 @@ class DrainRecords:
         names = ", ".join(f"{item.name} (id={item.id}, {item.status} {item.elapsed:.1f}s)" for item in waited_for)
         lifecycle_logger.warning("Waiting up to %.0fs more for: %s", remaining, names)
 
-    def drain_finished(self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float) -> None:
-        """Record the end of the drain."""
-        lifecycle_logger.info("Drained in %.1fs: %d item(s) abandoned, %d discarded", elapsed, abandoned, discarded)
-        drain_finished.send_robust(WorkItemScheduler, abandoned=abandoned, discarded=discarded, elapsed=elapsed)
+    def drain_finished(self, outcome: DrainOutcome) -> None:
+        """Record the end of the drain, with what became of its items."""
+        lifecycle_logger.info(
+            "Drained in %.1fs: %d finished, %d cancelled, %d abandoned, %d discarded",
+            outcome.elapsed,
+            outcome.finished,
+            outcome.cancelled,
+            outcome.abandoned,
+            outcome.discarded,
+        )
+        drain_finished.send_robust(WorkItemScheduler, **dataclasses.asdict(outcome))
 
 
 async def _call_async(receiver: Any, signal: Signal, info: WorkItemInfo) -> None:

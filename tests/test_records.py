@@ -11,9 +11,11 @@ from collections.abc import Iterator
 import pytest
 from django.test import override_settings
 
-from django_qbwi import QueueFull, queue_background_work_item
-from django_qbwi.signals import work_item_finished
-from django_qbwi.testing import drain
+from django_qbwi import CancelReason, OperationCancelled, QueueFull, queue_background_work_item
+from django_qbwi.signals import SignalsAndRecords, work_item_finished
+from django_qbwi.testing import drain, immediate_work_items
+from tests.support import hostile
+from tests.support.manual import ManualRuntime
 
 PATIENCE = 30
 
@@ -231,21 +233,27 @@ def test_given_up_items_are_errors(caplog) -> None:
     assert handle.status == "abandoned"
 
 
-def test_cancelled_during_the_drain_before_its_start(caplog) -> None:
-    """An item that the shutdown cancels before its first line is a WARNING."""
-    gate = Gate()
-    handles = []
-
-    def cancels_the_waiting_one(token) -> None:
-        gate.entered.set()
-        assert token.wait(PATIENCE)
-        handles[0].cancel()
-
-    queue_background_work_item(cancels_the_waiting_one)
-    assert gate.entered.wait(PATIENCE)
-    handles.append(queue_background_work_item(succeed, name="it"))
-    drain(0.01)
-    assert levels_of(caplog, "it") == [("queued", "DEBUG"), ("cancelled", "WARNING")]
+@pytest.mark.parametrize(
+    ("reason", "raises", "level"),
+    [
+        (CancelReason.SHUTDOWN, True, "WARNING"),
+        (CancelReason.SHUTDOWN, False, "INFO"),
+        (CancelReason.REQUESTED, True, "INFO"),
+        (CancelReason.TIMEOUT, True, "WARNING"),
+    ],
+)
+def test_g45_item_that_the_shutdown_ended_is_a_warning(caplog, reason: CancelReason, raises: bool, level: str) -> None:
+    """G45: who ends by SHUTDOWN is named at WARNING; one that used its time to finish is not."""
+    manual = ManualRuntime()
+    manual.scheduler.observer = SignalsAndRecords()
+    item = manual.queue(name="it")
+    manual.sync.start()
+    if reason is CancelReason.SHUTDOWN:
+        manual.scheduler.stop.request()
+    else:
+        item.token._cancel(reason)
+    manual.sync.finish(item, OperationCancelled(item.token) if raises else None)
+    assert levels_of(caplog, "it")[-1] == ("cancelled" if raises else "succeeded", level)
 
 
 def test_records_of_a_drain(caplog) -> None:
@@ -259,7 +267,8 @@ def test_records_of_a_drain(caplog) -> None:
     records = [record for record in caplog.records if record.name == "django_qbwi.lifecycle"]
     assert [record.levelname for record in records] == ["INFO", "INFO"]
     assert records[0].getMessage().startswith("Draining after the end of its settings: 1 running, 0 queued")
-    assert re.fullmatch(r"Drained in \d\.\ds: 1 item\(s\) abandoned, 0 discarded", records[1].getMessage())
+    end = r"Drained in \d\.\ds: 0 finished, 0 cancelled, 1 abandoned, 0 discarded"
+    assert re.fullmatch(end, records[1].getMessage())
 
 
 def test_name_cannot_forge_a_line(caplog) -> None:
@@ -361,3 +370,22 @@ def test_unprintable_exception_is_recorded(caplog, is_async: bool) -> None:
     assert handle.wait(PATIENCE)
     assert levels_of(caplog, "it")[-1] == ("failed", "ERROR")
     assert handle.info.error.message == "<unprintable: RuntimeError>"
+
+
+@pytest.mark.parametrize("name", hostile.NAMES)
+@pytest.mark.parametrize("how", ["sync", "async", "immediate"])
+def test_g1_hostile_exception_is_recorded(caplog, capsys, how: str, name: str) -> None:
+    """A failure that refuses attributes, or answers for them, is recorded once; who waits is woken (G1)."""
+
+    def sync_item(token) -> None:
+        raise hostile.make(name)
+
+    async def async_item(token) -> None:
+        raise hostile.make(name)
+
+    with immediate_work_items() if how == "immediate" else contextlib.nullcontext():
+        handle = queue_background_work_item(async_item if how == "async" else sync_item, name="it")
+        assert handle.wait(PATIENCE)
+    assert ("failed", "ERROR") in levels_of(caplog, "it")
+    assert handle.info.error.type.endswith(name)
+    assert "raise hostile.make(name)" in handle.info.error.traceback

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_qbwi.console import sparklines
-from django_qbwi.core.callables import printable
 from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.names import printable
 
 KINDS = ("sync", "async")
 STATUSES = tuple(str(status) for status in WorkItemStatus)

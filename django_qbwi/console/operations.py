@@ -28,8 +28,8 @@ from django_qbwi.console.results import (
     ShownProcess,
     Stacks,
 )
-from django_qbwi.core.callables import printable
 from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable, WorkItemNotFound
+from django_qbwi.core.names import printable
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.process import Process
 from django_qbwi.inspection.places import find_place

@@ -14,10 +14,13 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from django_qbwi.core.callables import name_of
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, refuse_on_running_loop
+from django_qbwi.core.failures import without_frames
+from django_qbwi.core.names import name_of
 from django_qbwi.core.ports import Environment, Executor, NullEnvironment, NullObserver, Observer
-from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus, without_frames
+from django_qbwi.core.process_local import ProcessLocal
+from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
+from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Alarm
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ __all__ = [
     "enter_item",
     "without_frames",
 ]
+
+logger = SafeLogger("django_qbwi.scheduler")
 
 _current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
 
@@ -163,7 +168,8 @@ class WorkItem:
         if token is None:
             with self.owner.lock:
                 if self._token is None:
-                    self._token = CancellationToken(self.owner.stop)
+                    # One that waits for its turn is not cancelled by the stop of the process.
+                    self._token = CancellationToken(self.owner.stop, waits=self.started is None)
                 token = self._token
         return token
 
@@ -175,16 +181,21 @@ class WorkItem:
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
-        if self._name is None:
-            work_item = self.work_item
-            # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
-            # anyway; anything else can hold large objects, and must go now.
-            if type(work_item) is types.FunctionType and work_item.__closure__ is None:
-                self._name = work_item
-            else:
-                self._name = name_of(work_item)
-        self.work_item = None
-        self.args = ()
+        try:
+            if self._name is None:
+                work_item = self.work_item
+                # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
+                # anyway; anything else can hold large objects, and must go now.
+                if type(work_item) is types.FunctionType and work_item.__closure__ is None:
+                    self._name = work_item
+                else:
+                    self._name = name_of(work_item)
+        finally:
+            if self._name is None:
+                # The object's own code has left where it was asked.
+                self._name = "<unnamed>"
+            self.work_item = None
+            self.args = ()
 
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""
@@ -237,7 +248,11 @@ class WorkItem:
         with self.owner.lock:
             waiters = list(self.waiters or ())
         for wake in waiters:
-            wake()
+            try:
+                wake()
+            except Exception:
+                # The loop of one who waits may be anybody's; the others wait too.
+                logger.exception("Waking one who waits for %s failed", self.name)
         # Last: interrupted by an exception, it is done again. Woken twice does no harm.
         with self.owner.lock:
             self.waiters = None
@@ -246,12 +261,14 @@ class WorkItem:
         return None if monotonic is None else _utc(self.owner.wall_clock(monotonic))
 
 
-class WorkItemHandle:
+class WorkItemHandle(ProcessLocal):
     """What the caller of `queue` holds: to look at an item, to wait for it, to cancel it.
 
     All of it may be used from any thread; it keeps the item's outcome, never its function, arguments or frames
     beyond the item's end.
     """
+
+    pass_instead = "handle.id or handle.info"
 
     __slots__ = ("__weakref__", "_item")
 

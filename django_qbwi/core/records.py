@@ -5,16 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import traceback
-from collections.abc import Callable
 from typing import Any, Literal
 
 from django_qbwi.core.cancellation import CancelReason
+from django_qbwi.core.failures import message_of, traceback_text, type_of
 
-_MAX_ERROR_TYPE = 500
-_MAX_ERROR_MESSAGE = 2_000
-_MAX_TRACEBACK_LINE = 2_000
-_MAX_TRACEBACK = 20_000
 _MAX_ORIGIN = 2_000
 _MAX_LABEL = 200
 
@@ -73,13 +68,8 @@ class WorkItemError:
 
     @classmethod
     def of(cls, error: BaseException) -> WorkItemError:
-        """Describe `error`; never raises, even if its `__str__` does."""
-        kind = type(error)
-        return cls(
-            type=_safe_text(lambda: _start(f"{kind.__module__}.{kind.__qualname__}", _MAX_ERROR_TYPE)),
-            message=_safe_text(lambda: _start(str(error), _MAX_ERROR_MESSAGE)),
-            traceback=_safe_text(lambda: _format_traceback(error))[-_MAX_TRACEBACK:],
-        )
+        """Describe `error`; never raises, whatever its class does."""
+        return cls(type=type_of(error), message=message_of(error), traceback=traceback_text(error))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,39 +118,14 @@ class WorkItemInfo:
         }
 
 
-def without_frames(error: BaseException) -> BaseException:
-    """Strip the tracebacks of `error` and of all that it chains, so that it keeps no frame alive."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        current = pending.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        current.__traceback__ = None
-        pending += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            pending += current.exceptions
-    return error
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrainOutcome:
+    """What a drain came to: how its items ended, from the first sign on."""
 
-
-def _format_traceback(error: BaseException) -> str:
-    # Each line by itself: a class with a name of nine million characters is at the end, and would leave no other line.
-    return "".join(map(_bounded_line, traceback.format_exception(error, limit=-50)))
-
-
-def _bounded_line(line: str) -> str:
-    return line if len(line) <= _MAX_TRACEBACK_LINE else f"{line[: _MAX_TRACEBACK_LINE - 2]}…\n"
-
-
-def _start(text: str, limit: int) -> str:
-    # By the method of str itself: what `__str__` returns may be of a class of its own.
-    return str.__getitem__(text, slice(limit))
-
-
-def _safe_text(make: Callable[[], str]) -> str:
-    try:
-        return make()
-    except BaseException as error:
-        # User code returns to us here as well: the `__str__` of an exception.
-        return f"<unprintable: {type(error).__name__}>"
+    finished: int
+    """Those that succeeded or failed."""
+    cancelled: int
+    abandoned: int
+    discarded: int
+    elapsed: float
+    """Seconds from the first sign to the end."""

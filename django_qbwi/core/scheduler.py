@@ -23,9 +23,10 @@ from typing import Any, NoReturn
 from django_qbwi.core import items
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
+from django_qbwi.core.failures import is_a, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import Executor, NullObserver, Observer
-from django_qbwi.core.records import WorkItemError, WorkItemStatus, without_frames
+from django_qbwi.core.records import WorkItemError, WorkItemStatus
 from django_qbwi.core.registry import Queue, WorkItemRegistry
 from django_qbwi.core.timeouts import Timeouts
 from django_qbwi.core.withdrawal import Withdrawal
@@ -67,6 +68,7 @@ class WorkItemScheduler(WorkItemRegistry):
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        self.stop.call_at = self.keeper.call_at
         self.final_hold = False
         """True while the exit is held: only items queued by items of before are still accepted."""
         self._max_queued = max_queued
@@ -270,6 +272,8 @@ class WorkItemScheduler(WorkItemRegistry):
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
         items.enter_item(item)
+        if item._token is not None or self.stop.cancels_since is not None:
+            item.token.begin()
         if item.timeout is not None:
             self._timeouts.arm(item)
 
@@ -278,7 +282,7 @@ class WorkItemScheduler(WorkItemRegistry):
         failure: WorkItemError | None = None
         if error is None:
             status = WorkItemStatus.SUCCEEDED
-        elif isinstance(error, asyncio.CancelledError) and item.token.is_cancellation_requested:
+        elif is_a(error, asyncio.CancelledError) and item.token.is_cancellation_requested:
             status = WorkItemStatus.CANCELLED
         else:
             status = WorkItemStatus.FAILED
@@ -299,16 +303,19 @@ class WorkItemScheduler(WorkItemRegistry):
 
         One that an exception has interrupted may be done again.
         """
-        if item.timeout is not None:
-            self._timeouts.disarm(item)
-        if item.status is WorkItemStatus.FAILED and item.exception is not None:
-            without_frames(item.exception)
-        item.forget_call()
-        item.wake_waiters()
-        with self.lock:
-            self.leave(item)
-            if self._empty_waiters:
-                self.wake_if_empty()
+        try:
+            if item.timeout is not None:
+                self._timeouts.disarm(item)
+            if item.status is WorkItemStatus.FAILED and item.exception is not None:
+                without_frames(item.exception)
+            item.forget_call()
+        finally:
+            # A callable's own code may be asked for its name; nothing that it raises keeps those who wait.
+            item.wake_waiters()
+            with self.lock:
+                self.leave(item)
+                if self._empty_waiters:
+                    self.wake_if_empty()
 
     def late(self, item: WorkItem) -> None:
         """Note that an abandoned item has ended after all; it changes nothing."""

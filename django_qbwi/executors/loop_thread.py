@@ -23,6 +23,7 @@ from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
 from django_qbwi.executors.loop_monitor import LoopMonitor
+from django_qbwi.executors.loop_repair import LoopMender
 from django_qbwi.executors.loop_slots import ItemExecutors
 from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
@@ -75,6 +76,7 @@ class LoopExecutor:
             is_busy=lambda: bool(self._in_flight) and not self._retired,
             describe=self._what_blocks,
         )
+        self._mender: LoopMender  # made with the loop
         self._ended = new_lock()
         self._ended.acquire()
 
@@ -86,6 +88,11 @@ class LoopExecutor:
         """The background loop, None before the first item."""
         return self._loop
 
+    @property
+    def is_stuck(self) -> bool:
+        """True if the loop stands still, and every async item with it."""
+        return self._monitor.stands_still
+
     def prepare(self) -> None:
         """Make the loop and start its thread; see `Executor.prepare`."""
         if self._started or self._retired:
@@ -95,6 +102,7 @@ class LoopExecutor:
             # loop keeps the one it is made in.
             # A new one each time: a finalizer that queues may come here again, from within this very call.
             loop = Context().run(asyncio.SelectorEventLoop, new_selector())
+            mender = LoopMender(loop)
             # Its threads serve calls of all items, so each call is surrounded like an item.
             executor = DaemonExecutor(
                 min(32, (os.cpu_count() or 1) + 4),
@@ -108,7 +116,7 @@ class LoopExecutor:
             if self._has_loop():
                 loop.close()
             else:
-                self._default_executor, self._loop = executor, loop
+                self._default_executor, self._mender, self._loop = executor, mender, loop
         start_thread(self._run, "qbwi-loop")
         if STARTS_NO_THREADS_LATE:
             assert self._default_executor is not None  # made with the loop
@@ -231,9 +239,8 @@ class LoopExecutor:
                 loop.run_forever()
             except BaseException as error:
                 # A child task that raises SystemExit or KeyboardInterrupt leaves run_forever; all others go on.
-                if os.getpid() != self._scheduler.pid:
-                    return
-                logger.error("A task on the background event loop raised %r; the loop goes on", error, exc_info=error)
+                if os.getpid() == self._scheduler.pid:
+                    self._mender.mend(error, [*self._in_flight.values()])
             if os.getpid() != self._scheduler.pid:
                 return
         try:
@@ -244,7 +251,7 @@ class LoopExecutor:
     def _close_loop(self, loop: asyncio.SelectorEventLoop) -> None:
         try:
             # Tasks of the items themselves have a record of their own.
-            cancel_leftovers(loop, self._in_flight.values(), self._scheduler.pid)
+            cancel_leftovers(loop, self._in_flight.values(), self._scheduler.pid, self._mender)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             executors = self._executors.all()
@@ -348,11 +355,13 @@ class LoopExecutor:
                     # A receiver may have opened a connection.
                     clean = await self._executors.clean_up(executor)
         self._executors.take_back(item, clean)
-        if decided:
-            scheduler.settle(item)
-        else:
-            scheduler.late(item)
-        self._forget(item)
+        try:
+            if decided:
+                scheduler.settle(item)
+            else:
+                scheduler.late(item)
+        finally:
+            self._forget(item)
 
     async def _tell_started(self, item: WorkItem) -> None:
         observer = self._scheduler.observer
@@ -396,7 +405,7 @@ class LoopExecutor:
 
 
 def _close(awaitable: Any) -> None:
-    close = getattr(awaitable, "close", None)
-    if close is not None:
-        with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):
+        close = getattr(awaitable, "close", None)
+        if close is not None:
             close()

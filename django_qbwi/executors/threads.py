@@ -24,6 +24,7 @@ from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Lock, new_lock, start_thread, thread_ident_getter
 from django_qbwi.machine.stacks import stack_of_thread
+from django_qbwi.machine.thread_state import ThreadState
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -201,6 +202,7 @@ class ThreadExecutor:
         scheduler = self._scheduler
         item.thread = worker.name
         item.ident = worker.ident
+        worker.state.begin()
         self._environment.before()
         scheduler.begin(item)
         result: Any = None
@@ -214,6 +216,7 @@ class ThreadExecutor:
             error = caught
         if os.getpid() != scheduler.pid:
             return FORKED
+        worker.state.renew(item)
         if error is None and result is not None and self._adopt is not None and inspect.isawaitable(result):
             self._environment.after()
             return result
@@ -280,7 +283,7 @@ class ThreadExecutor:
 class _Worker:
     """One thread: take an item, run it in a context of its own, park when there is none."""
 
-    __slots__ = ("_executor", "ident", "item", "name", "park")
+    __slots__ = ("_executor", "ident", "item", "name", "park", "state")
 
     def __init__(self, executor: ThreadExecutor) -> None:
         self._executor = executor
@@ -294,6 +297,7 @@ class _Worker:
         executor = self._executor
         error: BaseException | None = None
         self.name, self.ident = threading.current_thread().name, thread_ident_getter()()
+        self.state = ThreadState()
         if not executor.enlist(self):
             return
         try:

@@ -45,9 +45,11 @@ class Assembly:
         self._started = started
         self.host = host
         self.item_timeout = settings.item_timeout
-        self.refusal = host.refusal()
-        self.unusual = settings.immediate or self.refusal is not None or isinstance(host, servers.RunserverParentHost)
-        """Whether items are not simply queued here."""
+        self.refusal: str | None = None
+        self.looked = False
+        """Whether it was looked at what hosts this process, which may have begun only after it was loaded."""
+        self.unusual = True
+        """Whether items are not simply queued here; until the first one, it is not known."""
         self.warns_in_transaction = settings.warn_in_transaction
         self.environment = ConnectionEnvironment(hint_at_locks)
         self.intake = Intake(settings.request_capture, load_carriers(settings.context))
@@ -82,9 +84,24 @@ class Assembly:
             shutdown_timeout=settings.shutdown_timeout,
             cancel_after=settings.cancel_after,
         )
+        self.host_is(host)
 
     def __repr__(self) -> str:
         return f"<Assembly {self.scheduler!r} host={self.host!r}>"
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether items cannot run here now; a service thread that is found dead is started again first."""
+        # All are revived, also where the first one cannot be.
+        serve = [service.revive() for service in (self.keeper, self.reporter)]
+        stuck = self.thread_executor.is_stuck or self.loop_executor.is_stuck
+        return self.refusal is not None or stuck or not all(serve)
+
+    def host_is(self, host: servers.ServerHost) -> None:
+        """Take notice of what hosts this process, once more is known of it."""
+        self.host = self.coordinator.host = host
+        self.refusal = host.refusal()
+        self.unusual = not self.looked or self.settings.immediate or self.refusal is not None or not host.serves
 
     def end(self, timeout: float) -> None:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""

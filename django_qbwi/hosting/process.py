@@ -108,13 +108,36 @@ class Process:
             return
         if self.layers is None:
             self.layers = SignalLayers(assembly.coordinator, self.host)
-        if isinstance(self.host, servers.RunserverParentHost):
-            if assembly.settings.handle_signals:
-                swallow_first_interrupt()
+        if not self.host.serves:
+            self._watches_over_another(assembly)
             return
         # A command that never queues anything shall die of SIGTERM at once, even inside a C call.
         self._stand_before_handlers(over_default=not isinstance(self.host, servers.CommandHost))
         self._hook_server_exit()
+
+    def watches_over_another(self) -> None:
+        """Take notice that this process starts the one that serves, and only watches over it; in the main thread."""
+        if not self.host.serves:
+            return
+        self._set_host(servers.RunserverParentHost())
+        if self.assembly is not None:
+            self._watches_over_another(self.assembly)
+
+    def _watches_over_another(self, assembly: Assembly) -> None:
+        if assembly.settings.handle_signals:
+            swallow_first_interrupt()
+
+    def before_first_item(self, assembly: Assembly) -> None:
+        """Look again at what hosts this process, which may have begun after we were loaded; any thread."""
+        assembly.looked = True
+        self.look_again()
+        assembly.host_is(self.host)
+
+    def look_again(self) -> None:
+        """Look again at what hosts this process; any thread."""
+        if not self.host.is_final:
+            self._recognise()
+            self._hook_server_exit()
 
     def first_request(self) -> None:
         """Look again at the server, which may have set its handlers after we were loaded; any thread."""
@@ -126,7 +149,7 @@ class Process:
         self.open_channel()
 
     def _recognise(self) -> None:
-        for look in (servers.recognise, servers.recognise_on_loop):
+        for look in (servers.by_stack, servers.recognise, servers.recognise_on_loop):
             # A host may hold a file descriptor: none is made that cannot be taken.
             host = None if self.host.is_final else look()
             if host is not None and servers.knows_more(host, self.host):
@@ -136,9 +159,10 @@ class Process:
         self.host = host
         for assembly in (self.assembly, *self._overridden):
             if assembly is not None:
-                assembly.host = assembly.coordinator.host = host
+                assembly.host_is(host)
         if self.layers is not None:
             self.layers.host = host
+        host.on_reload(self.file_changed)
 
     def _hook_server_exit(self) -> None:
         if not self._exit_hooked and self.host.has_exit_hook:
@@ -196,7 +220,6 @@ class Process:
     def warn_of_test_transaction(self, item: WorkItem) -> None:
         """Warn once if a test queues from inside the transaction that hides its data from other threads."""
         if _in_test_transaction():
-            self.test_warned = True
             warnings.warn(
                 f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
                 f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
@@ -204,13 +227,14 @@ class Process:
                 WorkItemWarning,
                 stacklevel=caller_level(),
             )
+            # Not before: as an error the warning refuses the item, and so it shall refuse the next one.
+            self.test_warned = True
 
     def warn_of_transaction(self, item: WorkItem) -> None:
         """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
         alias = open_transaction()
         if alias is None:
             return
-        self.transaction_warned = True
         warnings.warn(
             f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
             "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
@@ -218,6 +242,8 @@ class Process:
             WorkItemWarning,
             stacklevel=caller_level(),
         )
+        # As above.
+        self.transaction_warned = True
 
     def hint_at_locks(self, alias: str) -> None:
         """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
@@ -329,6 +355,8 @@ class Process:
         coordinator, scheduler = assembly.coordinator, assembly.scheduler
         if last and not scheduler.started and scheduler.close_if_empty():
             return
+        # A reloader may have begun after the first item, in a process that has answered no request.
+        self._recognise()
         reloads = self._reloads()
         self._sign(assembly, "the exit of the process", reloads)
         if not scheduler.is_empty:
@@ -376,7 +404,7 @@ class Process:
         pid = self.pid
 
         def leave() -> None:
-            if os.getpid() == pid and "mod_wsgi" not in sys.modules:
+            if os.getpid() == pid and not self.host.shares_its_process:
                 os._exit(code)
 
         # In both: a callback of an item, or a handler of records, may be stuck in one of them.

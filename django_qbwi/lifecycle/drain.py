@@ -1,6 +1,7 @@
 """The drain: one clock for all hooks, started by the first sign; hold the exit, let go at the limit.
 
-States: no sign -> signed (DRAINING; tokens cancelled at once, or after `cancel_after`) -> held -> closed, or let go.
+States: no sign -> signed (DRAINING; the tokens of items that run are cancelled at once, or after `cancel_after`, those
+of items that begin later after half of the time that is left then) -> held -> closed, or let go.
 Order of events: any number of `sign` calls (signal handler, watcher, server hook), any number of `hold(last=False)`
 (a server's own exit hook), one `hold(last=True)` (interpreter exit) or one background drain (a signal that would have
 killed the process at once).
@@ -23,7 +24,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from django_qbwi.core.items import WorkItem
+from django_qbwi.core.items import WorkItem, WorkItemStatus
+from django_qbwi.core.records import DrainOutcome
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.service_thread import ServiceThread
 
@@ -55,8 +57,8 @@ class DrainReports(Protocol):
     def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
         """The exit is held for these items."""
 
-    def drain_finished(self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float) -> None:
-        """The drain is over; `elapsed` seconds after the first sign."""
+    def drain_finished(self, outcome: DrainOutcome) -> None:
+        """The drain is over."""
 
 
 def margin(limit: float) -> float:
@@ -97,6 +99,7 @@ class DrainCoordinator:
         self._then: Callable[[], None] | None = None
         self._told_end = False
         self._next_report: float | None = None
+        self._ended_before: dict[WorkItemStatus, int] = {}
         self._limit = shutdown_timeout
 
     def __repr__(self) -> str:
@@ -129,10 +132,14 @@ class DrainCoordinator:
         if stop.deadline is None or deadline < stop.deadline:
             self._limit = limit
             stop.deadline = deadline
+        if stop.first_sign is None:
+            self._ended_before = self.scheduler.totals
+            stop.first_sign = now
+        if cancel and stop.cancels_since is None:
+            # Before the flag: an item that begins in between is one that begins later.
+            stop.cancels_since = now
         if cancel and self._cancel_after <= 0:
             stop.requested = True
-        if stop.first_sign is None:
-            stop.first_sign = now
         self.scheduler.keeper.post(lambda: self._notice(name, limit, cancel))
 
     def restart(self, at_most: float) -> None:
@@ -154,7 +161,10 @@ class DrainCoordinator:
     def force(self) -> None:
         """Let go now: the second Ctrl-C. Allowed in a signal handler."""
         self._forced = True
-        self._stop.deadline = self._clock()
+        # Those that were spared, too: their time is cut short by the deadline.
+        self._stop.deadline = now = self._clock()
+        if self._stop.cancels_since is None:
+            self._stop.cancels_since = now
         self._stop.requested = True
         self.scheduler.keeper.post(self._wake)
         self._reporter.post(self._stand_in)
@@ -255,10 +265,23 @@ class DrainCoordinator:
         self._quietly(lambda: self.scheduler.wait_until_empty(records_until - self._clock()))
         if not self._told_end:
             self._told_end = True
-            self._reporter.post(lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed))
+            outcome = self._outcome(abandoned, discarded, elapsed)
+            self._reporter.post(lambda: self._reports.drain_finished(outcome))
         if not in_reporter:
             self._quietly(lambda: self._reporter.flush(max(0.05, records_until - self._clock())))
         self.scheduler.retire()
+
+    def _outcome(self, abandoned: int, discarded: int, elapsed: float) -> DrainOutcome:
+        totals, before = self.scheduler.totals, self._ended_before
+        ended = {status: total - before.get(status, 0) for status, total in totals.items()}
+        return DrainOutcome(
+            finished=ended[WorkItemStatus.SUCCEEDED] + ended[WorkItemStatus.FAILED],
+            cancelled=ended[WorkItemStatus.CANCELLED],
+            # Those that are given up may not be reported, and counted, yet.
+            abandoned=abandoned,
+            discarded=discarded,
+            elapsed=elapsed,
+        )
 
     def _let_go(self) -> tuple[int, int]:
         # Async items get a last moment: they can be interrupted where they stand. With CANCEL_AFTER, or at the normal
@@ -276,9 +299,12 @@ class DrainCoordinator:
 
     def _cancel_all(self) -> None:
         # The callbacks are the items' own code: not in the thread that holds the exit.
-        if not self._stop.requested:
-            self._stop.requested = True
-            self.scheduler.keeper.post(self._stop.deliver)
+        stop = self._stop
+        if stop.cancels_since is None:
+            stop.cancels_since = self._clock()
+        stop.requested = True
+        # Also for those that were spared until the limit.
+        self.scheduler.keeper.post(stop.deliver)
 
     def _quietly(self, wait: Callable[[], object]) -> None:
         try:

@@ -32,8 +32,8 @@ def sign(manual: ManualRuntime, limit: float = 10.0) -> None:
     """Give the first sign of the end, as a signal handler does."""
     stop = manual.scheduler.stop
     stop.deadline = manual.clock() + limit
+    stop.first_sign = stop.cancels_since = manual.clock()
     stop.requested = True
-    stop.first_sign = manual.clock()
 
 
 # The way of an item.
@@ -413,11 +413,11 @@ def test_cancel_after_the_end_changes_nothing(manual: ManualRuntime) -> None:
 
 
 def test_cancel_of_a_queued_item_after_the_stop(manual: ManualRuntime) -> None:
-    """After the stop of the process a queued item can still be taken back; the reason is the stop."""
+    """After the stop of the process a queued item, whom that spares, can still be taken back."""
     handle = manual.handle()
     sign(manual)
-    assert handle.cancel() is False
-    assert (handle.status, handle.info.cancel_reason) == (S.CANCELLED, CancelReason.SHUTDOWN)
+    assert handle.cancel() is True
+    assert (handle.status, handle.info.cancel_reason) == (S.CANCELLED, CancelReason.REQUESTED)
 
 
 def test_cancel_calls_back_in_the_cancelling_thread(manual: ManualRuntime) -> None:
@@ -616,12 +616,13 @@ def test_state_follows_the_first_sign(manual: ManualRuntime) -> None:
     assert scheduler.state is SchedulerState.CLOSED
 
 
-def test_f19_item_is_accepted_while_draining_with_a_cancelled_token(manual: ManualRuntime) -> None:
-    """F19: accepted while requests are finished: its token is cancelled from the start, and knows the deadline."""
+def test_f19_item_is_accepted_while_draining(manual: ManualRuntime) -> None:
+    """F19: accepted while requests are finished: it knows the deadline, and is undisturbed for half of the rest."""
     sign(manual, limit=10)
     item = started(manual)
-    assert item.token.reason is CancelReason.SHUTDOWN
-    assert item.token.remaining() == 10.0
+    assert (item.token.reason, item.token.remaining()) == (None, 10.0)
+    manual.advance(5)
+    assert (item.token.reason, item.token.remaining()) == (CancelReason.SHUTDOWN, 5.0)
 
 
 def test_f19_item_is_refused_while_draining_by_the_setting() -> None:
@@ -727,6 +728,7 @@ def test_give_up_declares_running_and_queued(manual: ManualRuntime) -> None:
     cancelled = manual.queue()
     manual.scheduler.cancel(cancelled)
     sign(manual)
+    manual.advance(10.0)
     assert manual.scheduler.give_up() == [running, queued, asynchronous]
     assert [item.status for item in (running, queued, asynchronous)] == [S.ABANDONED, S.DISCARDED, S.DISCARDED]
     assert {item.cancel_reason for item in (running, queued, asynchronous)} == {CancelReason.SHUTDOWN}

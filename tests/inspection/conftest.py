@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from django_qbwi.conf import Settings
-from django_qbwi.core.callables import examine
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting import Assembly
 from django_qbwi.inspection.channel import Site
 from django_qbwi.inspection.places import AbstractPlace, Place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
+from django_qbwi.intake.callables import examine
 from django_qbwi.lifecycle.servers import ServerHost
 
 PATIENCE = 30

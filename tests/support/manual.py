@@ -5,9 +5,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from django_qbwi.core.callables import examine
 from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.intake.callables import examine
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.clock import FakeClock
 from tests.support.observers import RecordingObserver

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django_qbwi.core.callables import examine
 from django_qbwi.core.items import Environment, WorkItemHandle, WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
+from django_qbwi.intake.callables import examine
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.gates import PATIENCE, until
 from tests.support.observers import RecordingObserver
