@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_qbwi.console import dashboard, operations
+from django_qbwi.console.text import long_span, printable_lines
 from django_qbwi.core.exceptions import WorkItemNotFound
 from django_qbwi.core.names import printable
 from django_qbwi.models import WorkItem
@@ -113,8 +114,8 @@ class WorkItemAdmin(_ModelAdmin):
             "filters": dashboard.Filters.of(request.GET),
             "host": printable(str(found["process"]["host"])),
             "server": printable(str(found["process"]["server"])),
-            "told": dashboard.span(found["process"].get("age")),
-            "stack": dashboard.printable_lines(found["stack"] or ""),
+            "told": long_span(found["process"].get("age")),
+            "stack": printable_lines(found["stack"] or ""),
             "log": self._log_of(item.id),
         }
         return self._render(request, "change_form", context, extra_context)

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from django_qbwi import WorkItemHandle, hosting, queue_background_work_item
 from django_qbwi.console import operations, tables
+from django_qbwi.console import text as text_module
 from django_qbwi.console.tables import Cell, Column
 from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers, Stranger
@@ -564,7 +565,7 @@ def test_strange_seconds_are_refused(value: str) -> None:
 )
 def test_spans_are_for_people(seconds: float | None, text: str) -> None:
     """Two units at the most."""
-    assert tables.span(seconds) == text
+    assert text_module.span(seconds) == text
 
 
 def test_wide_characters_take_two_columns() -> None:

@@ -7,7 +7,8 @@ import socket
 from typing import Any
 
 from django_qbwi.console.dashboard import capacity
-from django_qbwi.console.tables import Cell, Column, Style, clean, seconds_between, span
+from django_qbwi.console.tables import Cell, Column, Style
+from django_qbwi.console.text import clean, seconds_between, span
 
 PROCESS_COLUMNS = (
     Column(title="PID", right=True),

@@ -13,9 +13,8 @@ from django_qbwi.console.dashboard import (
     compose,
     detail,
     narrow,
-    printable_lines,
-    span,
 )
+from django_qbwi.console.text import long_span, printable_lines
 from tests.admin import site
 from tests.admin.site import NOW, ago
 
@@ -47,7 +46,7 @@ def names(rows: list[ItemRow]) -> list[str]:
 )
 def test_span(seconds: float | None, text: str) -> None:
     """A span has at most two units."""
-    assert span(seconds) == text
+    assert long_span(seconds) == text
 
 
 def test_waited_and_ran() -> None:
