@@ -119,6 +119,16 @@ class WorkItemInfo:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStart:
+    """The first sign of the end: what it was, the seconds that are left, and how many items there are."""
+
+    sign: str
+    limit: float
+    running: int
+    queued: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DrainOutcome:
     """What a drain came to: how its items ended, from the first sign on."""
 

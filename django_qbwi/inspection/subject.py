@@ -14,13 +14,14 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django_qbwi.core.cancellation import CancelReason
+from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.items import WorkItem, WorkItemStatus
 from django_qbwi.core.names import printable
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.inspection.cancelling import Canceller
 from django_qbwi.inspection.records import Item, ProcessRecord
 from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import holding
 
 logger = SafeLogger("django_qbwi.inspection")
 
@@ -232,9 +233,11 @@ class _Drain:
     def _cancel_all(self) -> None:
         for item in list(self._items):
             token = item.token
-            with self._scheduler.lock:
-                token._deadline = self.deadline if token._deadline is None else min(token._deadline, self.deadline)
+            holding(self._scheduler.lock, self._bound, token)
             token._cancel(CancelReason.SHUTDOWN, f"drained by {self._by}")
+
+    def _bound(self, token: CancellationToken) -> None:
+        token._deadline = self.deadline if token._deadline is None else min(token._deadline, self.deadline)
 
     def _ended(self, item: WorkItem) -> None:
         # In the thread of the item: it only takes note.

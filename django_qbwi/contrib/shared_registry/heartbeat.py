@@ -38,7 +38,7 @@ from django_qbwi.contrib.shared_registry.store import Row, Store, requests_of
 from django_qbwi.inspection.channel import encode
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import new_lock, new_mailbox, new_rlock, start_thread
+from django_qbwi.machine.primitives import holding, new_lock, new_mailbox, new_rlock, start_thread
 
 logger = SafeLogger("django_qbwi.inspection")
 
@@ -92,11 +92,13 @@ class Heartbeat:
         Raises:
             RuntimeError: The operating system gave no thread.
         """
-        with self._guard:
-            if not self._started:
-                self._ended.acquire(False)
-                start_thread(self._run, "qbwi-registry")
-                self._started = True
+        holding(self._guard, self._start)
+
+    def _start(self) -> None:
+        if not self._started:
+            self._ended.acquire(False)
+            start_thread(self._run, "qbwi-registry")
+            self._started = True
 
     def wake(self) -> None:
         """Have it beat soon; safe everywhere, also in signal handlers."""
