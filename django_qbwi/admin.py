@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_qbwi.console import dashboard, operations
+from django_qbwi.console.text import long_span, printable_lines
 from django_qbwi.core.exceptions import WorkItemNotFound
 from django_qbwi.core.names import printable
 from django_qbwi.models import WorkItem
@@ -76,7 +77,7 @@ class WorkItemAdmin(_ModelAdmin):
         """Show all processes and their items, or with `format=json` what the command prints as JSON."""
         self._require(self.has_view_permission(request))
         filters = dashboard.Filters.of(request.GET)
-        overview = operations.overview()
+        overview = operations.overview().to_dict()
         if request.GET.get("format") == "json":
             return JsonResponse(dashboard.narrow(overview, filters), json_dumps_params={"indent": 2})
         context = {
@@ -97,7 +98,7 @@ class WorkItemAdmin(_ModelAdmin):
         self._require(self.has_view_permission(request))
         item_id = unquote(object_id)
         try:
-            found = operations.find(item_id)
+            found = operations.find(item_id).to_dict()
         except WorkItemNotFound:
             context: dict[str, Any] = {
                 "title": _("Work item not found"),
@@ -113,8 +114,8 @@ class WorkItemAdmin(_ModelAdmin):
             "filters": dashboard.Filters.of(request.GET),
             "host": printable(str(found["process"]["host"])),
             "server": printable(str(found["process"]["server"])),
-            "told": dashboard.span(found["process"].get("age")),
-            "stack": dashboard.printable_lines(found["stack"] or ""),
+            "told": long_span(found["process"].get("age")),
+            "stack": printable_lines(found["stack"] or ""),
             "log": self._log_of(item.id),
         }
         return self._render(request, "change_form", context, extra_context)
@@ -148,9 +149,9 @@ class WorkItemAdmin(_ModelAdmin):
 
     def _cancel(self, request: HttpRequest, ids: list[str], names: dict[str, str]) -> None:
         results = operations.cancel(ids, by=printable(request.user.get_username()))
-        cancelled = [item_id for item_id in ids if results.get(item_id)]
+        cancelled = [item_id for item_id in ids if results.outcomes[item_id]]
         requested = [item_id for item_id in ids if item_id in results.requested]
-        late = sum(results.get(item_id) is False for item_id in ids)
+        late = sum(results.outcomes[item_id] is False for item_id in ids)
         unknown = len(ids) - len(cancelled) - late - len(requested)
         if cancelled:
             text = ngettext(
@@ -204,12 +205,12 @@ class WorkItemAdmin(_ModelAdmin):
         """Describe those of the items that a process knows, in the order of the ids."""
         if len(ids) == 1:
             try:
-                found = [operations.find(ids[0])["item"]]
+                found = [operations.find(ids[0]).item]
             except WorkItemNotFound:
                 found = []
         else:
-            processes = operations.overview()["processes"]
-            found = [item for process in processes for item in (*process["items"], *process["recent"])]
+            records = [process.record for process in operations.overview().processes]
+            found = [item for record in records for item in (*record.items, *record.recent)]
         now = _now()
         known = {item["id"]: item for item in found}
         return [dashboard.ItemRow.of(known[item_id], now) for item_id in ids if item_id in known]

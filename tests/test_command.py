@@ -1,5 +1,6 @@
 """`manage.py qbwi`: what it prints, what it does, and how it ends."""
 
+import dataclasses
 import io
 import json
 import os
@@ -12,11 +13,14 @@ from django.core.management import CommandError, call_command
 from django.core.management.color import color_style
 from django.test import override_settings
 
-from django_qbwi import WorkItemHandle, queue_background_work_item
+from django_qbwi import WorkItemHandle, hosting, queue_background_work_item
 from django_qbwi.console import operations, tables
+from django_qbwi.console import text as text_module
 from django_qbwi.console.tables import Cell, Column
 from django_qbwi.inspection.places import AbstractPlace
+from django_qbwi.inspection.reader import Answers, Stranger
 from django_qbwi.management.commands import qbwi
+from tests.admin import site
 
 PATIENCE = 30
 NAME = "tests.background.resize_all_images_of_an_album"
@@ -55,7 +59,7 @@ def failed(held: WorkItemHandle) -> WorkItemHandle:
 
     handle = queue_background_work_item(fail, name="failing")
     assert handle.wait(PATIENCE)
-    while not operations.overview()["processes"][0]["recent"]:
+    while not operations.overview().processes[0].record.recent:
         threading.Event().wait(0.001)
     return handle
 
@@ -66,15 +70,8 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = operations._ask
 
     def also_silent(*args: Any, **options: Any) -> Any:
-        replies = ask(*args, **options)
-        return operations._Replies(
-            scope="machine",
-            answers=replies.answers,
-            unresponsive=[4711],
-            refused=replies.refused,
-            strangers=[],
-            elsewhere=[],
-        )
+        asked, found = ask(*args, **options)
+        return dataclasses.replace(asked, scope="machine", unresponsive=(4711,)), found
 
     monkeypatch.setattr(operations, "_ask", also_silent)
 
@@ -111,7 +108,7 @@ def test_table_shows_processes_and_items(held: WorkItemHandle) -> None:
         "FOR",
         *["RUNNING", "QUEUED", "FINISHED", "FAILED"],
     ]
-    for text in (str(os.getpid()), "open", "1/104", held.id, "running", NAME):
+    for text in (str(os.getpid()), "open", "1/4 sync, 0/100 async", held.id, "running", NAME):
         assert text in output
 
 
@@ -284,7 +281,7 @@ def test_no_stacks_are_said() -> None:
 
 def test_item_is_cancelled(held: WorkItemHandle) -> None:
     """The token is cancelled, in the name of who did it."""
-    assert run("cancel", held.id) == f"{held.id}  cancelled\n"
+    assert run("cancel", held.id) == f"{held.id}  cancel requested\n"
     assert held.wait(PATIENCE)
     assert "manage.py" in (held.token.message or "")
 
@@ -300,7 +297,7 @@ def test_unknown_id_is_not_found(held: WorkItemHandle) -> None:
     output = io.StringIO()
     with pytest.raises(CommandError) as caught:
         run("cancel", "x", held.id, stdout=output)
-    assert (caught.value.returncode, output.getvalue()) == (4, f"x  not found\n{held.id}  cancelled\n")
+    assert (caught.value.returncode, output.getvalue()) == (4, f"x  not found\n{held.id}  cancel requested\n")
 
 
 def test_unknown_id_with_a_silent_process_is_incomplete(held: WorkItemHandle, silent: None) -> None:
@@ -312,11 +309,13 @@ def test_unknown_id_with_a_silent_process_is_incomplete(held: WorkItemHandle, si
 
 def test_cancellation_is_told_as_json(held: WorkItemHandle) -> None:
     """Id by id."""
-    assert json.loads(run("cancel", held.id, "--format=json"))["cancelled"] == {held.id: True}
+    assert json.loads(run("cancel", held.id, "--format=json"))["items"] == [
+        {"id": held.id, "outcome": "requested", "process": None}
+    ]
     assert json.loads(run("cancel", held.id, "--format=jsonl")) == {
         "id": held.id,
-        "cancelled": False,
-        "requested": None,
+        "outcome": "too_late",
+        "process": None,
     }
 
 
@@ -353,6 +352,130 @@ def test_unknown_process_is_not_drained(held: WorkItemHandle) -> None:
     with pytest.raises(CommandError) as caught:
         run("drain", "--pid", "1")
     assert (caught.value.returncode, held.token.is_cancellation_requested) == (4, False)
+
+
+# G37: never 0 for what was not done.
+
+
+class Answering:
+    """Sets what the other processes answer to each request, in turn the last one again and again."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found = Answers(answers=[], unresponsive=[], refused=[])
+        self.asked: list[str] = []
+        monkeypatch.setattr(operations, "ask", self._ask)
+        monkeypatch.setattr(operations, "under_test", lambda: False)
+        monkeypatch.setattr(hosting.this_process(), "host", operations.CommandHost())
+
+    def _ask(self, place: Any, sites: Any, request: dict[str, Any], **options: Any) -> Answers:
+        self.asked.append(request["operation"])
+        return self.found
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
+    """Run as an idle command, beside processes that answer as they are told."""
+    with override_settings(QBWI={}):
+        yield Answering(monkeypatch)
+
+
+def ends(*arguments: str) -> tuple[int, str, str]:
+    """Run the command; return its exit code, its last line and its output."""
+    output = io.StringIO()
+    try:
+        run(*arguments, stdout=output)
+    except CommandError as error:
+        return error.returncode, str(error), output.getvalue()
+    return 0, "", output.getvalue()
+
+
+OPERATIONS = [("list",), ("show", "x"), ("cancel", "x"), ("stacks",), ("drain", "--all")]
+
+
+@pytest.mark.parametrize("arguments", OPERATIONS)
+def test_g37_site_without_a_process_is_not_found(others: Answering, arguments: tuple[str, ...]) -> None:
+    """Exit code 4; which site was looked for is said, and which others were seen."""
+    others.found = dataclasses.replace(others.found, elsewhere=[7, 8])
+    code, text, _ = ends(*arguments)
+    assert (code, "ROOT_URLCONF tests.urls" in text, "of other sites: process 7, 8" in text) == (4, True, True)
+
+
+@pytest.mark.parametrize("arguments", OPERATIONS)
+def test_g37_processes_of_another_user_are_named(others: Answering, arguments: tuple[str, ...]) -> None:
+    """Exit code 3: they were seen, and not asked."""
+    others.found = dataclasses.replace(others.found, refused=[4711, 4712])
+    code, text, _ = ends(*arguments)
+    assert (code, "of another user: process 4711, 4712" in text) == (3, True)
+
+
+@pytest.mark.parametrize("arguments", OPERATIONS)
+def test_g37_inspection_off_is_said(others: Answering, arguments: tuple[str, ...]) -> None:
+    """Exit code 3: with INSPECTION = False nobody is asked."""
+    with override_settings(QBWI={"INSPECTION": False}):
+        code, text, _ = ends(*arguments)
+    assert (code, "INSPECTION" in text, others.asked) == (3, True, [])
+
+
+@pytest.mark.parametrize("arguments", OPERATIONS)
+def test_g37_system_without_sockets_is_said(
+    others: Answering, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """Exit code 3: as on Windows."""
+    monkeypatch.setattr(operations, "find_place", lambda: None)
+    code, text, _ = ends(*arguments)
+    assert (code, "no sockets" in text) == (3, True)
+
+
+def test_g37_other_sites_and_strangers_are_listed_beside(others: Answering) -> None:
+    """They are no part of the answer: exit code 0 where all of this site have answered."""
+    strangers = [Stranger(pid=9, uid=65_534, sockets=12_000), *[Stranger(pid=None, uid=None, sockets=1)] * 9]
+    answers = [(1, site.process(pid=1))]
+    others.found = dataclasses.replace(
+        others.found, answers=answers, elsewhere=list(range(1, 161)), strangers=strangers
+    )
+    code, _, output = ends()
+    assert code == 0
+    assert "Not asked, since of other sites: process 1, 2," in output
+    assert "and 110 more" in output
+    assert "12000 socket(s): process 9, uid 65534" in output
+    assert "So have 5 other strangers" in output
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("stacks",), ("drain",)])
+def test_g37_given_process_is_not_found(others: Answering, arguments: tuple[str, ...]) -> None:
+    """Exit code 4, also of `stacks`, where it was 0."""
+    code, text, _ = ends(*arguments, "--pid", "1")
+    assert (code, "no process of this site with pid 1" in text) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("records", "code", "text"),
+    [
+        pytest.param([{"state": "draining", "remaining": 0.0}], 1, "process 1: it still drains", id="goes on"),
+        pytest.param([{"left_behind": 2}], 1, "process 1: 2 item(s) did not end", id="left"),
+        pytest.param([{}], 0, "", id="all ended"),
+        pytest.param([], 4, "no process", id="gone"),
+    ],
+)
+def test_g37_drain_with_items_left_is_an_error(
+    others: Answering, monkeypatch: pytest.MonkeyPatch, records: list[dict[str, Any]], code: int, text: str
+) -> None:
+    """Exit code 0 only if all that was drained has ended."""
+    answer = {"pid": 1, "state": "draining", "remaining": 0.0, "waiting_for": 2, "ending": False}
+    monkeypatch.setattr("django_qbwi.management.commands.qbwi._POLL_SECONDS", 0.0)
+    monkeypatch.setattr("django_qbwi.management.commands.qbwi._GRACE_SECONDS", 0.05)
+
+    def found(request: dict[str, Any]) -> list[tuple[int, Any]]:
+        if request["operation"] == "drain":
+            return [(1, answer)] if records else []
+        return [(1, site.process(**{"pid": 1, **record})) for record in records]
+
+    def ask(place: Any, sites: Any, request: dict[str, Any], **options: Any) -> Answers:
+        return Answers(answers=found(request), unresponsive=[], refused=[])
+
+    monkeypatch.setattr(operations, "ask", ask)
+    found_code, found_text, _ = ends("drain", "--all")
+    assert (found_code, text in found_text) == (code, True)
 
 
 # Watching.
@@ -442,7 +565,7 @@ def test_strange_seconds_are_refused(value: str) -> None:
 )
 def test_spans_are_for_people(seconds: float | None, text: str) -> None:
     """Two units at the most."""
-    assert tables.span(seconds) == text
+    assert text_module.span(seconds) == text
 
 
 def test_wide_characters_take_two_columns() -> None:

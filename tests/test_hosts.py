@@ -89,7 +89,7 @@ def stored(*items: dict[str, Any], age: float = 4.0, place: str = "elsewhere", *
 
 def shown() -> list[tuple[str, int]]:
     """Return host and pid of the processes that are shown."""
-    return [(record["host"], record["pid"]) for record in operations.overview()["processes"]]
+    return [(record["host"], record["pid"]) for record in operations.overview().to_dict()["processes"]]
 
 
 # What is told.
@@ -98,7 +98,7 @@ def shown() -> list[tuple[str, int]]:
 def test_processes_of_other_hosts_are_shown(registry: FakeRegistry) -> None:
     """After those that have just answered, with the age of what they say; the registry is named."""
     registry.stored = [stored(site.item())]
-    found = operations.overview()
+    found = operations.overview().to_dict()
     assert [(record["host"], record["age"]) for record in found["processes"]] == [("web-1", None), ("web-2", 4.0)]
     assert (found["scope"], found["answered"], found["stale"]) == ("site", 2, [])
     assert found["registry"] == {"name": "fake registry", "error": None}
@@ -107,14 +107,14 @@ def test_processes_of_other_hosts_are_shown(registry: FakeRegistry) -> None:
 def test_limit_holds_for_other_hosts(registry: FakeRegistry) -> None:
     """What was cut is said."""
     registry.stored = [stored(site.item(id="a"), site.item(id="b"))]
-    record = operations.overview(limit=1)["processes"][1]
+    record = operations.overview(limit=1).to_dict()["processes"][1]
     assert ([item["id"] for item in record["items"]], record["truncated"]) == (["a"], True)
 
 
 def test_registry_is_left_alone_if_wished(registry: FakeRegistry) -> None:
     """Who polls the processes of this machine asks no database."""
     registry.read_error = "asked"
-    assert operations.overview(shared=False)["registry"] is None
+    assert operations.overview(shared=False).to_dict()["registry"] is None
 
 
 def test_live_answer_wins(registry: FakeRegistry) -> None:
@@ -132,7 +132,7 @@ def test_namesake_is_shown(registry: FakeRegistry) -> None:
 def test_dead_process_of_this_machine_is_gone(registry: FakeRegistry) -> None:
     """It would answer, if it lived; so its row is not shown until it is purged."""
     registry.stored = [stored(host="web-1", pid=9, place="here"), stored(host="web-1", pid=8, place="here", age=60.0)]
-    assert (shown(), operations.overview()["stale"]) == ([("web-1", 1)], [])
+    assert (shown(), operations.overview().to_dict()["stale"]) == ([("web-1", 1)], [])
 
 
 def test_without_a_channel_rows_of_this_machine_count(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,14 +145,14 @@ def test_without_a_channel_rows_of_this_machine_count(registry: FakeRegistry, mo
 def test_silent_process_is_stale(registry: FakeRegistry) -> None:
     """It is told, and its items are not: nobody knows what became of them."""
     registry.stored = [stored(site.item(), age=31.04)]
-    found = operations.overview()
+    found = operations.overview().to_dict()
     assert (found["answered"], found["stale"]) == (1, [{"host": "web-2", "pid": 7, "age": 31.0}])
 
 
 def test_registry_that_cannot_be_read_is_told(registry: FakeRegistry) -> None:
     """The processes of this machine are shown all the same."""
     registry.read_error = "no database"
-    found = operations.overview()
+    found = operations.overview().to_dict()
     assert (found["scope"], found["answered"]) == ("machine", 1)
     assert found["registry"] == {"name": "fake registry", "error": "no database"}
 
@@ -163,7 +163,7 @@ def test_registry_is_not_asked(registry: FakeRegistry, monkeypatch: pytest.Monke
     monkeypatch.setattr(operations, "under_test", lambda: tested)
     registry.read_error = "asked"
     with override_settings(QBWI={"INSPECTION": tested}):
-        assert operations.overview()["registry"] is None
+        assert operations.overview().to_dict()["registry"] is None
 
 
 # One item.
@@ -172,10 +172,10 @@ def test_registry_is_not_asked(registry: FakeRegistry, monkeypatch: pytest.Monke
 def test_item_of_another_host_is_found(registry: FakeRegistry) -> None:
     """Without a stack, which is not in the registry; an ended one too."""
     registry.stored = [stored(site.item(id="a"), recent=(site.failure(id="b"),))]
-    found = operations.find("a")
+    found = operations.find("a").to_dict()
     assert found["process"] == {"pid": 7, "host": "web-2", "server": "gunicorn", "state": "open", "age": 4.0}
     assert (found["item"]["id"], found["stack"]) == ("a", None)
-    assert operations.find("b")["item"]["error"]["type"] == "ValueError"
+    assert operations.find("b").to_dict()["item"]["error"]["type"] == "ValueError"
 
 
 @pytest.mark.parametrize(("error", "reason"), [("", r"nothing was heard of web-2:7"), ("no database", "no database")])
@@ -190,7 +190,7 @@ def test_cancellation_is_requested(registry: FakeRegistry) -> None:
     """Of the process that has the item, by whom and from where; one that has ended is too late."""
     registry.stored = [stored(site.item(id="a"), recent=(site.failure(id="b"),)), stored(site.item(id="c"), pid=8)]
     results = operations.cancel(["a", "b", "x"], by="ada")
-    assert (dict(results), results.requested) == ({"a": None, "b": False, "x": None}, {"a": "web-2:7"})
+    assert (results.outcomes, results.requested) == ({"a": None, "b": False, "x": None}, {"a": "web-2:7"})
     assert (registry.asked, results.pick_up_seconds, results.error) == ({"web-2:7": ["a"]}, 10.0, "")
     assert registry.by.startswith("ada (host ")
 
@@ -214,7 +214,7 @@ def test_failed_request_is_told(registry: FakeRegistry, failing: str) -> None:
     registry.stored = [stored(site.item(id="a"))]
     setattr(registry, failing, "no database")
     results = operations.cancel(["a"], by="ada")
-    assert (dict(results), results.requested, results.error) == ({"a": None}, {}, "no database")
+    assert (results.outcomes, results.requested, results.error) == ({"a": None}, {}, "no database")
 
 
 def test_silent_host_may_have_it(registry: FakeRegistry) -> None:
@@ -274,7 +274,9 @@ def test_command_requests_a_cancellation(registry: FakeRegistry) -> None:
     """It says who will look at it, and by when."""
     registry.stored = [stored(site.item(id="a"))]
     assert run("cancel", "a") == "a  requested, web-2:7 picks it up within 10 s\n"
-    assert json.loads(run("cancel", "a", "--format=json"))["requested"] == {"a": "web-2:7"}
+    assert json.loads(run("cancel", "a", "--format=json"))["items"] == [
+        {"id": "a", "outcome": "elsewhere", "process": "web-2:7"}
+    ]
 
 
 def test_command_cannot_say_that_an_item_is_unknown(registry: FakeRegistry) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_qbwi.console import sparklines
+from django_qbwi.console.text import MAX_TEXT, long_span, printable_lines
 from django_qbwi.core.items import WorkItemStatus
 from django_qbwi.core.names import printable
 
@@ -20,7 +21,6 @@ STATUSES = tuple(str(status) for status in WorkItemStatus)
 _MAX_ROWS = 100
 _MAX_RECENT = 25
 _MAX_EXCERPT = 2_000
-_MAX_TEXT = 20_000
 _LIVE = frozenset({str(WorkItemStatus.QUEUED), str(WorkItemStatus.RUNNING)})
 
 
@@ -101,9 +101,9 @@ class ItemRow:
             queued_at=queued_at,
             started_at=started_at,
             finished_at=finished_at,
-            waited=span(_seconds(queued_at, started_at or finished_at or now)),
-            ran="" if started_at is None else span(_seconds(started_at, finished_at or now)),
-            timeout=span(item.get("timeout")),
+            waited=long_span(_seconds(queued_at, started_at or finished_at or now)),
+            ran="" if started_at is None else long_span(_seconds(started_at, finished_at or now)),
+            timeout=long_span(item.get("timeout")),
             overdue=bool(item.get("overdue")),
             cancel_reason=printable(str(item.get("cancel_reason") or "")),
             origin=printable(str(item.get("origin") or "")),
@@ -138,7 +138,8 @@ class ProcessSection:
     queued: int
     finished: int
     failed: int
-    capacity: int
+    capacity: str
+    """How many run of how many that may, of each kind."""
     rows: list[ItemRow]
     hidden: int
     """Live items that pass the filters, and for which there was no room."""
@@ -150,7 +151,8 @@ class Card:
 
     key: str
     value: int
-    of: int | None = None
+    of: str = ""
+    """The value by kinds, each with its capacity."""
     spark: sparklines.Sparkline | None = None
 
 
@@ -233,31 +235,7 @@ def narrow(overview: Mapping[str, Any], filters: Filters) -> dict[str, Any]:
 
 def detail(item: Mapping[str, Any], now: datetime.datetime) -> ItemRow:
     """Describe an item with all of its traceback."""
-    return ItemRow.of(item, now, _MAX_TEXT)
-
-
-def printable_lines(text: str, limit: int = _MAX_TEXT) -> str:
-    """Return the last `limit` characters of `text`, without control and direction characters but line ends."""
-    if len(text) > limit:
-        text = f"…{text[-limit:]}"
-    return "".join(
-        character if character in "\n\t" or character.isprintable() else "?" for character in text.replace("\r\n", "\n")
-    )
-
-
-def span(seconds: float | None) -> str:
-    """Return a span of time for human eyes, such as "3 min 12 s"."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{max(0.0, seconds) * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    for size, unit, smaller, name in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // smaller:02d} {name}"
-    return f"{whole} s"
+    return ItemRow.of(item, now, MAX_TEXT)
 
 
 def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetime) -> ProcessSection:
@@ -268,22 +246,22 @@ def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetim
         host=printable(str(process["host"])),
         server=printable(str(process["server"])),
         started_at=started_at,
-        age="" if started_at is None else span(_seconds(started_at, now)),
-        told=span(process.get("age")),
+        age="" if started_at is None else long_span(_seconds(started_at, now)),
+        told=long_span(process.get("age")),
         state=printable(str(process["state"])),
         remaining=_remaining(process),
         running=process["running"],
         queued=process["queued"],
         finished=process["finished"],
         failed=process["failed"],
-        capacity=_capacity(process),
+        capacity=capacity([process]),
         rows=[ItemRow.of(item, now) for item in items[:_MAX_ROWS]],
         hidden=max(0, len(items) - _MAX_ROWS),
     )
 
 
 def _silence(process: Mapping[str, Any]) -> str:
-    return f"{printable(str(process['host']))}:{process['pid']} ({span(process['age'])})"
+    return f"{printable(str(process['host']))}:{process['pid']} ({long_span(process['age'])})"
 
 
 def _cards(processes: list[Mapping[str, Any]], now: datetime.datetime) -> list[Card]:
@@ -306,7 +284,7 @@ def _cards(processes: list[Mapping[str, Any]], now: datetime.datetime) -> list[C
         Card(
             key=name,
             value=totals[name],
-            of=sum(map(_capacity, processes)) if name == "running" else None,
+            of=capacity(processes) if name == "running" else "",
             spark=sparklines.sparkline(counts),
         )
         for name, counts in lines.items()
@@ -331,9 +309,17 @@ def _known_since(processes: list[Mapping[str, Any]]) -> datetime.datetime | None
     return max(oldest, default=None)
 
 
-def _capacity(process: Mapping[str, Any]) -> int:
-    limits = process["limits"]
-    return int(limits.get("max_workers") or 0) + int(limits.get("max_async_in_flight") or 0)
+def capacity(processes: Iterable[Mapping[str, Any]]) -> str:
+    """Return how many items of each kind run, of how many that may at the same time: they have nothing in common."""
+    sync = asynchronous = sync_limit = async_limit = 0
+    for process in processes:
+        of_async = process.get("running_async", 0)
+        sync, asynchronous = sync + process["running"] - of_async, asynchronous + of_async
+        sync_limit += int(process["limits"].get("max_workers") or 0)
+        async_limit += int(process["limits"].get("max_async_in_flight") or 0)
+    if not sync_limit + async_limit:
+        return f"{sync} sync, {asynchronous} async"
+    return f"{sync}/{sync_limit} sync, {asynchronous}/{async_limit} async"
 
 
 def _remaining(process: Mapping[str, Any]) -> int | None:

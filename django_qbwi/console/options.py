@@ -1,13 +1,51 @@
-"""The options of `manage.py qbwi` that every operation takes."""
+"""The operations of `manage.py qbwi`, and their options."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from django_qbwi.core.items import WorkItemStatus
 
 WATCH_SECONDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One operation."""
+
+    name: str
+    help: str
+    arguments: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Those that only this one takes, as argparse wants them."""
+    may_be_watched: bool = False
+
+
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb(name="list", help="List processes and items (the default).", may_be_watched=True),
+        Verb(
+            name="show",
+            help="Show one item, with its stack.",
+            arguments={"id": {"help": "The id of an item."}},
+            may_be_watched=True,
+        ),
+        Verb(
+            name="cancel",
+            help="Ask items to end: queued ones never start, running ones see their token cancelled.",
+            arguments={"ids": {"nargs": "+", "metavar": "id", "help": "The ids of items."}},
+        ),
+        Verb(name="stacks", help="Show where all running items are.", may_be_watched=True),
+        Verb(
+            name="drain",
+            help="Cancel all items of a process, which goes on, and wait for their end.",
+            arguments={"--all": {"action": "store_true", "default": False, "help": "Drain all of this machine."}},
+        ),
+    )
+}
 
 
 def add_options(parser: argparse.ArgumentParser, *, first: bool) -> None:

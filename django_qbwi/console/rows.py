@@ -6,7 +6,9 @@ import datetime
 import socket
 from typing import Any
 
-from django_qbwi.console.tables import Cell, Column, Style, clean, seconds_between, span
+from django_qbwi.console.dashboard import capacity
+from django_qbwi.console.tables import Cell, Column, Style
+from django_qbwi.console.text import clean, seconds_between, span
 
 PROCESS_COLUMNS = (
     Column(title="PID", right=True),
@@ -51,8 +53,6 @@ class Rows:
 
     def of_process(self, record: dict[str, Any], now: datetime.datetime) -> list[Cell]:
         """Return the row of a process that answered."""
-        limits = record["limits"]
-        capacity = sum(int(limits.get(name) or 0) for name in ("max_workers", "max_async_in_flight"))
         state = clean(record["state"])
         if record["remaining"] is not None:
             state += f" {record['remaining']:.0f} s"
@@ -63,7 +63,7 @@ class Rows:
             Cell("" if record["age"] is None else f"{span(record['age'])} ago"),
             Cell(clean(record["server"])),
             Cell(span(seconds_between(record["started_at"], None, now))),
-            Cell(f"{record['running']}/{capacity}" if capacity else str(record["running"])),
+            Cell(capacity([record]) if record["limits"] else str(record["running"])),
             Cell(str(record["queued"])),
             Cell(str(record["finished"])),
             Cell(str(record["failed"]), self._style.ERROR if record["failed"] else None),

@@ -1,8 +1,7 @@
-"""Text for terminals: tables that fit, spans for people, nothing that could command a terminal."""
+"""Tables for terminals, which fit their width."""
 
 from __future__ import annotations
 
-import datetime
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -50,39 +49,6 @@ def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int
     lines = [_line([Cell(columns[i].title, heading) for i in shown], [columns[i] for i in shown], widths, shown)]
     lines += [_line([row[i] for i in shown], [columns[i] for i in shown], widths, shown) for row in rows]
     return lines
-
-
-def span(seconds: float | None) -> str:
-    """Return a span as people say it: 0.4 s, 12 s, 3 m 05 s, 2 h 10 m, 3 d 4 h."""
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} m {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} m" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
-def seconds_between(start: str | None, end: str | None, now: datetime.datetime) -> float | None:
-    """Return the seconds between two ISO 8601 times, or until `now`; None if the first one is missing."""
-    if start is None:
-        return None
-    until = now if end is None else datetime.datetime.fromisoformat(end)
-    return (until - datetime.datetime.fromisoformat(start)).total_seconds()
-
-
-def clean(text: str) -> str:
-    """Return `text` on one line, without control and direction characters."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def clean_lines(text: str) -> list[str]:
-    """Return the lines of `text`, without control and direction characters."""
-    return [clean(line.expandtabs(4)) for line in text.splitlines()]
 
 
 def _line(cells: Iterable[Cell], columns: Iterable[Column], widths: list[int], shown: list[int]) -> str:

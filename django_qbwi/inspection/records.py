@@ -37,11 +37,15 @@ class ProcessRecord:
     remaining: float | None
     """Seconds left of a drain, None outside of one."""
     running: int
+    running_async: int = 0
+    """Those of them that are async, and have a capacity of their own."""
     queued: int
     finished: int
     """Items that have ended since the start, however they ended."""
     failed: int
     """Those of them that ended by an exception."""
+    left_behind: int = 0
+    """Items that the last drain from outside was for, and that still go on after its limit."""
     limits: dict[str, float | None]
     """The settings that bound the work, by their names in lower case."""
     items: list[Item]
@@ -154,6 +158,11 @@ def _error(value: Any) -> dict[str, Any]:
     return fields(value, _ERROR_FIELDS)
 
 
+def _count(value: Any) -> int:
+    # Another version may not say it.
+    return 0 if value is None else whole(value)
+
+
 def _unfit(value: Any, wanted: str) -> ProcessUnreachable:
     return ProcessUnreachable(f"a process answered with {type(value).__name__} where {wanted} belongs")
 
@@ -170,9 +179,11 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "state": bounded(20),
     "remaining": optional(number),
     "running": whole,
+    "running_async": _count,
     "queued": whole,
     "finished": whole,
     "failed": whole,
+    "left_behind": _count,
     "limits": _limits,
     "items": _items,
     "recent": _items,

@@ -65,11 +65,12 @@ class Subject:
         state, remaining = self._state(inspected)
         live: list[Item] = []
         recent: list[Item] = []
-        running = queued = finished = failed = 0
+        running = running_async = queued = finished = failed = 0
         truncated = False
         if inspected is not None:
             scheduler = inspected.scheduler
             running, queued, totals = scheduler.running_count, scheduler.queued_count, scheduler.totals
+            running_async = sum(item.is_async for item in scheduler.running_items())
             finished, failed = sum(totals.values()), totals[WorkItemStatus.FAILED]
             found, ended = scheduler.live_items(limit + 1), scheduler.finished_items()
             truncated = len(found) > limit or len(ended) > limit
@@ -84,9 +85,11 @@ class Subject:
             state=state,
             remaining=remaining,
             running=running,
+            running_async=min(running, running_async),
             queued=queued,
             finished=finished,
             failed=failed,
+            left_behind=0 if self._drain is None else self._drain.left_behind,
             limits={} if inspected is None else dict(inspected.limits),
             items=live,
             recent=recent,
@@ -201,6 +204,11 @@ class _Drain:
     def left(self) -> int:
         """Items that have not ended."""
         return len(self._items)
+
+    @property
+    def left_behind(self) -> int:
+        """Items that have not ended though the limit has passed."""
+        return 0 if self.goes_on else self.left
 
     @property
     def goes_on(self) -> bool:

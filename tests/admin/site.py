@@ -2,13 +2,14 @@
 
 import datetime
 import random
+from types import SimpleNamespace
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from django_qbwi.console import operations
+from django_qbwi.console.results import Asked, Cancellation, FoundItem
 from django_qbwi.core.exceptions import WorkItemNotFound
 
 NOW = datetime.datetime(2026, 1, 5, 12, 0, tzinfo=datetime.UTC)
@@ -180,25 +181,29 @@ class FakeSite:
         self.requested: dict[str, str] = {}
         self.error = ""
 
-    def overview(self, *, limit: int = 500) -> dict[str, Any]:
+    def overview(self, *, limit: int = 500) -> Any:
         """Return the answer."""
-        return self.answer
+        records = [SimpleNamespace(record=SimpleNamespace(**process)) for process in self.answer["processes"]]
+        return SimpleNamespace(to_dict=lambda: self.answer, processes=records)
 
-    def find(self, item_id: str) -> dict[str, Any]:
+    def find(self, item_id: str) -> FoundItem:
         """Look the item up in the answer."""
         for process in self.answer["processes"]:
             for item in (*process["items"], *process["recent"]):
                 if item["id"] == item_id:
-                    return {"process": process, "item": item, "stack": self.stack}
+                    return FoundItem(process=process, item=item, stack=self.stack)
         raise WorkItemNotFound(item_id)
 
-    def cancel(self, item_ids: list[str], *, by: str) -> operations.ItemResults:
+    def cancel(self, item_ids: list[str], *, by: str) -> Cancellation:
         """Note it down."""
         self.cancelled.append((list(item_ids), by))
-        results = operations.ItemResults()
-        results.update({item_id: self.results.get(item_id, True) for item_id in item_ids})
-        results.requested, results.pick_up_seconds, results.error = self.requested, 10.0, self.error
-        return results
+        return Cancellation(
+            asked=Asked(site="tests", scope="machine"),
+            outcomes={item_id: self.results.get(item_id, True) for item_id in item_ids},
+            requested=self.requested,
+            pick_up_seconds=10.0,
+            error=self.error,
+        )
 
 
 def user(*permissions: str, staff: bool = True, name: str = "grace") -> Client:

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from django_qbwi.console.dashboard import Dashboard, Filters, ItemRow, compose, detail, narrow, printable_lines, span
+from django_qbwi.console.dashboard import (
+    Dashboard,
+    Filters,
+    ItemRow,
+    capacity,
+    compose,
+    detail,
+    narrow,
+)
+from django_qbwi.console.text import long_span, printable_lines
 from tests.admin import site
 from tests.admin.site import NOW, ago
 
@@ -37,7 +46,7 @@ def names(rows: list[ItemRow]) -> list[str]:
 )
 def test_span(seconds: float | None, text: str) -> None:
     """A span has at most two units."""
-    assert span(seconds) == text
+    assert long_span(seconds) == text
 
 
 def test_waited_and_ran() -> None:
@@ -89,7 +98,7 @@ def test_processes_and_their_items() -> None:
     )
     idle, busy = shown.processes
     assert (idle.pid, idle.age, idle.server, idle.rows) == ("5", "2 min 00 s", "uvicorn", [])
-    assert (busy.pid, names(busy.rows), busy.capacity) == ("7", ["b", "a"], 104)
+    assert (busy.pid, names(busy.rows), busy.capacity) == ("7", ["b", "a"], "2/4 sync, 0/100 async")
     assert shown.pids == ["5", "7"]
 
 
@@ -112,7 +121,7 @@ def test_cards() -> None:
     )
     numbers = {card.key: card.value for card in shown.cards}
     assert numbers == {"processes": 2, "running": 4, "queued": 70_000, "finished": 14, "failed": 5}
-    assert [card.of for card in shown.cards if card.key == "running"] == [208]
+    assert [card.of for card in shown.cards if card.key == "running"] == ["4/8 sync, 0/200 async"]
 
 
 def test_lines_of_the_cards() -> None:
@@ -191,3 +200,23 @@ def test_other_time_zones() -> None:
     """Times are compared as moments, whatever zone they are written in."""
     tokyo = NOW.astimezone(datetime.timezone(datetime.timedelta(hours=9)))
     assert ItemRow.of(site.item(started_at=(tokyo - datetime.timedelta(seconds=30)).isoformat()), NOW).ran == "30 s"
+
+
+@pytest.mark.parametrize(
+    ("running", "of_async", "text"),
+    [(21, 17, "4/4 sync, 17/100 async"), (4, 0, "4/4 sync, 0/100 async"), (0, 0, "0/4 sync, 0/100 async")],
+)
+def test_g41_kinds_have_capacities_of_their_own(running: int, of_async: int, text: str) -> None:
+    """Sync items may wait while there is room for a hundred async ones: the two are never added up."""
+    process = site.process(running=running, running_async=of_async)
+    assert capacity([process]) == text
+    shown = page(process)
+    assert [card.of for card in shown.cards if card.key == "running"] == [text]
+    assert [section.capacity for section in shown.processes] == [text]
+
+
+def test_g41_capacities_of_processes_are_added_by_kind() -> None:
+    """Of two processes the sync ones, and the async ones."""
+    shown = capacity([site.process(running=5, running_async=1), site.process(running=2, running_async=2)])
+    assert shown == "4/8 sync, 3/200 async"
+    assert capacity([site.process(limits={}, running=3, running_async=1)]) == "2 sync, 1 async"

@@ -88,11 +88,13 @@ def entry(item_id: str = "a") -> dict[str, Any]:
 
 def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:
     """The keys are those that the documentation promises, and all of it is JSON."""
-    found = json.loads(json.dumps(operations.overview()))
+    found = json.loads(json.dumps(operations.overview().to_dict()))
     (record,) = found.pop("processes")
+    assert "ROOT_URLCONF tests.urls" in found.pop("site")
     assert found == {
         "schema": 1,
         "answered": 1,
+        "other_sites": {"count": 0, "pids": []},
         "unresponsive": [],
         "refused": [],
         "strangers": [],
@@ -110,7 +112,7 @@ def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:
 def test_other_processes_are_not_asked_under_test(held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes of a parallel test run are one site; they must not see each other's items."""
     monkeypatch.setattr(operations, "ask", lambda *args, **options: pytest.fail("asked"))
-    assert operations.overview()["scope"] == "process"
+    assert operations.overview().to_dict()["scope"] == "process"
 
 
 def test_no_channel_is_opened_under_test(held: WorkItemHandle) -> None:
@@ -121,7 +123,7 @@ def test_no_channel_is_opened_under_test(held: WorkItemHandle) -> None:
 def test_this_process_and_the_others_are_shown(held: WorkItemHandle, others: Callable[..., Any]) -> None:
     """By pid, this one without asking itself."""
     others((1, other_process()), unresponsive=(7,), refused=(8,))
-    found = operations.overview()
+    found = operations.overview().to_dict()
     assert [record["pid"] for record in found["processes"]] == [1, os.getpid()]
     assert (found["scope"], found["answered"], found["unresponsive"], found["refused"]) == ("machine", 2, [7], [8])
 
@@ -129,7 +131,7 @@ def test_this_process_and_the_others_are_shown(held: WorkItemHandle, others: Cal
 def test_foreign_answer_counts_as_unresponsive(others: Callable[..., Any]) -> None:
     """Another version of the package answers something that cannot be read."""
     others((1, {"schema": 2}), (2, None), unresponsive=(3,))
-    assert operations.overview()["unresponsive"] == [1, 2, 3]
+    assert operations.overview().to_dict()["unresponsive"] == [1, 2, 3]
 
 
 def test_limit_is_passed_on_and_bounded(others: Callable[..., Any]) -> None:
@@ -144,14 +146,14 @@ def test_limit_is_passed_on_and_bounded(others: Callable[..., Any]) -> None:
 def test_truncation_of_one_process_is_told(others: Callable[..., Any]) -> None:
     """The whole is truncated where a part is."""
     others((1, {**other_process(), "truncated": True}))
-    assert operations.overview()["truncated"] is True
+    assert operations.overview().to_dict()["truncated"] is True
 
 
 def test_machine_without_a_listing_is_this_process(held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     """F43: where nobody can tell which processes there are, this one is shown, and the scope says so."""
     monkeypatch.setattr(operations, "under_test", lambda: False)
     monkeypatch.setattr(operations, "find_place", lambda: AbstractPlace("/nonexistent"))
-    found = operations.overview()
+    found = operations.overview().to_dict()
     assert (found["scope"], found["answered"]) == ("process", 1)
 
 
@@ -170,7 +172,7 @@ def test_g32_error_of_discovery_is_one_sentence(
     monkeypatch.setattr(place, "find", fail)
     monkeypatch.setattr(operations, "under_test", lambda: False)
     monkeypatch.setattr(operations, "find_place", lambda: place)
-    found = operations.overview()
+    found = operations.overview().to_dict()
     assert found["problem"].startswith("the processes of this machine could not be looked for: ")
     assert ("\n" in found["problem"], len(found["problem"]) < 300, found["answered"]) == (False, True, 1)
 
@@ -183,7 +185,7 @@ def test_switched_off_or_impossible_is_this_process(
     monkeypatch.setattr(operations, "under_test", lambda: False)
     monkeypatch.setattr(operations, "find_place", lambda: place)
     with override_settings(QBWI={"INSPECTION": place is None}):
-        assert operations.overview()["scope"] == "process"
+        assert operations.overview().to_dict()["scope"] == "process"
 
 
 def test_idle_command_does_not_list_itself(others: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +193,7 @@ def test_idle_command_does_not_list_itself(others: Callable[..., Any], monkeypat
     others((1, other_process()))
     with override_settings(QBWI={}):
         monkeypatch.setattr(hosting.this_process(), "host", CommandHost())
-        assert [record["pid"] for record in operations.overview()["processes"]] == [1]
+        assert [record["pid"] for record in operations.overview().to_dict()["processes"]] == [1]
 
 
 def test_busy_command_lists_itself(
@@ -200,12 +202,12 @@ def test_busy_command_lists_itself(
     """A management command that runs items is a process like any other."""
     others()
     monkeypatch.setattr(hosting.this_process(), "host", CommandHost())
-    assert operations.overview()["answered"] == 1
+    assert operations.overview().to_dict()["answered"] == 1
 
 
 def test_item_of_this_process_is_found(held: WorkItemHandle) -> None:
     """With its process and its stack."""
-    found = operations.find(held.id)
+    found = operations.find(held.id).to_dict()
     assert (found["process"]["pid"], found["item"]["name"], "gate.wait" in found["stack"]) == (
         os.getpid(),
         "held",
@@ -216,13 +218,13 @@ def test_item_of_this_process_is_found(held: WorkItemHandle) -> None:
 def test_item_of_another_process_is_found(held: WorkItemHandle, others: Callable[..., Any]) -> None:
     """What others know is shown like what we know."""
     others((1, entry()), (2, None))
-    assert operations.find("a") == entry()
+    assert operations.find("a").to_dict() == entry()
 
 
 def test_unknown_item_is_an_error(held: WorkItemHandle, others: Callable[..., Any]) -> None:
     """The message names the processes that might know it, and did not answer."""
     others((1, None), unresponsive=(7,))
-    with pytest.raises(WorkItemNotFound, match=r"'x'; process 7 did not answer"):
+    with pytest.raises(WorkItemNotFound, match=r"'x'; no answer from process 7"):
         operations.find("x")
 
 
@@ -230,7 +232,7 @@ def test_items_are_cancelled_wherever_they_are(held: WorkItemHandle, others: Cal
     """True, False and None: cancelled, too late, unknown; who did not answer is told beside."""
     others((1, {"a": True, "b": False, "uninvited": True}), unresponsive=(7,))
     results = operations.cancel([held.id, "a", "b", "c"], by="me")
-    assert (dict(results), results.unresponsive) == ({held.id: True, "a": True, "b": False, "c": None}, [7])
+    assert (results.outcomes, results.asked.unresponsive) == ({held.id: True, "a": True, "b": False, "c": None}, (7,))
 
 
 def test_too_many_ids_are_refused() -> None:
@@ -243,15 +245,15 @@ def test_stacks_of_all_processes(held: WorkItemHandle, others: Callable[..., Any
     """Running items of this process and of the others."""
     others((1, [entry("a"), entry("b")]), (2, "nonsense"), unresponsive=(7,))
     found = operations.stacks()
-    assert {item["item"]["id"] for item in found} == {"a", "b", held.id}
-    assert found.unresponsive == [2, 7]
+    assert {entry.item["id"] for entry in found.entries} == {"a", "b", held.id}
+    assert found.asked.unresponsive == (2, 7)
 
 
 def test_drain_asks_the_given_processes(held: WorkItemHandle, others: Callable[..., Any]) -> None:
     """This one is left alone if it is not among them."""
     answer = {"pid": 1, "state": "draining", "remaining": 5, "waiting_for": 2, "ending": False}
     asked = others((1, answer))
-    assert list(operations.drain([1], by="me")) == [{**answer, "remaining": 5.0}]
+    assert [process.to_dict() for process in operations.drain([1], by="me").processes] == [answer]
     assert (asked[0]["pids"], held.token.is_cancellation_requested) == ({1}, False)
 
 
@@ -260,8 +262,8 @@ def test_drain_of_all_includes_this_process(
 ) -> None:
     """None means everybody."""
     others()
-    (result,) = operations.drain(by="me")
-    assert (result["pid"], result["state"], result["waiting_for"]) == (os.getpid(), "draining", 1)
+    (result,) = operations.drain(by="me").processes
+    assert (result.pid, result.state, result.waiting_for) == (os.getpid(), "draining", 1)
     assert held.token.wait(PATIENCE)
     assert held.status is WorkItemStatus.RUNNING
     gate.set()

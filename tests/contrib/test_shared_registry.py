@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import datetime
+import functools
 import importlib.util
 import json
 import logging
@@ -29,6 +30,7 @@ from django_qbwi.contrib.shared_registry.registry import SharedRegistry
 from django_qbwi.contrib.shared_registry.store import MAX_REQUESTS, Row, Store, requests_of
 from django_qbwi.hosting.identity import sites
 from django_qbwi.inspection.subject import Subject
+from tests.admin import site
 from tests.intake import postgresql
 from tests.support.scripts import unexpected
 
@@ -456,6 +458,25 @@ def test_long_state_is_cut(store: Store, held: WorkItemHandle, monkeypatch: pyte
     (found,) = SharedRegistry(store).read()
     assert found.record.truncated
     assert 0 < len(found.record.recent) < 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"started_at": "2026-01-01T00:00:00"},
+        {"remaining": float("nan")},
+        {"limits": functools.reduce(lambda inner, _: {"a": inner}, range(40), {})},
+        {"host": None},
+        {"running": 10**400},
+    ],
+    ids=["naive", "nan", "levels", "missing", "huge"],
+)
+def test_g35_row_that_nobody_can_compute_with_is_left_out(store: Store, change: dict[str, Any]) -> None:
+    """The rows beside it are read, and no reader of it has to look again."""
+    state = site.process(pid=7)
+    for key, values in (("good", {}), ("bad", change)):
+        store.write(Row(key=key, site=sites()[0].name, host="h", pid=7, place="", state=json.dumps(state | values)), "")
+    assert [found.key for found in SharedRegistry(store).read()] == ["good"]
 
 
 def test_blocked_callback_does_not_hold_the_beat(store: Store, held: WorkItemHandle) -> None:

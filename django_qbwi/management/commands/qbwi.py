@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import getpass
 import json
@@ -17,17 +18,19 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_qbwi.console import operations
-from django_qbwi.console.options import WATCH_SECONDS, add_options, is_number
-from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
-from django_qbwi.console.tables import Cell, Column, Style, clean, clean_lines, render, seconds_between, span
+from django_qbwi.console.options import VERBS, WATCH_SECONDS, add_options, is_number
+from django_qbwi.console.printing import Printer
+from django_qbwi.console.results import Asked, Overview
+from django_qbwi.console.tables import Style
+from django_qbwi.console.text import clean
 from django_qbwi.core.exceptions import QBWIError, WorkItemNotFound
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.inspection.records import ProcessRecord
 
 INCOMPLETE = 3
 NOT_FOUND = 4
 
 _POLL_SECONDS = 0.2
-_UNLIMITED = 1_000
+_GRACE_SECONDS = 1.0
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
 
 
@@ -57,23 +60,15 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the options before and after the operation alike."""
         add_options(parser, first=True)
-        found = parser.add_subparsers(dest="operation", metavar="{list,show,cancel,stacks,drain}")
-        # What is not given after the operation must not replace what was given before it.
-        made = {
-            name: found.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
-            for name, text in {
-                "list": "List processes and items (the default).",
-                "show": "Show one item, with its stack.",
-                "cancel": "Cancel items: queued ones never start, running ones see their token cancelled.",
-                "stacks": "Show where all running items are.",
-                "drain": "Cancel all items of a process, which goes on, and wait for their end.",
-            }.items()
-        }
-        for subparser in made.values():
+        found = parser.add_subparsers(dest="operation", metavar=f"{{{','.join(VERBS)}}}")
+        for verb in VERBS.values():
+            # What is not given after the operation must not replace what was given before it.
+            subparser = found.add_parser(
+                verb.name, help=verb.help, description=verb.help, argument_default=argparse.SUPPRESS
+            )
             add_options(subparser, first=False)
-        made["show"].add_argument("id", help="The id of an item.")
-        made["cancel"].add_argument("ids", nargs="+", metavar="id", help="The ids of items.")
-        made["drain"].add_argument("--all", action="store_true", default=False, help="Drain all of this machine.")
+            for name, argument in verb.arguments.items():
+                subparser.add_argument(name, **argument)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what was asked for.
@@ -86,7 +81,7 @@ class Command(BaseCommand):
         options["status"] = _several(options["status"])
         options["pid"] = [int(pid) for pid in _several(options["pid"])]
         try:
-            if options["watch"] is not None and operation in {"list", "show", "stacks"}:
+            if options["watch"] is not None and VERBS[operation].may_be_watched:
                 self._watch(work, options)
             else:
                 work(options)
@@ -103,103 +98,107 @@ class Command(BaseCommand):
     # The operations.
 
     def _list(self, options: dict[str, Any]) -> None:
-        found = operations.overview()
-        _select(found, options["pid"], options["status"])
+        found = _select(operations.overview(), options["pid"], options["status"])
         if options["format"] == "json":
-            self._write_json(found)
+            self._write_json(found.to_dict())
         elif options["format"] == "jsonl":
-            for record in found["processes"]:
-                for item in (*record["items"], *record["recent"]):
-                    self.stdout.write(json.dumps(item))
+            for process in found.processes:
+                for item in (*process.record.items, *process.record.recent):
+                    self._write_json(item, "jsonl")
         else:
-            self._write_overview(found, options)
-        pids = [process["pid"] for process in (*found["processes"], *found["stale"])]
-        self._end(options["pid"], pids, found["unresponsive"], _missing(found))
+            self._printer.overview(found, options["status"])
+        pids = [process.record.pid for process in found.processes] + [process["pid"] for process in found.stale]
+        self._end(options["pid"], pids, found.asked, found.gaps)
 
     def _show(self, options: dict[str, Any]) -> None:
         entry = operations.find(options["id"])
         if options["format"] == "table":
-            self._write_entry(entry, details=True)
+            self._printer.entry(entry, details=True)
         else:
-            self._write_json({"schema": 1, **entry}, options["format"])
+            self._write_json({"schema": 1, **entry.to_dict()}, options["format"])
 
     def _stacks(self, options: dict[str, Any]) -> None:
-        results = operations.stacks()
-        entries = [
+        found = operations.stacks()
+        entries = tuple(
             entry
-            for entry in results
-            if not options["pid"] or entry["process"]["pid"] in options["pid"]
-            if not options["status"] or entry["item"]["status"] in options["status"]
-        ]
+            for entry in found.entries
+            if not options["pid"] or entry.process["pid"] in options["pid"]
+            if not options["status"] or entry.item["status"] in options["status"]
+        )
         if options["format"] == "json":
-            self._write_json({"schema": 1, "unresponsive": results.unresponsive, "stacks": entries})
-        elif options["format"] == "jsonl":
-            for entry in entries:
-                self._write_json(entry, "jsonl")
-        else:
-            for entry in entries:
-                self._write_entry(entry, details=False)
-            if not entries:
-                self.stdout.write("Nothing is running.")
-        self._end([], [], results.unresponsive, results.problem)
+            self._write_json(dataclasses.replace(found, entries=entries).to_dict())
+        for entry in entries:
+            if options["format"] == "jsonl":
+                self._write_json(entry.to_dict(), "jsonl")
+            elif options["format"] == "table":
+                self._printer.entry(entry, details=False)
+        if not entries and options["format"] == "table":
+            self.stdout.write("Nothing is running.")
+        self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
 
     def _cancel(self, options: dict[str, Any]) -> None:
-        results = operations.cancel(options["ids"], by=_who())
+        found = operations.cancel(options["ids"], by=_who())
         if options["format"] == "json":
-            self._write_json(
-                {
-                    "schema": 1,
-                    "unresponsive": results.unresponsive,
-                    "cancelled": results,
-                    "requested": results.requested,
-                }
-            )
-        for item_id, first in results.items():
-            if options["format"] == "jsonl":
-                line = {"id": item_id, "cancelled": first, "requested": results.requested.get(item_id)}
-                self._write_json(line, "jsonl")
-            elif options["format"] == "table":
-                self.stdout.write(f"{clean(item_id)}  {self._outcome(item_id, results)}")
-        missing = [item_id for item_id, first in results.items() if first is None and item_id not in results.requested]
+            self._write_json(found.to_dict())
+        for item in found.to_dict()["items"] if options["format"] == "jsonl" else ():
+            self._write_json(item, "jsonl")
+        for item_id in found.outcomes if options["format"] == "table" else ():
+            self._printer.outcome(item_id, found)
+        missing = [item_id for item_id in found.outcomes if found.outcome(item_id) == "unknown"]
         if missing:
-            self._end([], [], results.unresponsive, results.error)
-            raise NotFound(f"no process knows {clean(', '.join(missing))}", returncode=NOT_FOUND)
+            listed = clean(", ".join(missing))
+            if found.error:
+                raise Incomplete(f"not found: {listed}; {clean(found.error)}", returncode=INCOMPLETE)
+            why = f"; {clean(found.asked.nobody)}" if found.asked.is_empty else ""
+            raise NotFound(f"no process knows {listed}{why}", returncode=NOT_FOUND)
 
     def _drain(self, options: dict[str, Any]) -> None:
         if bool(options["pid"]) == options["all"]:
             raise CommandError("Give the processes to drain with --pid, or all of them with --all.")
-        results = operations.drain(options["pid"] or None, by=_who())
+        found = operations.drain(options["pid"] or None, by=_who())
         speaks = options["format"] == "table"
-        for result in results:
-            if speaks:
-                self.stdout.write(_drain_text(result))
-        waited_for = {result["pid"] for result in results if result["state"] == "draining" and not result["ending"]}
-        longest = max([result["remaining"] or 0.0 for result in results], default=0.0)
+        for process in found.processes if speaks else ():
+            self._printer.drain_begun(process)
+        waited_for = {process.pid for process in found.processes if process.state == "draining"}
+        longest = max([process.remaining or 0.0 for process in found.processes], default=0.0)
+        left = dict.fromkeys(waited_for, "it still drains")
         for record in self._drained(waited_for, longest):
-            if speaks:
+            del left[record.pid]
+            if record.left_behind:
+                left[record.pid] = f"{record.left_behind} item(s) did not end"
+            if speaks and record.state == "open":
                 self.stdout.write(
-                    f"Process {record['pid']}: the drain is over. Its scheduler is OPEN again and takes new items; "
-                    f"{record['running']} running, {record['queued']} queued."
+                    f"Process {record.pid}: the drain is over. Its scheduler is OPEN again and takes new items; "
+                    f"{record.running} running, {record.queued} queued."
                 )
         if options["format"] == "json":
-            self._write_json({"schema": 1, "unresponsive": results.unresponsive, "drained": results})
-        elif options["format"] == "jsonl":
-            for result in results:
-                self._write_json(result, "jsonl")
-        self._end(options["pid"], [result["pid"] for result in results], results.unresponsive, results.problem)
+            self._write_json({**found.to_dict(), "left": left})
+        for process in found.processes if options["format"] == "jsonl" else ():
+            self._write_json({**process.to_dict(), "left": left.get(process.pid)}, "jsonl")
+        if left:
+            listed = "; ".join(f"process {pid}: {why}" for pid, why in sorted(left.items()))
+            raise CommandError(f"Not drained within the limit: {listed}.")
+        self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
 
-    def _drained(self, pids: set[int], seconds: float) -> Iterator[dict[str, Any]]:
-        """Yield the record of each process when its drain is over, or of those that are left after the limit."""
-        limit = time.monotonic() + seconds + 1.0
-        left = set(pids)
+    def _drained(self, pids: set[int], seconds: float) -> Iterator[ProcessRecord]:
+        """Yield the record of each process when its drain is over; of one that has ended, the last one known."""
+        limit = time.monotonic() + seconds + _GRACE_SECONDS
+        left: dict[int, ProcessRecord | None] = dict.fromkeys(pids)
         while left and time.monotonic() < limit:
             time.sleep(_POLL_SECONDS)
             found = operations.overview(limit=0, shared=False)
-            for record in found["processes"]:
-                if record["pid"] in left and record["state"] == "open":
-                    left.discard(record["pid"])
+            records = {process.record.pid: process.record for process in found.processes}
+            for pid, known in list(left.items()):
+                record = records.get(pid)
+                if record is not None:
+                    left[pid] = record
+                if record is not None and record.state == "open":
+                    del left[pid]
                     yield record
-            left &= {record["pid"] for record in found["processes"]} | set(found["unresponsive"])
+                elif record is None and pid not in found.asked.unresponsive:
+                    del left[pid]
+                    if known is not None:
+                        yield known
 
     # Watching.
 
@@ -241,97 +240,24 @@ class Command(BaseCommand):
 
     # Writing.
 
+    @property
+    def _printer(self) -> Printer:
+        # Made when it is needed: `_redraw` replaces the output.
+        return Printer(self.stdout, self.style)
+
     def _write_json(self, value: Any, how: str = "json") -> None:
         self.stdout.write(json.dumps(value, indent=2 if how == "json" else None))
 
-    def _write_overview(self, found: dict[str, Any], options: dict[str, Any]) -> None:
-        width = self._terminal_width()
-        now = datetime.datetime.now(tz=datetime.UTC)
-        count = found["answered"] + len(found["unresponsive"]) + len(found["stale"])
-        if found["scope"] == "process":
-            self.stdout.write("Only this process can be looked at here: no channel to the others.")
-            if found["problem"] is not None:
-                self.stdout.write(self.style.WARNING(clean(found["problem"])))
-        else:
-            self.stdout.write(f"{found['answered']} of {count} process{'' if count == 1 else 'es'} answered.")
-        if found["registry"] is not None:
-            self.stdout.write(f"Registry: {clean(found['registry']['name'])}.")
-        if found["refused"]:
-            pids = ", ".join(str(pid) for pid in found["refused"])
-            self.stdout.write(self.style.WARNING(f"Of another user, who can ask: {pids}."))
-        for stranger in found["strangers"]:
-            who = ", ".join(f"{key} {stranger[key]}" for key in ("pid", "uid") if stranger[key] is not None)
-            text = f"A stranger took the name of this site {stranger['sockets']} time(s), and was told nothing: {who}."
-            self.stdout.write(self.style.WARNING(text))
-        rows_of = Rows(self.style, shows_hosts=found["registry"] is not None)
-        rows = [rows_of.of_process(record, now) for record in found["processes"]]
-        rows += [rows_of.of_unresponsive(pid) for pid in found["unresponsive"]]
-        rows += [rows_of.of_stale(process) for process in found["stale"]]
-        if rows:
-            self._write_table(PROCESS_COLUMNS, rows, width)
-        ended = {str(status) for status in WorkItemStatus if status.is_terminal}
-        lists = ["items", "recent"] if ended & set(options["status"]) else ["items"]
-        shown = [
-            rows_of.of_item(item, record["host"], now)
-            for name in lists
-            for record in found["processes"]
-            for item in record[name]
-        ]
-        if shown:
-            self.stdout.write("")
-            self._write_table(ITEM_COLUMNS, shown, width)
-        if found["truncated"]:
-            self.stdout.write(self.style.WARNING("Not all items are listed."))
-
-    def _write_table(self, columns: tuple[Column, ...], rows: list[list[Cell]], width: int) -> None:
-        for line in render(columns, rows, width, self.style.MIGRATE_HEADING):
-            self.stdout.write(line)
-
-    def _write_entry(self, entry: dict[str, Any], *, details: bool) -> None:
-        item, process = entry["item"], entry["process"]
-        now = datetime.datetime.now(tz=datetime.UTC)
-        running = span(seconds_between(item["started_at"], item["finished_at"], now))
-        status = clean(item["status"])
-        title = self.style.MIGRATE_HEADING(clean(item["name"]))
-        style = Rows(self.style).status_style(status)
-        self.stdout.write(f"{title}  {style(status) if style else status}  {running}".rstrip())
-        rows = {"id": item["id"], "process": f"{process['pid']} ({process['server']} on {process['host']})"}
-        if details:
-            names = ("kind", "thread", "queued_at", "started_at", "finished_at", "timeout", "cancel_reason", "origin")
-            rows |= {name: item[name] for name in (*names, "request_id") if item[name] is not None}
-        if process["age"] is not None:
-            rows["told"] = f"{span(process['age'])} ago, to the shared registry; the stack is to be had on that host"
-        for name, value in rows.items():
-            self.stdout.write(f"  {name.replace('_', ' '):<13} {clean(str(value))}")
-        text = entry["stack"]
-        if item["error"] is not None:
-            text = item["error"]["traceback"]
-        for line in clean_lines(text or ""):
-            self.stdout.write(f"  {line}")
-        self.stdout.write("")
-
-    def _outcome(self, item_id: str, results: operations.ItemResults) -> str:
-        first = results[item_id]
-        if item_id in results.requested:
-            where = clean(results.requested[item_id])
-            return self.style.SUCCESS(f"requested, {where} picks it up within {results.pick_up_seconds:g} s")
-        if first is None:
-            return self.style.ERROR("not found")
-        return self.style.SUCCESS("cancelled") if first else "was cancelled before, or has ended"
-
-    def _terminal_width(self) -> int:
-        # Where nobody looks at it, in a pipe or a file, nothing is cut.
-        return shutil.get_terminal_size((_UNLIMITED, 24)).columns
-
-    def _end(self, pids: Iterable[int], found: Iterable[int], unresponsive: list[int], but: str = "") -> None:
-        if unresponsive or but:
-            listed = ", ".join(str(pid) for pid in unresponsive)
-            reasons = [f"no answer from process {listed}"] if unresponsive else []
-            raise Incomplete("; ".join([*reasons, *([clean(but)] if but else [])]), returncode=INCOMPLETE)
+    def _end(self, pids: Iterable[int], found: Iterable[int], asked: Asked, gaps: list[str]) -> None:
+        """Raise, with its exit code, what keeps this from being all that was asked for."""
+        if gaps:
+            raise Incomplete(clean("; ".join(gaps)), returncode=INCOMPLETE)
         missing = sorted(set(pids) - set(found))
         if missing:
             listed = ", ".join(str(pid) for pid in missing)
-            raise NotFound(f"no process of this site with pid {listed}", returncode=NOT_FOUND)
+            raise NotFound(f"no process of this site with pid {listed}: {clean(asked.site)}", returncode=NOT_FOUND)
+        if asked.is_empty and not list(found):
+            raise NotFound(clean(asked.nobody), returncode=NOT_FOUND)
 
 
 class _Lines:
@@ -345,35 +271,30 @@ class _Lines:
         self.lines += text.split("\n")
 
 
-def _select(found: dict[str, Any], pids: list[int], statuses: list[str]) -> None:
+def _select(found: Overview, pids: list[int], statuses: list[str]) -> Overview:
+    """Leave out what was not asked for."""
+    processes = [process for process in found.processes if not pids or process.record.pid in pids]
     if pids:
-        found["processes"] = [record for record in found["processes"] if record["pid"] in pids]
-        found["unresponsive"] = [pid for pid in found["unresponsive"] if pid in pids]
-        found["stale"] = [process for process in found["stale"] if process["pid"] in pids]
-        found["answered"] = len(found["processes"])
+        unresponsive = tuple(pid for pid in found.asked.unresponsive if pid in pids)
+        refused = tuple(pid for pid in found.asked.refused if pid in pids)
+        found = dataclasses.replace(
+            found,
+            asked=dataclasses.replace(found.asked, unresponsive=unresponsive, refused=refused),
+            stale=tuple(process for process in found.stale if process["pid"] in pids),
+        )
     if statuses:
-        for record in found["processes"]:
-            for name in ("items", "recent"):
-                record[name] = [item for item in record[name] if item["status"] in statuses]
-
-
-def _missing(found: dict[str, Any]) -> str:
-    """Return what could not be looked at, and what the registry of all hosts could not tell."""
-    if found["problem"] is not None:
-        return str(found["problem"])
-    if found["registry"] is not None and found["registry"]["error"]:
-        return str(found["registry"]["error"])
-    silent = ", ".join(f"{process['host']}:{process['pid']}" for process in found["stale"])
-    return f"nothing was heard of {silent} for too long" if silent else ""
-
-
-def _drain_text(result: dict[str, Any]) -> str:
-    waiting = f"{result['waiting_for']} item{'' if result['waiting_for'] == 1 else 's'}"
-    if result["ending"]:
-        return f"Process {result['pid']}: is {result['state']} already, since it ends; {waiting} left."
-    if result["state"] != "draining":
-        return f"Process {result['pid']}: nothing to drain. Its scheduler is OPEN."
-    return f"Process {result['pid']}: waiting for {waiting}, {result['remaining']:.0f} s at the most."
+        processes = [
+            dataclasses.replace(
+                process,
+                record=dataclasses.replace(
+                    process.record,
+                    items=[item for item in process.record.items if item["status"] in statuses],
+                    recent=[item for item in process.record.recent if item["status"] in statuses],
+                ),
+            )
+            for process in processes
+        ]
+    return dataclasses.replace(found, processes=tuple(processes))
 
 
 def _several(value: Any) -> list[Any]:
