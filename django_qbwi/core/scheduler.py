@@ -234,10 +234,17 @@ class WorkItemScheduler(WorkItemRegistry):
                         executor.prepare()
                     self._start()
                     self._started = True
-        except RuntimeError as error:
+                    self._retire_if_closed()
+        except (RuntimeError, OSError) as error:
+            # No thread, no file descriptor for the loop: what has started stays, and the next item tries again.
             refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
             self.observer.rejected(item, refusal)
             raise refusal from error
+
+    def _retire_if_closed(self) -> None:
+        # It was closed while the threads started, by somebody who saw none and waited for none.
+        if self._closed:
+            self.retire()
 
     def _refusal(self, item: WorkItem) -> WorkItemRejected | None:
         if self._closed:

@@ -71,6 +71,10 @@ class SignalLayers:
             if self._layers < _MAX_LAYERS * len(_STOP_SIGNALS) and self._wants(signum, previous, over_default):
                 self._install(signum, previous, seen)
 
+    def tell(self, coordinator: DrainCoordinator) -> None:
+        """Tell `coordinator` of all that comes from now on: that of another scheduler."""
+        self._coordinator = coordinator
+
     def is_ours(self, handler: Any) -> bool:
         """True if `handler` is one of our layers, of this process or of one that forked it."""
         return getattr(handler, "is_qbwi_layer", False) is True
