@@ -81,6 +81,8 @@ class DrainCoordinator:
         self.scheduler = scheduler
         self.host = host
         self.phase = Phase.RUNNING
+        self.holds_last = False
+        """True while the last hook of the process is at work: it ends without anybody's help."""
         self.gave_up = False
         """Whether something was left behind, by which the exit of the interpreter may be held."""
         self.ends_by: float | None = None
@@ -105,11 +107,6 @@ class DrainCoordinator:
     def signed(self) -> bool:
         """True from the first sign on."""
         return self._stop.first_sign is not None
-
-    @property
-    def holds_last(self) -> bool:
-        """True while the last hook of the process is at work: it ends without anybody's help."""
-        return Phase.HOLDING <= self.phase < Phase.OVER and self._then is None
 
     # Signs; allowed in signal handlers.
 
@@ -181,12 +178,13 @@ class DrainCoordinator:
             self.sign("the exit of the process")
         if last:
             self._go_on_to(Phase.HOLDING)
-            self._then = None  # the process ends by itself
+            self.holds_last = True
         self.scheduler.hold_begins()
         self._wait(last)
         if last:
             self._finish()
             self._go_on_to(Phase.OVER)
+            self.holds_last = False
         else:
             self.scheduler.hold_ends()
 

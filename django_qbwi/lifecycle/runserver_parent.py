@@ -39,6 +39,9 @@ def swallow_first_interrupt() -> None:
     def leave(signum: int, frame: FrameType | None) -> None:
         # Not when it was only stopped, or goes on.
         if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if signal.getsignal(signal.SIGALRM) is previous:
+                # Or it would kill this process, late in whose exit Python takes its handlers back.
+                signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, first)

@@ -938,6 +938,20 @@ def test_last_hold_is_over_when_its_records_are_written() -> None:
     assert not drain.coordinator.holds_last
 
 
+def test_last_hook_holds_though_a_drain_in_the_background_is_asked_for_meanwhile() -> None:
+    """What the keeper begins when an exit seems not to come changes nothing for a stop signal in that exit."""
+    drain = Drain()
+    item = drain.running()
+    held: list[bool] = []
+    drain.coordinator.sign("SIGTERM")
+    drain.at(1, lambda: drain.coordinator.drain_in_background(lambda: pytest.fail("called")))
+    drain.at(2, lambda: held.append(drain.coordinator.holds_last))
+    drain.at(3, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    drain.advance(5)
+    assert (held, len(drain.reports.finished)) == ([True], 1)
+
+
 def test_end_is_told_once() -> None:
     """However many hooks come to the end, one record says so."""
     drain = Drain()
