@@ -25,6 +25,7 @@ from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
 from django_qbwi.executors.loop_monitor import LoopMonitor
 from django_qbwi.executors.loop_repair import LoopMender
 from django_qbwi.executors.loop_slots import ItemExecutors
+from django_qbwi.executors.loop_start import new_loop
 from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import (
@@ -101,7 +102,7 @@ class LoopExecutor:
             # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
             # loop keeps the one it is made in.
             # A new one each time: a finalizer that queues may come here again, from within this very call.
-            loop = Context().run(asyncio.SelectorEventLoop, new_selector())
+            loop = Context().run(new_loop, new_selector())
             mender = LoopMender(loop)
             # Its threads serve calls of all items, so each call is surrounded like an item.
             executor = DaemonExecutor(

@@ -28,6 +28,7 @@ from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.forked import free_locals
+from django_qbwi.hosting.hints import reason_not_ready
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.inspection.registry import Registry
@@ -105,7 +106,7 @@ def take(work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool) -
         InvalidWorkItem: It carries a request, or one cannot be copied.
         ImproperlyConfigured: settings.QBWI is wrong.
     """
-    work_item, args, _ = this_process().current.intake.take(work_item, args, is_async)
+    work_item, args, _ = this_process().admit().intake.take(work_item, args, is_async)
     return work_item, args
 
 
@@ -136,7 +137,7 @@ def queue(
         # A wrong call is refused before anything else, as in the original.
         is_async = examine(work_item, args) if taken is None else taken
     here = _current or _find_process()
-    assembly = here.assembly or here.current
+    assembly = here.admitting or here.admit()
     origin = None
     if is_new or assembly.carries or taken is not None:
         work_item, args, origin = _look_at(assembly, work_item, args, is_async, taken is not None)
@@ -218,8 +219,6 @@ def _look_at(
 
 def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
     """Handle the cases in which queueing is not what it is elsewhere; True if the item was dealt with."""
-    if not assembly.looked:
-        here.before_first_item(assembly)
     if assembly.settings.immediate:
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
         return True
@@ -241,10 +240,7 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
 def _find_process() -> Process:
     global _current
     if not _hooked:
-        raise NotHosted(
-            'There is no scheduler in this process: add "django_qbwi" to INSTALLED_APPS, and queue after '
-            "django.setup(), which servers and manage.py call"
-        )
+        raise NotHosted(reason_not_ready())
     _refuse_eventlet()
     pid = os.getpid()
     found = _processes.get(pid)
@@ -283,7 +279,7 @@ def _at_exit() -> None:
     if here.publisher is not None:
         _without_exception(here.publisher.close)
     if here.layers is not None:
-        here.layers.finish()
+        here.layers.debt.pay()
 
 
 def _without_exception(step: Callable[[], object]) -> None:
@@ -304,14 +300,14 @@ def _in_forked_child() -> None:
     _current = None
     free_locals()
     for parent in _processes.values():
-        for assembly in (parent.assembly, *parent._overridden):
+        for assembly in (parent.assembly, *parent.overridden):
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
                 assembly.loop_executor.stop_in_child()
         if parent.publisher is not None:
             parent.publisher.close_in_child()
         if parent.layers is not None:
-            parent.layers.after_fork_in_child()
+            parent.layers.debt.after_fork_in_child()
         # Kept, not dropped: finalizers of the parent's loop and threads have no business in the child.
         _inherited.append(parent)
     _processes.clear()

@@ -22,7 +22,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.scheduler import WorkItemScheduler
-from django_qbwi.hosting.thread_locals import emptied
+from django_qbwi.hosting.thread_locals import Emptied
 
 Scope = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -94,7 +94,7 @@ def _run(
     scheduler.begin(item)
     error: BaseException | None = None
     try:
-        with emptied():
+        with Emptied():
             scheduler.observer.started(item)
             _call(item, wait_for)
     except BaseException as caught:
@@ -131,7 +131,7 @@ def _on_own_loop(call: Callable[[], Awaitable[Any]], scope: Scope, executor: Exe
 
     # The sync code of the item runs there, in the thread of the request's.
     block = contextlib.ExitStack()
-    executor.submit(block.enter_context, emptied()).result()
+    executor.submit(block.enter_context, Emptied()).result()
     try:
         asyncio.run(run())
     finally:

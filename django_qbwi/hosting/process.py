@@ -27,7 +27,8 @@ from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
-from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
+from django_qbwi.lifecycle.layers import SignalLayers
+from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
 from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
@@ -60,11 +61,13 @@ class Process:
         self.pid = os.getpid()
         self.host = servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
+        self.admitting: Assembly | None = None
+        """That of now, once it was looked at for its first item; it saves a look for each of the others."""
         # Of this process only, so no forked child finds it taken: two threads that queue at once make one scheduler.
         self._assembling = new_rlock()
         self.layers: SignalLayers | None = None
         self.interceptors: list[Interceptor] = []
-        self._overridden: list[Assembly | None] = []
+        self.overridden: list[Assembly | None] = []
         self.main_ident = threading.main_thread().ident
         self.top_handler: Any = None
         self._watching = False
@@ -128,11 +131,34 @@ class Process:
         if assembly.settings.handle_signals:
             swallow_first_interrupt()
 
-    def before_first_item(self, assembly: Assembly) -> None:
-        """Look again at what hosts this process, which may have begun after we were loaded; any thread."""
-        assembly.looked = True
-        self.look_again()
-        assembly.host_is(self.host)
+    def admit(self) -> Assembly:
+        """Return the assembly for an item of now; look again at settings and host before its first one. Any thread.
+
+        Raises:
+            ImproperlyConfigured: settings.QBWI is wrong.
+        """
+        with self._assembling:
+            assembly = self.current
+            if not assembly.looked:
+                assembly = self._with_settings_of_now(assembly)
+                assembly.looked = True
+                self.look_again()
+                assembly.host_is(self.host)
+            self.admitting = assembly
+            return assembly
+
+    def _with_settings_of_now(self, assembly: Assembly) -> Assembly:
+        # They may have been assigned since `ready()`, which needs some for the signals.
+        settings = conf.load()
+        if settings == assembly.settings or assembly.scheduler.started or assembly.coordinator.signed:
+            return assembly
+        # It has no thread and no descriptor yet.
+        self.assembly = None
+        fresh = self.current
+        if self.layers is not None:
+            self.layers.tell(fresh.coordinator)
+        assembly.scheduler.close()
+        return fresh
 
     def look_again(self) -> None:
         """Look again at what hosts this process; any thread."""
@@ -158,7 +184,7 @@ class Process:
 
     def _set_host(self, host: servers.ServerHost) -> None:
         self.host = host
-        for assembly in (self.assembly, *self._overridden):
+        for assembly in (self.assembly, *self.overridden):
             if assembly is not None:
                 assembly.host_is(host)
         if self.layers is not None:
@@ -325,18 +351,23 @@ class Process:
 
     def settings_changed(self, entered: bool) -> None:
         """Give a block of override_settings a scheduler of its own; drain it when the block is left."""
-        if entered:
-            self._overridden.append(self.assembly)
-            self.assembly = None
-            return
-        left = self.assembly
-        self.assembly = self._overridden.pop() if self._overridden else None
+        # Under the lock, since another thread may be queueing its first item: what it assembles is either that of the
+        # block, and ended here, or made from the settings of afterwards.
+        with self._assembling:
+            self.admitting = None
+            if entered:
+                self.overridden.append(self.assembly)
+                self.assembly = None
+                return
+            left = self.assembly
+            self.assembly = self.overridden.pop() if self.overridden else None
         if left is not None:
             left.end(_OVERRIDE_SECONDS)
 
     def renew(self, timeout: float) -> None:
         """Give up what is left after `timeout` seconds, and open a new scheduler."""
-        left, self.assembly = self.assembly, None
+        with self._assembling:
+            left, self.assembly, self.admitting = self.assembly, None, None
         if left is not None:
             left.end(timeout)
             if self.layers is not None:
@@ -366,13 +397,15 @@ class Process:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers(at_exit=True)
             if self.layers is not None:
-                self.layers.release_interrupt()
+                self.layers.debt.release_interrupt()
         coordinator.hold(last=last)
         if not last:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
-        assembly.join(_FAREWELL_SECONDS)
+        ends_by = coordinator.ends_by
+        left = _FAREWELL_SECONDS if ends_by is None else max(0.0, ends_by - time.monotonic())
+        assembly.join(min(_FAREWELL_SECONDS, left))
         interpreter.keep_interrupt_status()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
@@ -402,7 +435,7 @@ class Process:
 
     def _arm_last_resort(self, assembly: Assembly, reloads: bool) -> None:
         # A stuck thread of somebody's executor is joined by the interpreter without limit; the server's limit stands.
-        stopped_by = None if self.layers is None else self.layers.stopped_by
+        stopped_by = None if self.layers is None else self.layers.debt.stopped_by
         code = _RELOAD_EXIT_CODE if reloads else interpreter.exit_code(stopped_by)
         pid = self.pid
 

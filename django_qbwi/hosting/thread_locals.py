@@ -6,7 +6,6 @@ a test would pass for code that fails in production. Context variables need noth
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,17 +22,22 @@ KNOWN = (
 """Modules, looked at only where they are imported, and where in them a thread local is."""
 
 
-@contextlib.contextmanager
-def emptied() -> Iterator[None]:
-    """Have the known thread locals empty for this thread, and put back what was there at the end of the block."""
-    found = [vars(local) for local in _known()]
-    kept = [dict(values) for values in found]
-    for values in found:
-        values.clear()
-    try:
-        yield
-    finally:
-        for values, before in zip(found, kept, strict=True):
+class Emptied:
+    """Has the known thread locals empty for this thread, and puts back what was there at the end of the block.
+
+    No generator: `contextlib` sets attributes of an exception that passes through, which its class may refuse.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __enter__(self) -> None:
+        found = [vars(local) for local in _known()]
+        self._kept = [(values, dict(values)) for values in found]
+        for values in found:
+            values.clear()
+
+    def __exit__(self, *exc_info: object) -> None:
+        for values, before in self._kept:
             values.clear()
             values.update(before)
 

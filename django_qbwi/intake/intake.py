@@ -1,5 +1,7 @@
-"""What happens to a call when it is queued, in the caller's thread: copy the request, refuse one that is carried
-along, and take along what the carriers name."""
+"""What happens to a call when it is queued, in the caller's thread.
+
+The request is copied, one that is carried along is refused, and what the carriers name is taken along.
+"""
 
 from __future__ import annotations
 
