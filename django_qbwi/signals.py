@@ -31,7 +31,7 @@ from django_qbwi.core.failures import traceback_of
 from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.records import DrainOutcome, DrainStart
 from django_qbwi.core.scheduler import WorkItemScheduler
-from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.loggers import SafeLogger, may_contain
 from django_qbwi.machine.running_loop import on_running_loop
 
 work_item_queued = Signal()
@@ -174,8 +174,10 @@ class SignalsAndRecords:
                 self._send_on_loop(signal, info)
             else:
                 signal.send_robust(WorkItemInfo, info=info)
-        except Exception:
-            # Django logs a receiver that raises, and a logging handler may raise at that.
+        except BaseException as error:
+            # Django logs a receiver that raises an Exception, and a logging handler may raise at that.
+            if not may_contain(error):
+                raise
             scheduler_logger.exception("Sending a signal of work items failed")
 
     def _send_from_item(self, signal: Signal, item: WorkItem) -> None:
@@ -203,7 +205,9 @@ class SignalsAndRecords:
         for receiver in sync_receivers:
             try:
                 receiver(signal=signal, sender=WorkItemInfo, info=info)
-            except Exception:
+            except BaseException as error:
+                if not may_contain(error):
+                    raise
                 scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
         if self._schedule is not None:
             for receiver in async_receivers:
@@ -270,7 +274,11 @@ def _named(waited_for: list[WorkItem]) -> str:
 async def _call_async(receiver: Any, signal: Signal, info: WorkItemInfo) -> None:
     try:
         await receiver(signal=signal, sender=WorkItemInfo, info=info)
-    except Exception:
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        if not may_contain(error):
+            raise
         scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
 
 

@@ -23,7 +23,7 @@ LOCALS = (
 )
 """The `Local` objects of asgiref and Django that belong to no instance: module and name, in no order."""
 
-_LOCKS = ("_lock", "_thread_lock")  # since asgiref 3.9, and before
+_LOCKS = ("_lock", "_thread_lock")  # since asgiref 3.13, and before
 
 
 def free_locals() -> None:
