@@ -1,6 +1,6 @@
-"""Database connections around an item: what Django does around a request (`close_old_connections`, `reset_queries`), at
-no cost without one.
+"""Database connections around an item, at no cost without one.
 
+It is what Django does around a request (`close_old_connections`, `reset_queries`).
 A receiver of `connection_created` marks the thread in which a connection was opened; only marked threads are looked
 at. On a thread that never opened one, that is 0.1 instead of 15 microseconds, with the same guarantee.
 """

@@ -200,3 +200,33 @@ def test_nothing():
     options = [*PLUGIN, "-p", "no:django", "-p", "no:anyio", "-p", "no:cacheprovider"]
     result = project.runpytest_subprocess(*options, timeout=60)
     result.assert_outcomes(passed=1)
+
+
+LOGGING = """
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"django_qbwi": {"handlers": ["console"], "level": "INFO"}},
+}
+"""
+
+
+@pytest.mark.parametrize("work_item", ["lambda token: None", "asynchronous"])
+def test_g40_documented_logging_says_nothing_after_the_tests(site: pytest.Pytester, work_item: str) -> None:
+    """G40: the handler's stream is closed when pytest ends, and the exit of the process has nothing to write to it."""
+    site.makepyfile(mysettings=SETTINGS + LOGGING)
+    result = run(
+        site,
+        f"""
+async def asynchronous(token):
+    pass
+
+def test_it():
+    handle = queue_background_work_item({work_item})
+    assert handle.wait(PATIENCE)
+    assert handle.status == "succeeded"
+        """,
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*Logging error*")

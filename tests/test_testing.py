@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import contextvars
+import sys
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -381,6 +383,68 @@ def test_immediate_failure_in_a_transaction() -> None:
     assert Group.objects.count() == 0
 
 
+# Nothing of the caller in its thread (G55).
+
+
+@pytest.fixture
+def library(monkeypatch) -> threading.local:
+    """A library that keeps the user of the request in a thread local, as crum does."""
+    module = types.ModuleType("crum")
+    module._thread_locals = threading.local()
+    monkeypatch.setitem(sys.modules, "crum", module)
+    return module._thread_locals
+
+
+@pytest.mark.parametrize("make", [lambda call: lambda token: call(), lambda call: in_sync_code(call)])
+@pytest.mark.parametrize("where", ["thread", "sync code of a loop", "loop"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_g55_known_thread_locals_are_empty(library: threading.local, make, where: str, fails: bool) -> None:
+    """An item at the call finds no user in the thread locals of known libraries, leaves none, and takes none away."""
+
+    def call() -> None:
+        seen.append(getattr(library, "user", None))
+        library.user = "the item's"
+        if fails:
+            raise ValueError("no such album")
+
+    def view() -> None:
+        library.user = "ada"
+        handle = queue_background_work_item(make(call))
+        assert handle.status == ("failed" if fails else "succeeded")
+        seen.append(library.user)
+
+    async def async_view() -> None:
+        await sync_to_async(setattr)(library, "user", "ada")
+        queue_background_work_item(make(call))
+        seen.append(await sync_to_async(getattr)(library, "user"))
+
+    with immediate_work_items():
+        if where == "thread":
+            view()
+        elif where == "loop":
+            async_to_sync(async_view)()
+        else:
+            async_to_sync(sync_to_async(view))()
+    assert seen == [None, "ada"]
+
+
+def test_g55_library_that_moved_on(monkeypatch) -> None:
+    """A library that has no thread local of that name any more, or something else, does no harm."""
+    module = types.ModuleType("crum")
+    monkeypatch.setitem(sys.modules, "crum", module)
+    for value in (None, variable, {"user": "ada"}):
+        module._thread_locals = value
+        with immediate_work_items():
+            assert sync_item.queue().status == "succeeded"
+
+
+def in_sync_code(call: Callable[[], object]) -> Callable:
+    async def work_item(token) -> None:
+        await sync_to_async(call)()
+
+    return work_item
+
+
 # On commit, in the transaction of a test (G53).
 
 
@@ -675,7 +739,7 @@ def warned_again() -> None:
     """Forget that this process has warned already."""
     from django_qbwi import hosting
 
-    hosting.this_process().test_warned = False
+    hosting.this_process().hints.test_warned = False
 
 
 CURES = r"IMMEDIATE.*immediate_work_items\(\).*TransactionTestCase"

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
 from django_qbwi.machine.primitives import Alarm
 
@@ -54,12 +55,19 @@ class OperationCancelled(asyncio.CancelledError):
         super().__init__(f"cancelled ({reason})" + (f": {message}" if message else ""))
         self.token = token
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The token stays here: what is restored elsewhere carries one that is cancelled for the same reason.
+        state = {name: value for name, value in self.__dict__.items() if name != "token"}
+        return _restored, (type(self), self.args, self.token.reason, self.token.message), state
 
-class CancellationToken:
+
+class CancellationToken(ProcessLocal):
     """Tells running code that it should stop; it never interrupts anything.
 
     All of it may be used from any thread. Reading never blocks and is allowed in signal handlers and on event loops.
     """
+
+    pass_instead = "what it says, such as token.is_cancellation_requested or token.remaining()"
 
     __slots__ = ("__weakref__", "_began", "_deadline", "_message", "_reason", "_registrations", "_stop")
 
@@ -250,11 +258,13 @@ class CancellationToken:
             call_all(lambda: list(registrations), self._stop.lock)
 
 
-class CancellationTokenSource:
+class CancellationTokenSource(ProcessLocal):
     """Makes a token and cancels it; with it a test calls an item's function by hand.
 
     Safe from any thread.
     """
+
+    pass_instead = "what its token says, such as source.token.is_cancellation_requested"
 
     __slots__ = ("_timer", "_token")
 
@@ -291,6 +301,18 @@ class CancellationTokenSource:
         timer.daemon = True
         self._timer = timer
         timer.start()
+
+
+def _restored(
+    kind: type[OperationCancelled], args: tuple[Any, ...], reason: CancelReason | None, message: str | None
+) -> OperationCancelled:
+    source = CancellationTokenSource()
+    if reason is not None:
+        source.cancel(reason, message)
+    # Not by a call: a class of the user's may take something else.
+    error = kind.__new__(kind)
+    error.args, error.token = args, source.token
+    return error
 
 
 def refuse_on_running_loop(call: str, cure: str) -> None:

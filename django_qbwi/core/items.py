@@ -18,6 +18,7 @@ from django_qbwi.core.cancellation import CancellationToken, CancelReason, refus
 from django_qbwi.core.failures import without_frames
 from django_qbwi.core.names import name_of
 from django_qbwi.core.ports import Environment, Executor, NullEnvironment, NullObserver, Observer
+from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Alarm
@@ -260,12 +261,14 @@ class WorkItem:
         return None if monotonic is None else _utc(self.owner.wall_clock(monotonic))
 
 
-class WorkItemHandle:
+class WorkItemHandle(ProcessLocal):
     """What the caller of `queue` holds: to look at an item, to wait for it, to cancel it.
 
     All of it may be used from any thread; it keeps the item's outcome, never its function, arguments or frames
     beyond the item's end.
     """
+
+    pass_instead = "handle.id or handle.info"
 
     __slots__ = ("__weakref__", "_item")
 

@@ -45,6 +45,11 @@ class FunctionWrapper:
 
     __slots__ = ()
 
+    cure = "Its first parameter must be the cancellation token"
+    """What to do where it was given wrong arguments."""
+    owner_missing: Any = None
+    """What to do where it was queued without the instance or class that it is a method of; None if it is no method."""
+
     @property
     def function(self) -> Callable[..., Any]:
         """The function inside."""

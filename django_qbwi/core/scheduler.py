@@ -70,7 +70,8 @@ class WorkItemScheduler(WorkItemRegistry):
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
         self.stop.call_at = self.keeper.call_at
         self.final_hold = False
-        """True while the exit is held: only items queued by items of before are still accepted."""
+        """True once the exit is held: only items queued by items of before are still accepted."""
+        self._held = False
         self._max_queued = max_queued
         self._accept_while_draining = accept_while_draining
         self._start = start
@@ -253,8 +254,7 @@ class WorkItemScheduler(WorkItemRegistry):
         if self.stop.first_sign is not None:
             if self.final_hold:
                 item.generation = 1
-                parent = items.current_item()
-                if parent is not None and parent.generation:
+                if self._comes_of_the_hold(items.current_item()):
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"
@@ -269,6 +269,13 @@ class WorkItemScheduler(WorkItemRegistry):
                 'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
             )
         return None
+
+    def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
+        """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
+        if parent is not None and (parent.generation or not parent.status.is_terminal):
+            return bool(parent.generation)
+        # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
+        return self._held and all(item.generation for item in self.live_items())
 
     def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
         self.observer.rejected(item, refusal)
@@ -367,6 +374,15 @@ class WorkItemScheduler(WorkItemRegistry):
         """Refuse everything from now on."""
         with self.lock:
             self._closed = True
+
+    def hold_begins(self) -> None:
+        """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
+        self.final_hold = True
+        self._held = True
+
+    def hold_ends(self) -> None:
+        """Accept again what a request queues that the server still answers."""
+        self._held = False
 
     def interrupt_async_items(self) -> None:
         """Natively cancel the async items that run; returns at once."""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Lock, new_rlock
 
@@ -115,12 +116,14 @@ class Cancellable(Protocol):
         """The moment from which the flag counts for it."""
 
 
-class CancellationRegistration:
+class CancellationRegistration(ProcessLocal):
     """A callback that waits for the cancellation of a token; closing it takes the callback back.
 
     Usable as a context manager. The callback runs once at the most, in the thread that cancels (for SHUTDOWN and
     TIMEOUT one of our own threads), or at once in the registering thread where the token is cancelled already.
     """
+
+    pass_instead = "what its token says"
 
     __slots__ = ("__weakref__", "_callback", "_pending", "_places", "_stop", "token", "wakes")
 

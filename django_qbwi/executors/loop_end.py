@@ -56,7 +56,14 @@ def stop_copy(loop: asyncio.AbstractEventLoop) -> None:
     if hasattr(loop, "_ready") and hasattr(loop, "_scheduled"):
         kept = _Kept(loop._ready, loop._scheduled)
         loop._ready, loop._scheduled = kept, []
+    # asyncio has taken the mark of a running loop from the child, and from Python 3.14 on the step that forked cannot
+    # be ended without it: "loop is not the running loop". It is ended all the same, and nobody needs to hear of it.
+    loop.set_exception_handler(_ignore)
     loop.stop()
+
+
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of what the copy of a loop complains about."""
 
 
 class _Kept(deque[Any]):

@@ -27,6 +27,7 @@ from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.forked import free_locals
 from django_qbwi.hosting.hints import reason_not_ready
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Interceptor, Process
@@ -149,8 +150,8 @@ def queue(
         item.origin = origin
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
-    if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.transaction_warned:
-        here.warn_of_transaction(item)
+    if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.hints.transaction_warned:
+        here.hints.warn_of_transaction(item)
     # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
     if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
         here.stand_before_new_handlers()
@@ -231,8 +232,8 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
             scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
         item.owner.discard(item)
         return True
-    if not here.test_warned and under_test():
-        here.warn_of_test_transaction(item)
+    if not here.hints.test_warned and under_test():
+        here.hints.warn_of_test_transaction(item)
     return False
 
 
@@ -278,7 +279,7 @@ def _at_exit() -> None:
     if here.publisher is not None:
         _without_exception(here.publisher.close)
     if here.layers is not None:
-        here.layers.finish()
+        here.layers.debt.pay()
 
 
 def _without_exception(step: Callable[[], object]) -> None:
@@ -297,15 +298,16 @@ def _without_exception(step: Callable[[], object]) -> None:
 def _in_forked_child() -> None:
     global _current
     _current = None
+    free_locals()
     for parent in _processes.values():
-        for assembly in (parent.assembly, *parent._overridden):
+        for assembly in (parent.assembly, *parent.overridden):
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
                 assembly.loop_executor.stop_in_child()
         if parent.publisher is not None:
             parent.publisher.close_in_child()
         if parent.layers is not None:
-            parent.layers.after_fork_in_child()
+            parent.layers.debt.after_fork_in_child()
         # Kept, not dropped: finalizers of the parent's loop and threads have no business in the child.
         _inherited.append(parent)
     _processes.clear()

@@ -105,6 +105,7 @@ class Assembly:
 
     def end(self, timeout: float) -> None:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""
+        self.coordinator.has_audience = False
         self.coordinator.sign("the end of its settings", at_most=timeout)
         self.coordinator.hold(last=True)
         self.join(_FAREWELL_SECONDS)

@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import asyncio
 import os
 import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
-from django_qbwi.connections import in_test_transaction, open_transaction, under_test
-from django_qbwi.core.exceptions import WorkItemWarning
-from django_qbwi.core.items import WorkItem, WorkItemHandle
+from django_qbwi.connections import under_test
+from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.hints import Hints
 from django_qbwi.hosting.identity import sites
-from django_qbwi.hosting.immediate import executor_of_sync_code
-from django_qbwi.inspection.places import find_place
+from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
-from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
-from django_qbwi.machine.primitives import new_rlock
-from django_qbwi.machine.stacks import caller_level
-from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
+from django_qbwi.lifecycle.layers import SignalLayers
+from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
+from django_qbwi.machine.primitives import holding, new_rlock
+from django_qbwi.signals import inspection_logger, lifecycle_logger
 
-_CURES = (
-    'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
-    "django_qbwi.testing.immediate_work_items()"
-)
 _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
@@ -66,7 +59,7 @@ class Process:
         self._assembling = new_rlock()
         self.layers: SignalLayers | None = None
         self.interceptors: list[Interceptor] = []
-        self._overridden: list[Assembly | None] = []
+        self.overridden: list[Assembly | None] = []
         self.main_ident = threading.main_thread().ident
         self.top_handler: Any = None
         self._watching = False
@@ -74,8 +67,7 @@ class Process:
         self.exit_held = False
         self._file_changed_at: float | None = None
         self._host_warned = False
-        self.test_warned = False
-        self.transaction_warned = False
+        self.hints = Hints()
         self.subject = Subject(lambda: self.host.name, self._inspected)
         self.publisher: Publisher | None = None
 
@@ -91,13 +83,14 @@ class Process:
         """
         assembly = self.assembly
         if assembly is None:
-            with self._assembling:
-                assembly = self.assembly
-                if assembly is None:
-                    assembly = self.assembly = Assembly(
-                        conf.load(), self.host, self._scheduler_started, self.hint_at_locks
-                    )
+            assembly = holding(self._assembling, self._assemble)
         return assembly
+
+    def _assemble(self) -> Assembly:
+        # Looked at again: another thread may have been here in between.
+        if self.assembly is None:
+            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, self.hints.hint_at_locks)
+        return self.assembly
 
     # The beginning.
 
@@ -182,7 +175,7 @@ class Process:
 
     def _set_host(self, host: servers.ServerHost) -> None:
         self.host = host
-        for assembly in (self.assembly, *self._overridden):
+        for assembly in (self.assembly, *self.overridden):
             if assembly is not None:
                 assembly.host_is(host)
         if self.layers is not None:
@@ -242,45 +235,6 @@ class Process:
             self._watching = True
         self._watch()
 
-    def warn_of_test_transaction(self, item: WorkItem) -> None:
-        """Warn once if a test queues from inside the transaction that hides its data from other threads."""
-        if _in_test_transaction():
-            self.test_warned = True
-            warnings.warn(
-                f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
-                f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
-                "django_db(transaction=True)).",
-                WorkItemWarning,
-                stacklevel=caller_level(),
-            )
-
-    def warn_of_transaction(self, item: WorkItem) -> None:
-        """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
-        alias = open_transaction()
-        if alias is None:
-            return
-        self.transaction_warned = True
-        warnings.warn(
-            f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
-            "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
-            'this with QBWI = {"WARN_IN_TRANSACTION": False}.',
-            WorkItemWarning,
-            stacklevel=caller_level(),
-        )
-
-    def hint_at_locks(self, alias: str) -> None:
-        """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
-        if not self.test_warned:
-            self.test_warned = True
-            scheduler_logger.warning(
-                "A work item uses the in-memory SQLite database %r of the tests in a thread of its own: what the test "
-                'and the item do there at the same time can fail with "database table is locked". %s, call '
-                'django_qbwi.testing.drain() before the test goes on, or keep the test database in a file: "TEST": '
-                '{"NAME": ...}',
-                alias,
-                _CURES,
-            )
-
     def _scheduler_started(self) -> None:
         # In the reporter's thread, at the first item.
         self._warn_of_host()
@@ -321,13 +275,15 @@ class Process:
             place = find_place()
             if place is None or not self.current.settings.inspection:
                 return
-            with self._assembling:
-                if self.publisher is None:
-                    publisher = Publisher(place, sites(), self.subject)
-                    publisher.open()
-                    self.publisher = publisher
+            holding(self._assembling, self._publish, place)
         except (OSError, RuntimeError, ImproperlyConfigured) as error:
             inspection_logger.debug("Other processes cannot look into this one: %r", error)
+
+    def _publish(self, place: Place) -> None:
+        if self.publisher is None:
+            publisher = Publisher(place, sites(), self.subject)
+            publisher.open()
+            self.publisher = publisher
 
     def _inspected(self) -> Inspected | None:
         assembly = self.assembly
@@ -350,11 +306,11 @@ class Process:
         with self._assembling:
             self.admitting = None
             if entered:
-                self._overridden.append(self.assembly)
+                self.overridden.append(self.assembly)
                 self.assembly = None
                 return
             left = self.assembly
-            self.assembly = self._overridden.pop() if self._overridden else None
+            self.assembly = self.overridden.pop() if self.overridden else None
         if left is not None:
             left.end(_OVERRIDE_SECONDS)
 
@@ -391,13 +347,15 @@ class Process:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers(at_exit=True)
             if self.layers is not None:
-                self.layers.release_interrupt()
+                self.layers.debt.release_interrupt()
         coordinator.hold(last=last)
         if not last:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
-        assembly.join(_FAREWELL_SECONDS)
+        ends_by = coordinator.ends_by
+        left = _FAREWELL_SECONDS if ends_by is None else max(0.0, ends_by - time.monotonic())
+        assembly.join(min(_FAREWELL_SECONDS, left))
         interpreter.keep_interrupt_status()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
@@ -427,7 +385,7 @@ class Process:
 
     def _arm_last_resort(self, assembly: Assembly, reloads: bool) -> None:
         # A stuck thread of somebody's executor is joined by the interpreter without limit; the server's limit stands.
-        stopped_by = None if self.layers is None else self.layers.stopped_by
+        stopped_by = None if self.layers is None else self.layers.debt.stopped_by
         code = _RELOAD_EXIT_CODE if reloads else interpreter.exit_code(stopped_by)
         pid = self.pid
 
@@ -438,19 +396,3 @@ class Process:
         # In both: a callback of an item, or a handler of records, may be stuck in one of them.
         for service in (assembly.keeper, assembly.reporter):
             service.call_at(time.monotonic() + _LAST_RESORT_AFTER, leave)
-
-
-def _in_test_transaction() -> bool:
-    if in_test_transaction():
-        return True
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    # The connections of an async view are in the thread of its sync code. It is asked with a limit, since it may be
-    # waiting for this loop.
-    try:
-        answer = executor_of_sync_code().submit(in_test_transaction)
-        return answer.result(1.0)
-    except (TimeoutError, RuntimeError):
-        return False

@@ -158,8 +158,12 @@ def is_nonce(value: bytes) -> bool:
 
 
 def encode(value: Any) -> bytes:
-    """Return `value` as JSON that has no line break in it."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    """Return `value` as JSON that has no line break in it.
+
+    Raises:
+        ValueError: There is a number in it that is none.
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def seal(key: bytes, direction: bytes, server_nonce: bytes, client_nonce: bytes, body: bytes) -> bytes:

@@ -20,6 +20,7 @@ from django_qbwi.core.names import (
     FunctionWrapper,
     class_attribute,
     is_partial,
+    layers_of,
     name_of,
     namespace_of,
     parts_of_partial,
@@ -82,7 +83,7 @@ def parameter_of(work_item: Any, index: int) -> str | None:
     call = _Call(1)
     call.follow(work_item)
     position = call.positional + index
-    if call.function is None or position >= call.function.__code__.co_argcount:
+    if call.function is None or not 0 <= position < call.function.__code__.co_argcount:
         return None
     return call.function.__code__.co_varnames[position]
 
@@ -90,10 +91,10 @@ def parameter_of(work_item: Any, index: int) -> str | None:
 class _Call:
     """What the function at the end of a call would be given: so many positional arguments, and these keywords."""
 
-    __slots__ = ("builtin", "constructed", "function", "keywords", "marked", "positional", "wrong")
+    __slots__ = ("builtin", "constructed", "function", "given", "keywords", "marked", "positional", "wrong")
 
     def __init__(self, positional: int) -> None:
-        self.positional = positional
+        self.given = self.positional = positional
         self.keywords: dict[str, Any] = {}
         self.function: types.FunctionType | None = None
         """The Python function that is reached."""
@@ -162,7 +163,11 @@ class _Call:
         namespace = namespace_of(work_item)
         self.marked = self.marked or COROUTINE_MARK in namespace or namespace.get(_OLDER_MARK) is not None
         if issubclass(kind, FunctionWrapper):
+            if self.positional == self.given:
+                self.wrong = self.wrong or work_item.owner_missing
             return work_item.function
+        if kind is staticmethod:
+            return work_item.__func__
         if kind is _CACHED_FUNCTION:
             return namespace.get("__wrapped__")
         call = class_attribute(kind, "__call__")
@@ -237,7 +242,8 @@ def _keyword_problem(function: types.FunctionType, positional: int, keywords: di
 
 
 def _refusal(work_item: Any, args: tuple[Any, ...], problem: str) -> str:
-    cure = "Its first parameter must be the cancellation token"
+    cure = next((layer.cure for layer in layers_of(work_item) if issubclass(type(layer), FunctionWrapper)), "")
+    cure = cure or FunctionWrapper.cure
     if issubclass(type(work_item), type):
         cure = (
             "It is a class, whose call makes an instance: queue a function, or a bound method of an instance, whose "

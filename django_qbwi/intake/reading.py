@@ -233,6 +233,7 @@ def _plain_or_text(value: Any) -> Any:
 
 
 def on_running_loop() -> bool:
+    """Tell whether an event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -161,7 +161,6 @@ def start_thread(target: Callable[[], None], name: str) -> None:
     Raises:
         RuntimeError: The operating system gave no thread. Nothing was started.
     """
-
     run = functools.partial(_run_thread, target)
     monkey = _gevent_monkey()
     if monkey is not None:

@@ -43,7 +43,7 @@ class Timer:
     def cancel(self) -> None:
         """Forget the call; any thread, never blocks for long."""
         self.call = None
-        self._owner._compact()
+        self._owner.compact()
 
 
 class ServiceThread:
@@ -164,7 +164,8 @@ class ServiceThread:
             # User code returns to us here (callbacks, receivers); the thread serves all the others too.
             logger.exception("A chore of the %s thread raised: %r", self._name, call)
 
-    def _compact(self) -> None:
+    def compact(self) -> None:
+        """Drop the cancelled timers, if there may be many; what a timer does that is cancelled."""
         # Items with long timeouts that end early would otherwise pile up until their timeouts pass.
         if len(self._heap) > 64:
             holding(self._lock, self._drop_cancelled)

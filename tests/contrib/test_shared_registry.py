@@ -382,7 +382,7 @@ def test_item_is_cancelled_without_a_thread(
     def fail(target: Any, name: str) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(heartbeat, "start_thread", fail)
+    monkeypatch.setattr("django_qbwi.inspection.cancelling.start_thread", fail)
     beat.beat()
     assert held.token.message == "cancelled by ada"
 
@@ -458,11 +458,8 @@ def test_long_state_is_cut(store: Store, held: WorkItemHandle, monkeypatch: pyte
     assert 0 < len(found.record.recent) < 20
 
 
-def test_blocked_callback_does_not_hold_the_beat(
-    store: Store, held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocked_callback_does_not_hold_the_beat(store: Store, held: WorkItemHandle) -> None:
     """Somebody's callback of a token waits for ever: the process must not look dead for that."""
-    monkeypatch.setattr(heartbeat, "_CANCEL_SECONDS", 0.0)
     gate, entered, left = threading.Event(), threading.Event(), threading.Event()
 
     def block() -> None:

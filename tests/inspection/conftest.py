@@ -53,6 +53,8 @@ class Inspection:
         self.assembly = Assembly(Settings(**settings), ServerHost())
         self.scheduler = self.assembly.scheduler
         self.connections_closed = 0
+        self.closed_in: list[int] = []
+        """The threads whose connections were closed."""
         self.left = threading.Event()
         self.subject = Subject(lambda: "tests", self._inspected)
         self.gate = threading.Event()
@@ -101,6 +103,7 @@ class Inspection:
 
     def _close_connections(self) -> None:
         self.connections_closed += 1
+        self.closed_in.append(threading.get_ident())
         self.left.set()
 
 
@@ -133,3 +136,9 @@ def make_inspection() -> Iterator[Callable[..., Inspection]]:
 def inspection(make_inspection: Callable[..., Inspection]) -> Inspection:
     """Return one with room for one sync item at a time."""
     return make_inspection(max_workers=1)
+
+
+@pytest.fixture
+def listener(inspection: Inspection) -> Publisher:
+    """Return a listener on an idle process."""
+    return inspection.listen()

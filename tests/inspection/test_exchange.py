@@ -4,11 +4,13 @@ import _socket
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from django_qbwi.core.exceptions import ProcessUnreachable
 from django_qbwi.inspection import channel, places, publisher
 from django_qbwi.inspection.channel import Site
 from django_qbwi.inspection.places import AbstractPlace, Address, DirectoryPlace, Place
-from django_qbwi.inspection.publisher import MAX_CONNECTIONS, Publisher
+from django_qbwi.inspection.publisher import MAX_CONNECTIONS, MAX_STRANGERS, Publisher
 from django_qbwi.inspection.reader import Answers, ask
 from tests.inspection.conftest import PATIENCE, SITE, Inspection
 
@@ -30,12 +32,6 @@ OLD = Site.of(secrets.token_bytes(), "tests", "inspection")
 def place(request: pytest.FixtureRequest, short_path: Path) -> Place:
     """Return each kind of place."""
     return AbstractPlace() if request.param == "abstract" else DirectoryPlace(str(short_path))
-
-
-@pytest.fixture
-def listener(inspection: Inspection) -> Publisher:
-    """Return a listener on an idle process."""
-    return inspection.listen()
 
 
 @contextlib.contextmanager
@@ -402,33 +398,83 @@ def test_reader_that_does_not_read_is_closed(
 
 
 def test_thousand_connections_are_bounded(inspection: Inspection, listener: Publisher) -> None:
-    """F44: no more threads than allowed, the others are told that it is busy, and items go on."""
+    """F44: no more threads than allowed, items go on, and who asks is answered meanwhile."""
     with contextlib.ExitStack() as stack:
-        answers = []
         for _ in range(1_000):
-            connection = stack.enter_context(connected(listener))
-            answers.append(connection)
+            stack.enter_context(connected(listener))
             threads = [thread for thread in threading.enumerate() if thread.name == "qbwi-inspection-answer"]
-            assert len(threads) <= MAX_CONNECTIONS + 1
-        greetings = [channel.receive_line(connection, 100, PATIENCE) for connection in answers]
+            assert len(threads) <= MAX_CONNECTIONS + 2 * MAX_STRANGERS + 1
         (handle,) = inspection.queue_held()
-        assert b"busy" in greetings
+        assert len(question().answers) == 1
     inspection.gate.set()
     assert handle.wait(PATIENCE)
-    assert len(question().answers) == 1
 
 
-def test_busy_process_is_asked_again(inspection: Inspection, listener: Publisher) -> None:
-    """A client that came while others were served tries again within its time."""
+@pytest.mark.parametrize("count", [MAX_STRANGERS, 10, 50])
+def test_g34_silent_clients_keep_nobody_out(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The places for those that have asked for nothing go to the last who came."""
+    monkeypatch.setattr(publisher, "_REQUEST_SECONDS", PATIENCE)
     with contextlib.ExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS):
-            channel.receive_line(stack.enter_context(connected(listener)), 100, PATIENCE)
-        silent = stack.pop_all()
-    timer = threading.Timer(0.05, silent.close)
-    timer.start()
-    found = question()
-    timer.join(PATIENCE)
-    assert len(found.answers) == 1
+        for _ in range(count):
+            stack.enter_context(connected(listener))
+        assert [len(question().answers) for _ in range(10)] == [1] * 10
+
+
+def test_g34_oldest_of_the_busiest_client_goes_first(listener: Publisher) -> None:
+    """A client with one connection is not sent away for one with many."""
+    pairs = [_socket.socketpair() for _ in range(4)]
+    ours = [pair[0] for pair in pairs]
+    listener._strangers = dict(zip(ours, [1, 2, 3, 2], strict=True))
+    with listener._guard:
+        listener._send_one_away()
+    assert list(listener._strangers.values()) == [1, 3, 2]
+    listener._strangers = {}
+    for connection in itertools.chain(*pairs):
+        connection.close()
+
+
+def test_busy_process_is_asked_again(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client whose request came while as many others were answered tries again within its time."""
+    gate, busy, entered = threading.Event(), threading.Event(), threading.Semaphore(0)
+    overview, admit = inspection.subject.overview, listener._admit
+
+    def hold_answer(limit: int) -> Any:
+        entered.release()
+        assert gate.wait(PATIENCE)
+        return overview(limit)
+
+    def watched(connection: _socket.socket) -> bool:
+        if not (admitted := admit(connection)):
+            busy.set()
+        return admitted
+
+    monkeypatch.setattr(inspection.subject, "overview", hold_answer)
+    monkeypatch.setattr(listener, "_admit", watched)
+    with ThreadPoolExecutor(MAX_CONNECTIONS + 1) as pool:
+        asking = [pool.submit(question) for _ in range(MAX_CONNECTIONS)]
+        for _ in asking:
+            assert entered.acquire(timeout=PATIENCE)
+        asking.append(pool.submit(question))
+        assert busy.wait(PATIENCE)
+        gate.set()
+        assert [len(found.result(PATIENCE).answers) for found in asking] == [1] * (MAX_CONNECTIONS + 1)
+
+
+def test_g34_blocking_callback_does_not_keep_a_connection(inspection: Inspection, listener: Publisher) -> None:
+    """As many cancellations as there are places, all with callbacks that block: the next one is answered."""
+    gate = threading.Event()
+    inspection.queue_held()
+    for _ in range(MAX_CONNECTIONS + 1):
+        handle = inspection.queue(inspection.hold)
+        handle.token.register(lambda: gate.wait(PATIENCE))
+        found = question({"operation": "cancel", "ids": [handle.id], "by": "me"})
+        assert [answer for _, answer in found.answers] == [{handle.id: True}]
+    assert len(question().answers) == 1
+    gate.set()
 
 
 # The listener's own end.

@@ -9,9 +9,11 @@ import pytest
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import SchedulerClosed, SchedulerDraining
 from django_qbwi.core.items import WorkItem, WorkItemStatus
-from django_qbwi.core.records import DrainOutcome
-from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
-from django_qbwi.lifecycle.drain import DrainCoordinator, margin
+from django_qbwi.core.records import DrainOutcome, DrainStart
+from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.lifecycle.drain import DrainCoordinator
+from django_qbwi.lifecycle.drain_reports import NextInterrupt
+from django_qbwi.lifecycle.last_moments import margin
 from tests.support.manual import ManualRuntime, anoop
 
 S = WorkItemStatus
@@ -38,14 +40,20 @@ class Reports:
         self.started: list[tuple[str, float]] = []
         self.waiting: list[tuple[list[str], float]] = []
         self.finished: list[DrainOutcome] = []
+        self.told: list[tuple[Any, ...]] = []
 
-    def drain_started(self, scheduler: WorkItemScheduler, sign: str, limit: float) -> None:
-        self.started.append((sign, limit))
+    def drain_started(self, start: DrainStart) -> None:
+        self.started.append((start.sign, start.limit))
+        self.told.append(("started", start.running, start.queued))
+
+    def wait_begins(self, start: DrainStart, waited_for: list[WorkItem], remaining: float, hint: str | None) -> None:
+        self.told.append(("wait", [item.name for item in waited_for], remaining, hint))
 
     def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
         self.waiting.append(([item.name for item in waited_for], remaining))
 
     def drain_finished(self, outcome: DrainOutcome) -> None:
+        self.told.append(("finished",))
         self.finished.append(outcome)
 
     @property
@@ -527,6 +535,138 @@ def test_exception_while_letting_go_is_swallowed() -> None:
     assert drain.sync.retired == 1
 
 
+# What is told, and in which order (G39, G40).
+
+
+def test_g40_start_is_told_before_the_end() -> None:
+    """G40: though the keeper comes to the first sign only when the exit has been held: one writer, one order."""
+    drain = Drain()
+    item = drain.running()
+    drain.keeper.stuck = True
+    drain.coordinator.sign("SIGTERM")
+    drain.sync.finish(item)
+    drain.coordinator.hold(last=True)
+    drain.keeper.stuck = False
+    drain.advance(1)
+    assert [event[0] for event in drain.reports.told] == ["started", "wait", "finished"]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_g40_drain_without_items_has_nothing_to_wait_for(last: bool) -> None:
+    """G40: it is told of, for the signals, but nothing is waited for: there is no record."""
+    drain = Drain()
+    drain.sync.finish(drain.running())
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=last)
+    drain.coordinator.hold(last=True)
+    assert drain.reports.told == [("started", 0, 0), ("finished",)]
+
+
+def test_g40_item_that_comes_after_the_sign_is_waited_for() -> None:
+    """G40: a drain that has nothing to wait for at its first sign may have later."""
+    drain = Drain()
+    drain.sync.finish(drain.running())
+    drain.coordinator.sign("SIGTERM")
+    drain.advance(1)
+    late = drain.running("late")
+    drain.at(3, lambda: drain.sync.finish(late))
+    drain.coordinator.hold(last=True)
+    assert drain.reports.told == [
+        ("started", 0, 0),
+        ("wait", ["late"], 87.0, NextInterrupt.ENDS),
+        ("finished",),
+    ]
+
+
+def _at_normal_end(coordinator: DrainCoordinator) -> None:
+    coordinator.sign("the exit of the process", cancel=False)
+
+
+def _at_reload(coordinator: DrainCoordinator) -> None:
+    coordinator.restart(at_most=10.0)
+
+
+def _at_interrupt(coordinator: DrainCoordinator) -> None:
+    coordinator.stop_signal("SIGINT", signal.SIGINT, repeated=False)
+
+
+def _at_end_of_settings(coordinator: DrainCoordinator) -> None:
+    coordinator.has_audience = False
+    coordinator.sign("the end of its settings")
+
+
+@pytest.mark.parametrize(
+    ("ends", "remaining", "hint"),
+    [
+        (_at_normal_end, 88.0, NextInterrupt.CANCELS),
+        (_at_reload, 9.0, NextInterrupt.COUNTS),
+        (_at_interrupt, 88.0, NextInterrupt.ENDS),
+        (_at_end_of_settings, 88.0, None),
+    ],
+)
+def test_g39_person_is_told_at_once(
+    ends: Callable[[DrainCoordinator], None], remaining: float, hint: NextInterrupt | None
+) -> None:
+    """G39: what is waited for, for how long, and what the next Ctrl-C does, in the moment of the first sign."""
+    drain = Drain()
+    drain.running("thumbnails")
+    drain.queue(name="mail")
+    ends(drain.coordinator)
+    drain.advance(0)
+    assert drain.reports.told == [("started", 1, 1), ("wait", ["thumbnails", "mail"], remaining, hint)]
+
+
+# One clock for the last moments too (G28).
+
+
+@pytest.mark.parametrize(("limit", "ends_by"), [(90.0, 90.0), (10.0, 10.0), (3.0, 3.0), (1.0, 1.15)])
+def test_g28_waits_after_the_limit_do_not_add_up(limit: float, ends_by: float) -> None:
+    """G28: with an item that stays, on the loop, and a handler that blocks, all last moments end by one moment."""
+    drain = Drain(shutdown_timeout=limit)
+    drain.queue(anoop)
+    drain.loop.start()
+    drain.reporter.flush = lambda timeout: drain.wait(timeout) and False  # type: ignore[method-assign]
+    drain.reporter.stuck = True
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=True)
+    assert drain.coordinator.ends_by == pytest.approx(1_000 + ends_by)
+    assert drain.elapsed() <= ends_by
+    assert drain.coordinator.gave_up
+
+
+def test_g28_end_that_comes_late_has_a_moment_left() -> None:
+    """G28: a server that comes back after the limit leaves a quarter of a second for the last records."""
+    drain = Drain(shutdown_timeout=3.0)
+    drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.clock.advance(5)
+    drain.coordinator.hold(last=True)
+    assert drain.coordinator.ends_by == pytest.approx(1_005.25)
+    assert drain.reports.given_up == (1, 0)
+
+
+def test_g28_items_that_ended_leave_the_records_their_time() -> None:
+    """G28: long before the limit the last moments begin when nothing is left."""
+    drain = Drain()
+    item = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.at(3, lambda: drain.sync.finish(item))
+    drain.coordinator.hold(last=True)
+    assert drain.coordinator.ends_by == 1_005
+    assert not drain.coordinator.gave_up
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_g28_stuck_handler_counts_as_something_left_behind(stuck: bool) -> None:
+    """G28: though all items have ended: the interpreter closes all handlers at its exit, and would wait for it."""
+    drain = Drain()
+    drain.sync.finish(drain.running())
+    drain.reporter.stuck = stuck
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=True)
+    assert drain.coordinator.gave_up is stuck
+
+
 # Holding.
 
 
@@ -754,7 +894,7 @@ def test_reporter_stands_in_for_a_stuck_keeper() -> None:
     for _ in range(110):
         drain.advance(0.1)
     assert item.status is S.ABANDONED
-    assert ended == [pytest.approx(9.6, abs=0.2)]
+    assert ended == [pytest.approx(9.4, abs=0.2)]
     assert len(drain.reports.finished) == 1
     drain.keeper.stuck = False
     drain.advance(1.0)
@@ -773,7 +913,7 @@ def test_second_interrupt_ends_it_though_the_keeper_is_stuck() -> None:
     drain.coordinator.force()
     for _ in range(10):
         drain.advance(0.1)
-    assert ended == [pytest.approx(2.6, abs=0.2)]
+    assert ended == [pytest.approx(2.4, abs=0.2)]
 
 
 def test_first_item_in_the_last_moment_is_waited_for_until_the_limit() -> None:
