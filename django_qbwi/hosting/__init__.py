@@ -241,7 +241,9 @@ def _find_process() -> Process:
     global _current
     if not _hooked:
         raise NotHosted(reason_not_ready())
-    _refuse_eventlet()
+    refusal = servers.refusal_of_threads()
+    if refusal is not None:
+        raise NotHosted(refusal)
     pid = os.getpid()
     found = _processes.get(pid)
     if found is None:
@@ -257,15 +259,6 @@ def _find_process() -> Process:
 def _open_registry(subject: Subject) -> None:
     for registry in _registries:
         registry.open(subject)
-
-
-def _refuse_eventlet() -> None:
-    patcher = sys.modules.get("eventlet.patcher")
-    if patcher is not None and patcher.is_monkey_patched("thread"):
-        raise NotHosted(
-            "eventlet has replaced the threads of this process, and work items need real ones: use gunicorn's "
-            "gthread or gevent workers"
-        )
 
 
 def _at_exit() -> None:
