@@ -739,7 +739,7 @@ def warned_again() -> None:
     """Forget that this process has warned already."""
     from django_qbwi import hosting
 
-    hosting.this_process().test_warned = False
+    hosting.this_process().hints.test_warned = False
 
 
 CURES = r"IMMEDIATE.*immediate_work_items\(\).*TransactionTestCase"

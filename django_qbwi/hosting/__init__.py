@@ -154,8 +154,8 @@ def queue(
     item = WorkItem(assembly.scheduler, Call(work_item, args, is_async, origin or NO_ORIGIN, options))
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
-    if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.transaction_warned:
-        here.warn_of_transaction(item)
+    if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.hints.transaction_warned:
+        here.hints.warn_of_transaction(item)
     # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
     if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
         here.stand_before_new_handlers()
@@ -236,8 +236,8 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
             scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
         assembly.scheduler.discard(item)
         return True
-    if not here.test_warned and under_test():
-        here.warn_of_test_transaction(item)
+    if not here.hints.test_warned and under_test():
+        here.hints.warn_of_test_transaction(item)
     return False
 
 
@@ -245,7 +245,9 @@ def _find_process() -> Process:
     global _current
     if not _hooked:
         raise NotHosted(reason_not_ready())
-    _refuse_eventlet()
+    refusal = servers.refusal_of_threads()
+    if refusal is not None:
+        raise NotHosted(refusal)
     pid = os.getpid()
     found = _processes.get(pid)
     if found is None:
@@ -261,15 +263,6 @@ def _find_process() -> Process:
 def _open_registry(subject: Subject) -> None:
     for registry in _registries:
         registry.open(subject)
-
-
-def _refuse_eventlet() -> None:
-    patcher = sys.modules.get("eventlet.patcher")
-    if patcher is not None and patcher.is_monkey_patched("thread"):
-        raise NotHosted(
-            "eventlet has replaced the threads of this process, and work items need real ones: use gunicorn's "
-            "gthread or gevent workers"
-        )
 
 
 def _at_exit() -> None:

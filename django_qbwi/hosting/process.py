@@ -8,19 +8,17 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
-from django_qbwi.connections import in_test_transaction, open_transaction, under_test
-from django_qbwi.core.exceptions import WorkItemWarning
-from django_qbwi.core.items import WorkItem, WorkItemHandle
+from django_qbwi.connections import under_test
+from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.hints import Hints
 from django_qbwi.hosting.identity import sites
-from django_qbwi.hosting.immediate import executor_of_sync_code
 from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
@@ -29,14 +27,8 @@ from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.layers import SignalLayers
 from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
 from django_qbwi.machine.primitives import holding, new_rlock
-from django_qbwi.machine.running_loop import on_running_loop
-from django_qbwi.machine.stacks import caller_level
-from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
+from django_qbwi.signals import inspection_logger, lifecycle_logger
 
-_CURES = (
-    'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
-    "django_qbwi.testing.immediate_work_items()"
-)
 _RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
 _WATCH_EVERY = 0.1
@@ -75,8 +67,7 @@ class Process:
         self.exit_held = False
         self._file_changed_at: float | None = None
         self._host_warned = False
-        self.test_warned = False
-        self.transaction_warned = False
+        self.hints = Hints()
         self.subject = Subject(lambda: self.host.name, self._inspected)
         self.publisher: Publisher | None = None
 
@@ -98,7 +89,7 @@ class Process:
     def _assemble(self) -> Assembly:
         # Looked at again: another thread may have been here in between.
         if self.assembly is None:
-            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, self.hint_at_locks)
+            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, self.hints.hint_at_locks)
         return self.assembly
 
     # The beginning.
@@ -243,47 +234,6 @@ class Process:
                 return
             self._watching = True
         self._watch()
-
-    def warn_of_test_transaction(self, item: WorkItem) -> None:
-        """Warn once if a test queues from inside the transaction that hides its data from other threads."""
-        if _in_test_transaction():
-            warnings.warn(
-                f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
-                f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
-                "django_db(transaction=True)).",
-                WorkItemWarning,
-                stacklevel=caller_level(),
-            )
-            # Not before: as an error the warning refuses the item, and so it shall refuse the next one.
-            self.test_warned = True
-
-    def warn_of_transaction(self, item: WorkItem) -> None:
-        """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
-        alias = open_transaction()
-        if alias is None:
-            return
-        warnings.warn(
-            f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
-            "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
-            'this with QBWI = {"WARN_IN_TRANSACTION": False}.',
-            WorkItemWarning,
-            stacklevel=caller_level(),
-        )
-        # As above.
-        self.transaction_warned = True
-
-    def hint_at_locks(self, alias: str) -> None:
-        """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
-        if not self.test_warned:
-            self.test_warned = True
-            scheduler_logger.warning(
-                "A work item uses the in-memory SQLite database %r of the tests in a thread of its own: what the test "
-                'and the item do there at the same time can fail with "database table is locked". %s, call '
-                'django_qbwi.testing.drain() before the test goes on, or keep the test database in a file: "TEST": '
-                '{"NAME": ...}',
-                alias,
-                _CURES,
-            )
 
     def _scheduler_started(self) -> None:
         # In the reporter's thread, at the first item.
@@ -446,17 +396,3 @@ class Process:
         # In both: a callback of an item, or a handler of records, may be stuck in one of them.
         for service in (assembly.keeper, assembly.reporter):
             service.call_at(time.monotonic() + _LAST_RESORT_AFTER, leave)
-
-
-def _in_test_transaction() -> bool:
-    if in_test_transaction():
-        return True
-    if not on_running_loop():
-        return False
-    # The connections of an async view are in the thread of its sync code. It is asked with a limit, since it may be
-    # waiting for this loop.
-    try:
-        answer = executor_of_sync_code().submit(in_test_transaction)
-        return answer.result(1.0)
-    except (TimeoutError, RuntimeError):
-        return False

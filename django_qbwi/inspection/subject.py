@@ -70,7 +70,7 @@ class Subject:
         if inspected is not None:
             scheduler = inspected.scheduler
             running, queued, totals = scheduler.running_count, scheduler.queued_count, scheduler.totals
-            running_async = sum(item.is_async for item in scheduler.running_items())
+            running_async = sum(item.lane.kind == "async" for item in scheduler.running_items())
             finished, failed = sum(totals.values()), totals[WorkItemStatus.FAILED]
             found, ended = scheduler.live_items(limit + 1), scheduler.finished_items()
             truncated = len(found) > limit or len(ended) > limit

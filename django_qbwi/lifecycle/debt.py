@@ -33,6 +33,10 @@ class Debt:
         self._raised: int | None = None
         self._exits_until = 0.0
 
+    def tell(self, coordinator: DrainCoordinator) -> None:
+        """Have `coordinator` drain from now on: that of another scheduler."""
+        self._coordinator = coordinator
+
     def __repr__(self) -> str:
         return f"<Debt owed={self.owed} raised={self._raised} blocked={sorted(self._blocked)}>"
 

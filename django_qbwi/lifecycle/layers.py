@@ -74,6 +74,7 @@ class SignalLayers:
     def tell(self, coordinator: DrainCoordinator) -> None:
         """Tell `coordinator` of all that comes from now on: that of another scheduler."""
         self._coordinator = coordinator
+        self.debt.tell(coordinator)
 
     def is_ours(self, handler: Any) -> bool:
         """True if `handler` is one of our layers, of this process or of one that forked it."""

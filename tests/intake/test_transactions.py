@@ -28,9 +28,9 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "othe
 @pytest.fixture(autouse=True)
 def nobody_was_warned() -> Iterator[None]:
     """Forget that this process has warned already."""
-    hosting.this_process().transaction_warned = False
+    hosting.this_process().hints.transaction_warned = False
     yield
-    hosting.this_process().transaction_warned = False
+    hosting.this_process().hints.transaction_warned = False
 
 
 def noop(token: CancellationToken) -> None:

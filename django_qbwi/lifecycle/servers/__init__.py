@@ -3,6 +3,7 @@
 All of it was observed on the real servers.
 """
 
+from django_qbwi.lifecycle.servers.eventlet import refusal_of_threads
 from django_qbwi.lifecycle.servers.granian import GranianHost
 from django_qbwi.lifecycle.servers.gunicorn import GunicornHost, GunicornMasterHost
 from django_qbwi.lifecycle.servers.host import (
@@ -58,5 +59,6 @@ __all__ = [
     "knows_more",
     "recognise",
     "recognise_on_loop",
+    "refusal_of_threads",
     "tell_the_parent",
 ]
