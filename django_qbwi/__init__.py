@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkItemWarning,
     )
     from django_qbwi.core.items import WorkItemHandle, WorkItemInfo, WorkItemStatus, current_work_item
+    from django_qbwi.hosting import live_items, recent_items
     from django_qbwi.intake.copier import copies_request, snapshot_request
     from django_qbwi.intake.snapshot import RequestSnapshot
     from django_qbwi.work_items import background_work_item, queue_background_work_item, queue_on_commit
@@ -54,6 +55,7 @@ _HOMES = {
         "WorkItemWarning",
     ),
     "core.items": ("WorkItemHandle", "WorkItemInfo", "WorkItemStatus", "current_work_item"),
+    "hosting": ("live_items", "recent_items"),
     "intake.copier": ("copies_request", "snapshot_request"),
     "intake.snapshot": ("RequestSnapshot",),
     "work_items": ("background_work_item", "queue_background_work_item", "queue_on_commit"),
@@ -68,6 +70,8 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "snapshot_request",
     "RequestSnapshot",
     "current_work_item",
+    "live_items",
+    "recent_items",
     "CancelReason",
     "CancellationToken",
     "CancellationTokenSource",

@@ -6,6 +6,7 @@ comes from `operations`. Every view checks its permission itself; only a POST ch
 
 from __future__ import annotations
 
+import datetime
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,13 @@ from django.db import DatabaseError, router, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_qbwi.console import dashboard, operations
-from django_qbwi.core.callables import printable
 from django_qbwi.core.exceptions import WorkItemNotFound
+from django_qbwi.core.names import printable
 from django_qbwi.models import WorkItem
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class WorkItemAdmin(_ModelAdmin):
         context = {
             "title": _("Work items"),
             "live": True,
-            "page": dashboard.compose(overview, filters, timezone.now()),
+            "page": dashboard.compose(overview, filters, _now()),
             "filters": filters,
             "statuses": dashboard.STATUSES,
             "kinds": dashboard.KINDS,
@@ -105,7 +105,7 @@ class WorkItemAdmin(_ModelAdmin):
                 "log": self._log_of(item_id),
             }
             return self._render(request, "not_found", context, extra_context, status=404)
-        item = dashboard.detail(found["item"], timezone.now())
+        item = dashboard.detail(found["item"], _now())
         context = {
             "title": item.name,
             "live": True,
@@ -210,7 +210,7 @@ class WorkItemAdmin(_ModelAdmin):
         else:
             processes = operations.overview()["processes"]
             found = [item for process in processes for item in (*process["items"], *process["recent"])]
-        now = timezone.now()
+        now = _now()
         known = {item["id"]: item for item in found}
         return [dashboard.ItemRow.of(known[item_id], now) for item_id in ids if item_id in known]
 
@@ -252,6 +252,7 @@ class WorkItemAdmin(_ModelAdmin):
             "refresh": _refresh(source),
             "refresh_choices": REFRESH_SECONDS,
             "breadcrumbs_are_a_list": django.VERSION >= (6, 1),
+            "as_of": _now(),
         }
         context = {**common, **context, **(extra_context or {})}
         return TemplateResponse(request, f"{_TEMPLATES}/{template}.html", context, status=status)
@@ -263,6 +264,11 @@ class WorkItemAdmin(_ModelAdmin):
     def _require(allowed: bool) -> None:
         if not allowed:
             raise PermissionDenied
+
+
+def _now() -> datetime.datetime:
+    # Not Django's, which is naive where USE_TZ is False: the times of an item are aware everywhere.
+    return datetime.datetime.now(tz=datetime.UTC)
 
 
 def _refresh(source: QueryDict) -> str:

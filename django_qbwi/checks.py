@@ -17,7 +17,8 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
-from django_qbwi.inspection.channel import Place, find_place
+from django_qbwi.core.names import printable
+from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.intake.carriers import load_carriers
 
 
@@ -66,10 +67,11 @@ def check_inspection(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         return []
     try:
         _try(place)
-    except OSError as error:
+    except Exception as error:
+        # Whatever the system, or somebody on it, makes of the search: it must not end `runserver` and `migrate`.
         return [
             Warning(
-                f"`manage.py qbwi` and the admin page can only see their own process: {error}",
+                f"`manage.py qbwi` and the admin page can only see their own process: {printable(str(error))}",
                 hint='Allow local sockets (AF_UNIX) here, or set QBWI["INSPECTION"] to False.',
                 id="qbwi.W003",
             )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from django_qbwi.testing import CapturedWorkItems
 
+_MARKER = "work_items"
 _UNDISTURBED_SECONDS = 0.5
 _DRAIN_SECONDS = 5.0
 
@@ -46,22 +47,41 @@ def _end_items() -> bool:
     return drain(_DRAIN_SECONDS - _UNDISTURBED_SECONDS)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, for projects with strict ones."""
+    config.addinivalue_line(
+        "markers",
+        f"{_MARKER}(on_commit=False, waits='real'): options of the fixtures immediate_work_items and "
+        "captured_work_items",
+    )
+
+
 @pytest.fixture
-def immediate_work_items() -> Iterator[None]:
-    """Run work items at the call, in the caller's thread."""
+def immediate_work_items(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run work items at the call, in the caller's thread; options by `@pytest.mark.work_items(...)`."""
     from django_qbwi import testing
 
-    with testing.immediate_work_items():
+    with testing.immediate_work_items(**_options(request)):
         yield
 
 
 @pytest.fixture
-def captured_work_items() -> Iterator[CapturedWorkItems]:
+def captured_work_items(request: pytest.FixtureRequest) -> Iterator[CapturedWorkItems]:
     """Collect work items instead of running them; `.run_all()` runs them."""
     from django_qbwi import testing
 
-    with testing.captured_work_items() as captured:
+    options = _options(request)
+    options.pop("on_commit", None)
+    with testing.captured_work_items(**options) as captured:
         yield captured
+
+
+def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    # The nearest one wins, name by name.
+    options: dict[str, Any] = {}
+    for marker in request.node.iter_markers(_MARKER):
+        options = marker.kwargs | options
+    return options
 
 
 @pytest.fixture

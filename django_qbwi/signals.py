@@ -5,8 +5,8 @@
 - `work_item_started`, `work_item_finished`: in the worker's thread for sync items, by `asend_robust` in the item's
   context for async ones.
 - All four have one argument, `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`.
-- `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`abandoned`, `discarded`, `elapsed`): in
-  the thread that reports the drain; the sender is `WorkItemScheduler`.
+- `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`finished`, `cancelled`,
+  `abandoned`, `discarded`, `elapsed`): in the thread that reports the drain; the sender is `WorkItemScheduler`.
 
 A receiver that raises is logged by Django; it cannot change an outcome. Without receivers a signal costs next to
 nothing.
@@ -15,7 +15,10 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -26,6 +29,7 @@ from django.dispatch import Signal
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.failures import traceback_of
 from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
+from django_qbwi.core.records import DrainOutcome, DrainStart
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.loggers import SafeLogger
 
@@ -148,7 +152,7 @@ class SignalsAndRecords:
         elif status is WorkItemStatus.DISCARDED:
             self._record(logging.ERROR, item)
         elif item.cancel_reason is CancelReason.TIMEOUT or (
-            item.cancel_reason is CancelReason.SHUTDOWN and item.started is None
+            item.cancel_reason is CancelReason.SHUTDOWN and status is WorkItemStatus.CANCELLED
         ):
             self._record(logging.WARNING, item)
         else:
@@ -212,26 +216,60 @@ class SignalsAndRecords:
 
 
 class DrainRecords:
-    """Writes the records of a drain and sends its signals, in the reporter's thread."""
+    """Writes the records of a drain and sends its signals, in the reporter's thread.
+
+    A drain that has nothing to wait for sends its signals, and writes no record.
+    """
+
+    def __init__(self) -> None:
+        self._writes = False
 
     def __repr__(self) -> str:
         return "<DrainRecords>"
 
-    def drain_started(self, scheduler: WorkItemScheduler, sign: str, limit: float) -> None:
-        """Record the first sign."""
-        queued, running = scheduler.queued_count, scheduler.running_count
-        lifecycle_logger.info("Draining after %s: %d running, %d queued, limit %.0fs", sign, running, queued, limit)
-        drain_started.send_robust(WorkItemScheduler, sign=sign, queued=queued, running=running, limit=limit)
+    def drain_started(self, start: DrainStart) -> None:
+        """Send the signal of the first sign."""
+        drain_started.send_robust(
+            WorkItemScheduler, sign=start.sign, queued=start.queued, running=start.running, limit=start.limit
+        )
+
+    def wait_begins(self, start: DrainStart, waited_for: list[WorkItem], remaining: float, hint: str | None) -> None:
+        """Record the first sign; and tell a person in front of a terminal, whatever is logged there."""
+        self._writes = True
+        lifecycle_logger.info(
+            "Draining after %s: %d running, %d queued, limit %.0fs",
+            start.sign,
+            start.running,
+            start.queued,
+            start.limit,
+        )
+        terminal = sys.stderr
+        # Closed, replaced or missing: then nobody looks.
+        with contextlib.suppress(Exception):
+            if hint is not None and waited_for and terminal.isatty():
+                terminal.write(f"Waiting up to {remaining:.0f}s for: {_named(waited_for)}. {hint}\n")
+                terminal.flush()
 
     def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
         """Name those that the exit waits for."""
-        names = ", ".join(f"{item.name} (id={item.id}, {item.status} {item.elapsed:.1f}s)" for item in waited_for)
-        lifecycle_logger.warning("Waiting up to %.0fs more for: %s", remaining, names)
+        lifecycle_logger.warning("Waiting up to %.0fs more for: %s", remaining, _named(waited_for))
 
-    def drain_finished(self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float) -> None:
-        """Record the end of the drain."""
-        lifecycle_logger.info("Drained in %.1fs: %d item(s) abandoned, %d discarded", elapsed, abandoned, discarded)
-        drain_finished.send_robust(WorkItemScheduler, abandoned=abandoned, discarded=discarded, elapsed=elapsed)
+    def drain_finished(self, outcome: DrainOutcome) -> None:
+        """Record the end of the drain, with what became of its items."""
+        if self._writes:
+            lifecycle_logger.info(
+                "Drained in %.1fs: %d finished, %d cancelled, %d abandoned, %d discarded",
+                outcome.elapsed,
+                outcome.finished,
+                outcome.cancelled,
+                outcome.abandoned,
+                outcome.discarded,
+            )
+        drain_finished.send_robust(WorkItemScheduler, **dataclasses.asdict(outcome))
+
+
+def _named(waited_for: list[WorkItem]) -> str:
+    return ", ".join(f"{item.name} (id={item.id}, {item.status} {item.elapsed:.1f}s)" for item in waited_for)
 
 
 async def _call_async(receiver: Any, signal: Signal, info: WorkItemInfo) -> None:

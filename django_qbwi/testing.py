@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, get_args
 
 from django_qbwi import hosting
 from django_qbwi.core.calls import NO_ORIGIN, Call, Options
+from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag, refuse_on_running_loop
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.intake.intake import Surrounded, origin_of
+
+Waits = Literal["real", "skip", "cancel"]
+
+_NO_WAITS = "waits are cancelled in this test"
 
 
 class CapturedWorkItem:
@@ -65,33 +70,76 @@ class CapturedWorkItems(list[CapturedWorkItem]):
         return [item.handle for item in self]
 
 
-@contextlib.contextmanager
-def immediate_work_items() -> Iterator[None]:
-    """Run items at the call, in the caller's thread, in this whole process for the time of a block.
+class _Immediately:
+    """Runs what is queued, in place of queueing."""
 
-    An item sees the test's own transaction. A failure of an item does not reach the caller: look at the handle, or at
-    the log.
-    """
+    def __init__(self, on_commit: bool, waits: Waits) -> None:
+        self.on_commit = on_commit
+        self._waits = waits
 
-    def run(*call: Any) -> WorkItemHandle:
-        assembly, item = _make(*call)
+    def __call__(self, *call: Any) -> WorkItemHandle:
+        assembly, item = _make(self._waits, *call)
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
         return WorkItemHandle(item)
 
-    with hosting.intercept(run):
+
+class _ImpatientToken(CancellationToken):
+    """A token on which nobody waits."""
+
+    __slots__ = ("_cancels",)
+
+    def __init__(self, stop: StopFlag, cancels: bool) -> None:
+        super().__init__(stop)
+        self._cancels = cancels
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return at once what the wait would have returned at its end."""
+        if not self.is_cancellation_requested:
+            # A mistake that shall not wait for production.
+            refuse_on_running_loop("token.wait()", "await token.cancelled()")
+        if timeout is None or (self._cancels and timeout > 0):
+            # Without a limit nothing else would end it.
+            self._cancel(CancelReason.REQUESTED, _NO_WAITS)
+        return super().wait(0)
+
+    async def cancelled(self) -> None:
+        """Cancel the token, since nothing else would."""
+        self._cancel(CancelReason.REQUESTED, _NO_WAITS)
+
+
+@contextlib.contextmanager
+def immediate_work_items(on_commit: bool = False, waits: Waits = "real") -> Iterator[None]:
+    """Run items at the call, in the caller's thread, in this whole process for the time of a block.
+
+    An item sees the test's own transaction, and nothing else of the caller: a context of its own, and empty thread
+    locals of the libraries that keep the current user there. A failure of an item does not reach the caller: look at
+    the handle, or at the log.
+
+    Args:
+        on_commit: Whether `queue_on_commit`, too, runs an item at the call, where it waits for a commit that never
+            comes: inside the transaction that a TestCase rolls back.
+        waits: What `token.wait(60)` does in an item. "real": it waits. "skip": it returns False at once, as after 60
+            seconds. "cancel": it cancels the token and returns True, so that an item which waits again and again ends.
+            A wait without a limit (`token.wait()`, `await token.cancelled()`) is cancelled by both.
+    """
+    with hosting.intercept(_Immediately(on_commit, _checked(waits))):
         yield
 
 
 @contextlib.contextmanager
-def captured_work_items() -> Iterator[CapturedWorkItems]:
+def captured_work_items(waits: Waits = "real") -> Iterator[CapturedWorkItems]:
     """Collect what is queued, in this whole process for the time of a block, and run none of it.
 
     `run_all()` runs them. What is never run is DISCARDED, in silence, when the block is left.
+
+    Args:
+        waits: As for `immediate_work_items`.
     """
+    _checked(waits)
     captured = CapturedWorkItems()
 
     def capture(*call: Any) -> WorkItemHandle:
-        assembly, item = _make(*call)
+        assembly, item = _make(waits, *call)
         captured.append(CapturedWorkItem(assembly.scheduler, item))
         return captured[-1].handle
 
@@ -121,10 +169,24 @@ def drain(timeout: float = 5.0) -> bool:
     return False
 
 
+def _checked(waits: Waits) -> Waits:
+    if waits not in get_args(Waits):
+        raise ValueError(f'waits is {waits!r}: give "real", "skip" or "cancel"')
+    return waits
+
+
 def _make(
-    work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, name: str | None, timeout: float | None
+    waits: Waits,
+    work_item: Callable[..., Any],
+    args: tuple[Any, ...],
+    is_async: bool,
+    name: str | None,
+    timeout: float | None,
 ) -> tuple[Assembly, WorkItem]:
     assembly = hosting.this_process().current
     options = Options(name, assembly.item_timeout if timeout is None else timeout)
     origin = origin_of(work_item, args) or NO_ORIGIN
-    return assembly, assembly.scheduler.make_item(Call(work_item, args, is_async, origin, options))
+    item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin, options))
+    if waits != "real":
+        item.run.token = _ImpatientToken(assembly.scheduler.stop, waits == "cancel")
+    return assembly, item

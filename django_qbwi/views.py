@@ -16,13 +16,15 @@ from django_qbwi.core.exceptions import NotHosted
 def readiness(request: HttpRequest) -> HttpResponse:
     """Answer 200 while this process takes new work, and 503 while it drains, is closed, or cannot run items.
 
+    They cannot run where no worker is free of overdue items, where the background event loop stands still, and where a
+    service thread has died and none could be started in its place. All of that may be over at the next probe.
     Needs no database. Tells nothing but the state: open, draining, closed or broken.
     """
     try:
         here = hosting.this_process()
         assembly = here.current
         state = here.subject.state
-        if state == "open" and (assembly.refusal is not None or assembly.scheduler.is_stuck):
+        if state == "open" and assembly.is_broken:
             state = "broken"
     except (NotHosted, ImproperlyConfigured):
         state = "broken"

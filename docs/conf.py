@@ -12,6 +12,8 @@ release = version = __version__
 # myst_parser reads the changelog, which stands at the root of the repository in Markdown.
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+# Two pages go on where a file of the repository's root ends, and have the title of both.
+suppress_warnings = ["myst.header"]
 # Docstrings write names in single backticks, as they are read in an editor.
 default_role = "literal"
 html_theme = "furo"

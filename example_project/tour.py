@@ -5,6 +5,7 @@ look at the page, press Ctrl-C, watch the server finish and save what is running
 """
 
 import argparse
+import contextlib
 import http.client
 import http.cookiejar
 import json
@@ -17,6 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,6 +171,42 @@ class Tour:
             self.server.terminate()
 
 
+@contextlib.contextmanager
+def foreground() -> Iterator[None]:
+    """Have the terminal send Ctrl-C to us and the server alone, and not to a tox that has started us.
+
+    It would take an interrupted command for a failed one, and speak of that while the server still finishes its work.
+    """
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+    except OSError:  # there is none
+        yield
+        return
+    before = os.getpgrp()
+    try:
+        # A shell has done this already.
+        takes_over = before != os.getpid() and os.tcgetpgrp(terminal) == before
+        if takes_over:
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # nobody above us would notice, and let us go on
+            os.setpgid(0, 0)
+            hand_over(terminal, os.getpgrp())
+        try:
+            yield
+        finally:
+            if takes_over:
+                hand_over(terminal, before)
+    finally:
+        os.close(terminal)
+
+
+def hand_over(terminal: int, group: int) -> None:
+    """Make a process group the one that the terminal listens to."""
+    # Who does not belong to it is stopped when it says so, unless it ignores that.
+    previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(terminal, group)
+    signal.signal(signal.SIGTTOU, previous)
+
+
 def command(module: str, *arguments: str) -> list[str]:
     """Return a command line that runs a module with this Python."""
     return [sys.executable, "-m", module, *arguments]
@@ -206,7 +244,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="stop by itself after so many seconds")
     options = parser.parse_args()
     try:
-        return Tour(free_port(options.port)).run(options.seconds)
+        with foreground():
+            return Tour(free_port(options.port)).run(options.seconds)
     except KeyboardInterrupt:  # before there was a server
         return 130
     except subprocess.CalledProcessError as error:

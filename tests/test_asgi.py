@@ -107,7 +107,7 @@ def test_site_without_the_app_starts_and_ends(monkeypatch: pytest.MonkeyPatch) -
         communicator = ApplicationCommunicator(get_asgi_application(), {"type": "lifespan"})
         return [await _talk(communicator, event) for event in ("startup", "shutdown")]
 
-    monkeypatch.setattr(hosting, "process", refuse)
+    monkeypatch.setattr(hosting, "this_process", refuse)
     assert _run(live()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 

@@ -14,7 +14,8 @@ from django.test import override_settings
 from django_qbwi import checks, conf, hosting, queue_background_work_item
 from django_qbwi.hosting import process as process_module
 from django_qbwi.hosting.identity import sites
-from django_qbwi.inspection.channel import AbstractPlace
+from django_qbwi.inspection.places import AbstractPlace
+from tests.inspection.conftest import FORGED_LINES, bound
 
 PATIENCE = 30
 
@@ -40,7 +41,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[hosting.Process]:
 
 def listening() -> list[int]:
     """Return the pids that listen for this site."""
-    return [address.pid for address in AbstractPlace().find([sites()[0].name])]
+    return [address.pid for address in AbstractPlace().find([sites()[0].name]).addresses]
 
 
 def queue_and_wait(here: hosting.Process) -> None:
@@ -147,6 +148,28 @@ def test_check_warns_where_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "find_place", Unreachable)
     (warning,) = checks.check_inspection(None)
     assert (warning.id, "no sockets here" in warning.msg) == ("qbwi.W003", True)
+
+
+@pytest.mark.parametrize("error", [ValueError("a\nb"), IndexError("x" * 10_000), UnicodeError("c")])
+def test_g32_check_survives_any_discovery(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """`check`, `migrate` and `runserver` end with a warning of one line, whatever the search meets."""
+
+    class Broken(AbstractPlace):
+        """A listing that nobody understands."""
+
+        def find(self, sites: Any) -> Any:
+            raise error
+
+    monkeypatch.setattr(checks, "find_place", Broken)
+    (warning,) = checks.check_inspection(None)
+    assert (warning.id, "\n" in warning.msg, len(warning.msg) < 400) == ("qbwi.W003", False, True)
+
+
+@pytest.mark.parametrize("name", FORGED_LINES)
+def test_g32_check_is_silent_beside_forged_lines(name: bytes) -> None:
+    """What other users bind on this machine is no trouble of this site."""
+    with bound(name):
+        assert checks.check_inspection(None) == []
 
 
 @pytest.mark.parametrize("setting", [{"INSPECTION": False}, {"INSPECTION": "yes"}, []])

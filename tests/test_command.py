@@ -15,6 +15,7 @@ from django.test import override_settings
 from django_qbwi import WorkItemHandle, queue_background_work_item
 from django_qbwi.console import operations, tables
 from django_qbwi.console.tables import Cell, Column
+from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.management.commands import qbwi
 
 PATIENCE = 30
@@ -67,7 +68,12 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     def also_silent(*args: Any, **options: Any) -> Any:
         replies = ask(*args, **options)
         return operations._Replies(
-            scope="machine", answers=replies.answers, unresponsive=[4711], refused=replies.refused
+            scope="machine",
+            answers=replies.answers,
+            unresponsive=[4711],
+            refused=replies.refused,
+            strangers=[],
+            elsewhere=[],
         )
 
     monkeypatch.setattr(operations, "_ask", also_silent)
@@ -112,6 +118,27 @@ def test_table_shows_processes_and_items(held: WorkItemHandle) -> None:
 def test_only_this_process_is_said(held: WorkItemHandle) -> None:
     """Where the other processes cannot be asked, the output says so."""
     assert run().startswith("Only this process can be looked at here")
+
+
+@pytest.mark.parametrize("operation", ["list", "show", "cancel", "stacks", "drain"])
+def test_g32_command_survives_any_discovery(
+    held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """An error of the search is one sentence and exit code 3, after what is known of this process."""
+    arguments = {"show": ["x"], "cancel": ["x"], "drain": ["--all"]}.get(operation, [])
+    output = io.StringIO()
+
+    def fail(sites: Any) -> Any:
+        raise ValueError("invalid literal for int()\n@qbwi")
+
+    place = AbstractPlace()
+    monkeypatch.setattr(place, "find", fail)
+    monkeypatch.setattr(operations, "under_test", lambda: False)
+    monkeypatch.setattr(operations, "find_place", lambda: place)
+    with pytest.raises(CommandError, match="could not be looked for: invalid literal") as caught:
+        run(operation, *arguments, stdout=output)
+    assert (caught.value.returncode, "\n" in str(caught.value)) == (3, False)
+    assert bool(output.getvalue()) is (operation != "show")
 
 
 def test_json_is_the_contract(held: WorkItemHandle) -> None:

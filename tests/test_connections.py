@@ -145,6 +145,62 @@ def test_connection_that_is_too_old_is_renewed_before_the_item(collected: Collec
     assert not is_open(first)
 
 
+def in_default_executor(call: Callable[[], object]) -> Callable[[object], object]:
+    async def work_item(token) -> None:
+        await asyncio.to_thread(call)
+
+    return work_item
+
+
+def queries() -> tuple[int, int]:
+    """Ask twice; return what the log of queries has before and after that."""
+    before = len(connections["site"].queries)
+    count()
+    count()
+    return before, len(connections["site"].queries)
+
+
+@pytest.mark.parametrize("make", [sync_item, async_item, in_default_executor])
+@pytest.mark.parametrize("max_age", [None, 0])
+def test_g10_queries_are_forgotten(collected: Collector, make, max_age: int | None, settings) -> None:
+    """With DEBUG, each item's log of queries begins empty and holds its own, as that of a request does."""
+    settings.DEBUG = True
+    configure(CONN_MAX_AGE=max_age)
+    run(make(connect))
+    for _ in range(4):
+        run(make(collected.of(queries)))
+    assert collected.results == [(0, 2)] * 4
+
+
+@pytest.mark.parametrize("make", [sync_item, async_item, in_default_executor])
+def test_g10_nothing_is_kept_while_a_thread_is_parked(collected: Collector, make, settings) -> None:
+    """The log is emptied behind an item as well: a parked thread keeps no texts of queries."""
+    settings.DEBUG = True
+    run(make(collected.of(lambda: (count(), connections["site"])[1])))
+    assert len(collected.results[0].queries_log) == 0
+
+
+def test_g10_queries_in_a_test(collected: Collector, monkeypatch, settings) -> None:
+    """Under test too, where connections are closed around each item."""
+    monkeypatch.setattr(hygiene, "under_test", lambda: True)
+    settings.DEBUG = True
+    for _ in range(2):
+        run(sync_item(collected.of(queries)))
+    assert collected.results == [(0, 2)] * 2
+
+
+def test_g10_queries_of_one_async_item(collected: Collector, settings) -> None:
+    """The calls of one async item share one log."""
+    settings.DEBUG = True
+
+    async def work_item(token) -> None:
+        await sync_to_async(collected.of(queries))()
+        await sync_to_async(collected.of(queries))()
+
+    run(work_item)
+    assert collected.results == [(0, 2), (2, 4)]
+
+
 @BOTH
 def test_connection_with_errors_is_renewed(collected: Collector, make) -> None:
     """A connection that failed and is not usable any more is replaced for the next item."""

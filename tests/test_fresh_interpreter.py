@@ -120,26 +120,28 @@ for call in (queue_background_work_item, lambda item: background_work_item(item)
     except NotHosted as error:
         print(error)
 """
-CURE = (
-    'There is no scheduler in this process: add "django_qbwi" to INSTALLED_APPS, and queue after django.setup(), '
-    "which servers and manage.py call"
+INSTALL = 'There is no scheduler in this process: add "django_qbwi" to INSTALLED_APPS'
+SET_UP = (
+    "There is no scheduler in this process: django.setup() has not run. Servers and manage.py call it; a script calls "
+    "it before it queues, and the module of an app queues nothing when it is imported"
 )
 
 
 @pytest.mark.parametrize(
-    "begin",
+    ("begin", "cure"),
     [
-        pytest.param("", id="no settings"),
-        pytest.param("from django.conf import settings; settings.configure()", id="no setup"),
+        pytest.param("", SET_UP, id="no settings"),
+        pytest.param("from django.conf import settings; settings.configure()", SET_UP, id="no setup"),
         pytest.param(
             "import django; from django.conf import settings; settings.configure(); django.setup()",
+            INSTALL,
             id="not installed",
         ),
     ],
 )
-def test_not_hosted(begin: str) -> None:
+def test_not_hosted(begin: str, cure: str) -> None:
     """Without the app, or before `django.setup()`, queueing says what to do, and nothing runs."""
-    assert run(begin + REFUSED) == [CURE] * 3
+    assert run(begin + REFUSED) == [cure] * 3
 
 
 WRONG = """

@@ -84,6 +84,41 @@ def test_drain(drain_work_items):
     result.assert_outcomes(passed=3)
 
 
+def test_g53_g54_options_by_marker(site: pytest.Pytester) -> None:
+    """A marker gives the fixtures their options, the nearest one first."""
+    result = run(
+        site,
+        """
+pytestmark = pytest.mark.work_items(on_commit=True, waits="cancel")
+
+from django_qbwi import queue_on_commit
+
+seen = []
+
+def item(token):
+    seen.append(token.wait(60))
+
+@pytest.mark.django_db
+def test_immediate(immediate_work_items):
+    queue_on_commit(item)
+    assert seen.pop() is True
+
+@pytest.mark.work_items(waits="skip")
+@pytest.mark.django_db
+def test_nearest(immediate_work_items):
+    queue_on_commit(item)
+    assert seen.pop() is False
+
+def test_captured(captured_work_items):
+    queue_background_work_item(item)
+    captured_work_items.run_all()
+    assert seen.pop() is True
+""",
+        "--strict-markers",
+    )
+    result.assert_outcomes(passed=3)
+
+
 def test_items_end_before_the_database_is_closed(site: pytest.Pytester) -> None:
     """What a test leaves behind is waited for before its fixtures, and its database, are torn down."""
     result = run(
@@ -165,3 +200,33 @@ def test_nothing():
     options = [*PLUGIN, "-p", "no:django", "-p", "no:anyio", "-p", "no:cacheprovider"]
     result = project.runpytest_subprocess(*options, timeout=60)
     result.assert_outcomes(passed=1)
+
+
+LOGGING = """
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"django_qbwi": {"handlers": ["console"], "level": "INFO"}},
+}
+"""
+
+
+@pytest.mark.parametrize("work_item", ["lambda token: None", "asynchronous"])
+def test_g40_documented_logging_says_nothing_after_the_tests(site: pytest.Pytester, work_item: str) -> None:
+    """G40: the handler's stream is closed when pytest ends, and the exit of the process has nothing to write to it."""
+    site.makepyfile(mysettings=SETTINGS + LOGGING)
+    result = run(
+        site,
+        f"""
+async def asynchronous(token):
+    pass
+
+def test_it():
+    handle = queue_background_work_item({work_item})
+    assert handle.wait(PATIENCE)
+    assert handle.status == "succeeded"
+        """,
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*Logging error*")

@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import re
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 from django.test import override_settings
 
-from django_qbwi import QueueFull, queue_background_work_item
-from django_qbwi.signals import work_item_finished
+from django_qbwi import CancelReason, OperationCancelled, QueueFull, queue_background_work_item
+from django_qbwi.core.records import DrainStart
+from django_qbwi.signals import DrainRecords, SignalsAndRecords, work_item_finished
 from django_qbwi.testing import drain, immediate_work_items
 from tests.support import hostile
+from tests.support.manual import ManualRuntime
 
 PATIENCE = 30
 
@@ -232,21 +236,27 @@ def test_given_up_items_are_errors(caplog) -> None:
     assert handle.status == "abandoned"
 
 
-def test_cancelled_during_the_drain_before_its_start(caplog) -> None:
-    """An item that the shutdown cancels before its first line is a WARNING."""
-    gate = Gate()
-    handles = []
-
-    def cancels_the_waiting_one(token) -> None:
-        gate.entered.set()
-        assert token.wait(PATIENCE)
-        handles[0].cancel()
-
-    queue_background_work_item(cancels_the_waiting_one)
-    assert gate.entered.wait(PATIENCE)
-    handles.append(queue_background_work_item(succeed, name="it"))
-    drain(0.01)
-    assert levels_of(caplog, "it") == [("queued", "DEBUG"), ("cancelled", "WARNING")]
+@pytest.mark.parametrize(
+    ("reason", "raises", "level"),
+    [
+        (CancelReason.SHUTDOWN, True, "WARNING"),
+        (CancelReason.SHUTDOWN, False, "INFO"),
+        (CancelReason.REQUESTED, True, "INFO"),
+        (CancelReason.TIMEOUT, True, "WARNING"),
+    ],
+)
+def test_g45_item_that_the_shutdown_ended_is_a_warning(caplog, reason: CancelReason, raises: bool, level: str) -> None:
+    """G45: who ends by SHUTDOWN is named at WARNING; one that used its time to finish is not."""
+    manual = ManualRuntime()
+    manual.scheduler.observer = SignalsAndRecords()
+    item = manual.queue(name="it")
+    manual.sync.start()
+    if reason is CancelReason.SHUTDOWN:
+        manual.scheduler.stop.request()
+    else:
+        item.token._cancel(reason)
+    manual.sync.finish(item, OperationCancelled(item.token) if raises else None)
+    assert levels_of(caplog, "it")[-1] == ("cancelled" if raises else "succeeded", level)
 
 
 def test_records_of_a_drain(caplog) -> None:
@@ -260,7 +270,56 @@ def test_records_of_a_drain(caplog) -> None:
     records = [record for record in caplog.records if record.name == "django_qbwi.lifecycle"]
     assert [record.levelname for record in records] == ["INFO", "INFO"]
     assert records[0].getMessage().startswith("Draining after the end of its settings: 1 running, 0 queued")
-    assert re.fullmatch(r"Drained in \d\.\ds: 1 item\(s\) abandoned, 0 discarded", records[1].getMessage())
+    end = r"Drained in \d\.\ds: 0 finished, 0 cancelled, 1 abandoned, 0 discarded"
+    assert re.fullmatch(end, records[1].getMessage())
+
+
+class Terminal(io.StringIO):
+    """A standard error stream that a person may look at."""
+
+    def __init__(self, is_terminal: bool = True) -> None:
+        super().__init__()
+        self.is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+
+def _wait_begins(hint: str | None) -> None:
+    items = [ManualRuntime().queue(name=name) for name in ("ship", "mail")]
+    start = DrainStart(sign="SIGINT", limit=90.0, running=0, queued=2)
+    DrainRecords().wait_begins(start, items, 88.0, hint)
+
+
+def test_g39_person_in_front_of_a_terminal_is_told(caplog, monkeypatch) -> None:
+    """G39: at once, whatever LOGGING says: what is waited for, for how long, and how to end it."""
+    caplog.set_level(logging.CRITICAL, "django_qbwi")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    _wait_begins("Press Ctrl-C again to end it now.")
+    items = r"ship \(id=\w+, queued 0.0s\), mail \(id=\w+, queued 0.0s\)"
+    expected = rf"Waiting up to 88s for: {items}\. Press Ctrl-C again to end it now\.\n"
+    assert re.fullmatch(expected, terminal.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("stream", "hint"),
+    [(Terminal(False), "Press Ctrl-C."), (Terminal(), None), (None, "Press Ctrl-C."), (object(), "Press Ctrl-C.")],
+    ids=["no terminal", "no audience", "no stream", "a foreign stream"],
+)
+def test_g39_nobody_is_there_to_be_told(caplog, monkeypatch, stream, hint: str | None) -> None:
+    """G39: a log file gets its record, and nothing else."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    _wait_begins(hint)
+    assert not isinstance(stream, Terminal) or stream.getvalue() == ""
+    assert caplog.messages[-1] == "Draining after SIGINT: 0 running, 2 queued, limit 90s"
+
+
+def test_g40_drain_without_items_writes_no_record(caplog) -> None:
+    """G40: nothing is said of a drain that has nothing to wait for, as at the exit of a test run."""
+    assert queue_background_work_item(succeed).wait(PATIENCE)
+    drain(PATIENCE)
+    assert [record for record in caplog.records if record.name == "django_qbwi.lifecycle"] == []
 
 
 def test_name_cannot_forge_a_line(caplog) -> None:

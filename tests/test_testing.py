@@ -1,8 +1,11 @@
 """`django_qbwi.testing` and IMMEDIATE: how the tests of those who use work items run them."""
 
 import asyncio
+import contextlib
 import contextvars
+import sys
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -378,6 +381,232 @@ def test_immediate_failure_in_a_transaction() -> None:
         handle = queue_background_work_item(breaks)
     assert handle.status == "failed"
     assert Group.objects.count() == 0
+
+
+# Nothing of the caller in its thread (G55).
+
+
+@pytest.fixture
+def library(monkeypatch) -> threading.local:
+    """A library that keeps the user of the request in a thread local, as crum does."""
+    module = types.ModuleType("crum")
+    module._thread_locals = threading.local()
+    monkeypatch.setitem(sys.modules, "crum", module)
+    return module._thread_locals
+
+
+@pytest.mark.parametrize("make", [lambda call: lambda token: call(), lambda call: in_sync_code(call)])
+@pytest.mark.parametrize("where", ["thread", "sync code of a loop", "loop"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_g55_known_thread_locals_are_empty(library: threading.local, make, where: str, fails: bool) -> None:
+    """An item at the call finds no user in the thread locals of known libraries, leaves none, and takes none away."""
+
+    def call() -> None:
+        seen.append(getattr(library, "user", None))
+        library.user = "the item's"
+        if fails:
+            raise ValueError("no such album")
+
+    def view() -> None:
+        library.user = "ada"
+        handle = queue_background_work_item(make(call))
+        assert handle.status == ("failed" if fails else "succeeded")
+        seen.append(library.user)
+
+    async def async_view() -> None:
+        await sync_to_async(setattr)(library, "user", "ada")
+        queue_background_work_item(make(call))
+        seen.append(await sync_to_async(getattr)(library, "user"))
+
+    with immediate_work_items():
+        if where == "thread":
+            view()
+        elif where == "loop":
+            async_to_sync(async_view)()
+        else:
+            async_to_sync(sync_to_async(view))()
+    assert seen == [None, "ada"]
+
+
+def test_g55_library_that_moved_on(monkeypatch) -> None:
+    """A library that has no thread local of that name any more, or something else, does no harm."""
+    module = types.ModuleType("crum")
+    monkeypatch.setitem(sys.modules, "crum", module)
+    for value in (None, variable, {"user": "ada"}):
+        module._thread_locals = value
+        with immediate_work_items():
+            assert sync_item.queue().status == "succeeded"
+
+
+def in_sync_code(call: Callable[[], object]) -> Callable:
+    async def work_item(token) -> None:
+        await sync_to_async(call)()
+
+    return work_item
+
+
+# On commit, in the transaction of a test (G53).
+
+
+@pytest.fixture(params=["block", "setting"])
+def immediate_on_commit(request) -> Iterator[None]:
+    """Run items at the call, those that wait for a commit too."""
+    if request.param == "block":
+        with immediate_work_items(on_commit=True):
+            yield
+    else:
+        with override_settings(QBWI={"IMMEDIATE": True}):
+            yield
+
+
+@BOTH
+@pytest.mark.django_db
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_g53_on_commit_in_a_tests_transaction(immediate_on_commit: None, work_item, blocks: int) -> None:
+    """Where the test's own transaction would swallow it, an item that waits for the commit runs at the call."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(blocks):
+            stack.enter_context(transaction.atomic())
+        work_item.queue_on_commit("method")
+        queue_on_commit(work_item.function, "function")
+        assert ran == ["method", "function"]
+    assert ran == ["method", "function"]
+
+
+@pytest.mark.django_db
+@override_settings(ROOT_URLCONF=__name__)
+@CLIENTS
+def test_g53_on_commit_in_a_view(immediate_on_commit: None, ask: Callable) -> None:
+    """So it does in a view, which sees the item's work."""
+    assert ask("/commit?item=creates") == "1"
+    assert Group.objects.filter(name="from the item").exists()
+
+
+@pytest.mark.django_db
+def test_g53_failure_on_commit(immediate_on_commit: None, caplog) -> None:
+    """A failure of such an item does not reach the caller, and an item that cannot be called is refused as ever."""
+    queue_on_commit(fail)
+    assert "no such album" in caplog.text
+    with pytest.raises(InvalidWorkItem):
+        queue_on_commit(fail, 1, 2, 3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_g53_real_commit(immediate_on_commit: None) -> None:
+    """Where the test commits, the item waits for that, and runs not at all after a rollback."""
+    with transaction.atomic():
+        queue_on_commit(sync_item.function)
+        assert ran == []
+    assert ran == ["a"]
+    with transaction.atomic():
+        queue_on_commit(sync_item.function, "rolled back")
+        transaction.set_rollback(True)
+    assert ran == ["a"]
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_g53_other_database(immediate_on_commit: None) -> None:
+    """The transaction that counts is that of the database that was named."""
+    sync_item.using(using="other").queue_on_commit()
+    assert ran == ["a"]
+
+
+@pytest.mark.django_db
+def test_g53_not_without_the_option() -> None:
+    """Without the option, in captured blocks and with the default settings, such an item waits for the commit."""
+    with immediate_work_items():
+        queue_on_commit(sync_item.function)
+    with override_settings(QBWI={"IMMEDIATE": True}), captured_work_items() as captured:
+        queue_on_commit(sync_item.function)
+    queue_on_commit(sync_item.function)
+    assert (captured, ran) == ([], [])
+
+
+# Waits (G54).
+
+
+@pytest.fixture
+def never_waits(monkeypatch) -> None:
+    """Fail where somebody waits."""
+
+    def wait(self, timeout=None) -> None:
+        raise AssertionError("somebody waits")
+
+    monkeypatch.setattr("django_qbwi.machine.primitives.Alarm.wait", wait)
+
+
+def waits_once(token) -> None:
+    seen.append(token.wait(60))
+
+
+def waits_again_and_again(token) -> None:
+    while not token.wait(60):
+        seen.append("polled")
+
+
+def waits_for_ever(token) -> None:
+    seen.append(token.wait())
+
+
+async def waits_async(token) -> None:
+    await token.cancelled()
+    seen.append(token.is_cancellation_requested)
+
+
+@pytest.mark.parametrize("how", ["immediate", "captured"])
+@pytest.mark.parametrize(
+    ("waits", "work_item", "found"),
+    [
+        ("skip", waits_once, [False]),
+        ("cancel", waits_once, [True]),
+        ("cancel", waits_again_and_again, []),
+        ("skip", waits_for_ever, [True]),
+        ("cancel", waits_for_ever, [True]),
+        ("skip", waits_async, [True]),
+        ("cancel", waits_async, [True]),
+    ],
+)
+def test_g54_nobody_waits(never_waits: None, how: str, waits, work_item, found: list) -> None:
+    """A wait of an item returns at once: as at its end, or as cancelled; one without a limit as cancelled."""
+    if how == "immediate":
+        with immediate_work_items(waits=waits):
+            handle = queue_background_work_item(work_item)
+    else:
+        with captured_work_items(waits=waits) as captured:
+            queue_background_work_item(work_item)
+            [handle] = captured.run_all()
+    assert (handle.status, seen) == ("succeeded", found)
+
+
+def test_g54_reason(never_waits: None) -> None:
+    """A token that is cancelled so says that it was a test, and an item that raises is CANCELLED."""
+
+    def work_item(token) -> None:
+        token.wait(60)
+        token.raise_if_cancellation_requested()
+
+    with immediate_work_items(waits="cancel"):
+        handle = queue_background_work_item(work_item)
+    assert (handle.status, handle.info.cancel_reason) == ("cancelled", "requested")
+    assert handle.token.message == "waits are cancelled in this test"
+
+
+def test_g54_wait_on_a_loop(never_waits: None) -> None:
+    """What is refused in production is refused here: a wait that would stop the event loop."""
+
+    async def work_item(token) -> None:
+        token.wait(60)
+
+    with immediate_work_items(waits="skip"):
+        handle = queue_background_work_item(work_item)
+    assert "await token.cancelled()" in str(handle.exception())
+
+
+def test_g54_unknown_option() -> None:
+    """A word that means nothing is refused at once."""
+    for block in (immediate_work_items, captured_work_items):
+        with pytest.raises(ValueError, match='"real", "skip" or "cancel"'), block(waits="never"):
+            pass
 
 
 # Captured.

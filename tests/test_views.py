@@ -11,8 +11,10 @@ from django.test import RequestFactory, override_settings
 
 from django_qbwi import NotHosted, hosting, queue_background_work_item
 from django_qbwi.console import operations
+from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
 from django_qbwi.views import readiness
+from tests.support.strikes import kill
 
 PATIENCE = 30
 
@@ -96,6 +98,39 @@ def test_process_without_a_free_thread_is_not_ready(scheduler: None, monkeypatch
     assert seen(probe()) == (503, "broken")
     hosting.scheduler().close()
     assert seen(probe()) == (503, "closed")
+
+
+def test_g5_process_whose_loop_stands_still_is_not_ready(scheduler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G5: an async item blocks the event loop for seconds; ready again when it goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(LoopExecutor, "is_stuck", True)
+        assert seen(probe()) == (503, "broken")
+    assert seen(probe()) == (200, "open")
+
+
+@pytest.mark.parametrize("name", ["keeper", "reporter"])
+def test_g5_dead_service_is_started_again_by_the_probe(
+    scheduler: None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """G5: not ready while a service thread is dead and no thread can be had; the first probe that gets one is 200."""
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    handle = queue_background_work_item(lambda token: None)
+    assert handle.wait(PATIENCE)
+    service = getattr(hosting.this_process().current, name)
+    found: list[threading.Thread] = []
+    service.post(lambda: found.append(threading.current_thread()))
+    assert service.flush(PATIENCE)
+    kill(service._thread, found[0], service._mailbox.put, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(service._thread, "_spawn", refuse_thread)
+        assert seen(probe()) == (503, "broken")
+    assert seen(probe()) == (200, "open")
+    assert service.flush(PATIENCE)
+
+
+def refuse_thread(*args: object) -> None:
+    """Stand in for a system that gives no thread."""
+    raise RuntimeError("can't start new thread")
 
 
 @pytest.mark.parametrize(("method", "status"), [("head", 200), ("post", 405)])

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_qbwi.console import sparklines
-from django_qbwi.core.callables import printable
 from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.names import printable
 
 KINDS = ("sync", "async")
 STATUSES = tuple(str(status) for status in WorkItemStatus)
@@ -163,6 +163,8 @@ class Dashboard:
     unresponsive: list[str]
     refused: list[str]
     this_process_only: bool
+    problem: str
+    """Why the others could not be asked, empty if nothing went wrong."""
     registry: str
     """Which registry of all hosts was used, empty if there is none."""
     registry_error: str
@@ -195,6 +197,7 @@ def compose(overview: Mapping[str, Any], filters: Filters, now: datetime.datetim
         unresponsive=unresponsive,
         refused=refused,
         this_process_only=overview.get("scope") == "process",
+        problem=printable(str(overview.get("problem") or "")),
         registry=printable(str(registry.get("name") or "")),
         registry_error=printable(str(registry.get("error") or "")),
         stale=stale,

@@ -16,16 +16,18 @@ from typing import Any
 from django_qbwi import hosting
 from django_qbwi.connections import under_test
 from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable, WorkItemNotFound
+from django_qbwi.core.names import printable
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.process import Process
-from django_qbwi.inspection.channel import find_place
-from django_qbwi.inspection.reader import Answers, ask
+from django_qbwi.inspection.places import find_place
+from django_qbwi.inspection.reader import Answers, Stranger, ask
 from django_qbwi.inspection.records import SCHEMA, Item, ProcessRecord, item_from_dict, text
 from django_qbwi.inspection.registry import StoredProcess, place_of_this_process
 from django_qbwi.inspection.subject import MAX_ITEMS, Subject
 from django_qbwi.lifecycle.servers import CommandHost
 
 _MAX_IDS = 1_000
+_MAX_STRANGERS = 50
 
 
 class ItemResults(dict[str, "bool | None"]):
@@ -48,6 +50,8 @@ class ProcessResults(list[dict[str, Any]]):
 
     unresponsive: list[int]
     """The pids of the processes that did not answer."""
+    problem = ""
+    """Why the other processes could not be asked, "" where nothing went wrong."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,10 @@ class _Replies:
     answers: list[tuple[int, Any]]
     unresponsive: list[int]
     refused: list[int]
+    strangers: list[Stranger]
+    elsewhere: list[int]
+    problem: str = ""
+    """Why nobody else could be asked, where that was tried."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +92,10 @@ def overview(*, limit: int = MAX_ITEMS, shared: bool = True) -> dict[str, Any]:
         `answered`: The number of processes that answered.
         `unresponsive`: The pids of those that did not in half a second: stopped, or busy in C code with the GIL held.
         `refused`: The pids of those that run as another user, and do not let this one look.
+        `strangers`: Who listens under the name of the site without belonging to it: `pid`, `uid` (None where nobody can
+            tell) and `sockets`, the number of names; the fifty with the most of them.
         `scope`: "machine", "process" where only this process can be looked at, or "site" with a registry of all hosts.
+        `problem`: Why the other processes could not be asked, None where nothing went wrong.
         `registry`: None, or that registry: its `name`, and `error`, a text if it could not be read.
         `stale`: `host`, `pid` and `age` of the processes that have not written to it for too long.
         `truncated`: Whether a process has more items than it listed.
@@ -107,7 +118,9 @@ def overview(*, limit: int = MAX_ITEMS, shared: bool = True) -> dict[str, Any]:
         "answered": len(processes),
         "unresponsive": sorted([*replies.unresponsive, *strangers]),
         "refused": replies.refused,
+        "strangers": [stranger.to_dict() for stranger in replies.strangers[:_MAX_STRANGERS]],
         "scope": replies.scope if found.registry is None or found.registry["error"] else "site",
+        "problem": replies.problem or None,
         "registry": found.registry,
         "stale": [
             {"host": process.record.host, "pid": process.record.pid, "age": round(process.age, 1)}
@@ -141,7 +154,10 @@ def find(item_id: str) -> dict[str, Any]:
     but = f"; {_pids(silent)} did not answer" if silent else ""
     why = _why_unknown(shared, [item_id], ItemResults())
     but += f"; {why}" if why else ""
-    raise WorkItemNotFound(f"no process knows the work item {item_id!r}{but}")
+    but += f"; {replies.problem}" if replies.problem else ""
+    error = WorkItemNotFound(f"no process knows the work item {item_id!r}{but}")
+    error.is_certain = not but
+    raise error
 
 
 def cancel(item_ids: Iterable[str], *, by: str) -> ItemResults:
@@ -169,6 +185,7 @@ def cancel(item_ids: Iterable[str], *, by: str) -> ItemResults:
     unknown = [item_id for item_id in wanted if done[item_id] is None]
     if unknown:
         _request_cancellation(unknown, done, _shared([], replies), f"{by} (host {socket.gethostname()})")
+        done.error = done.error or replies.problem
     return done
 
 
@@ -178,6 +195,7 @@ def stacks() -> ProcessResults:
     answers, strangers = _read(replies, lambda answer: [_entry(entry) for entry in answer])
     found = ProcessResults(entry for _, entries in answers for entry in entries)
     found.unresponsive = sorted([*replies.unresponsive, *strangers])
+    found.problem = replies.problem
     return found
 
 
@@ -200,6 +218,7 @@ def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> Proc
     answers, strangers = _read(replies, _drained)
     found = ProcessResults(answer for _, answer in answers)
     found.unresponsive = sorted([*replies.unresponsive, *strangers])
+    found.problem = replies.problem
     return found
 
 
@@ -296,7 +315,12 @@ def _silent_hosts(shared: _Shared) -> str:
 
 def _ask(request: dict[str, Any], ask_this: Callable[[Subject], Any], *, pids: set[int] | None = None) -> _Replies:
     here = hosting.this_process()
-    others = _ask_others(request, here, pids)
+    problem = ""
+    try:
+        others = _ask_others(request, here, pids)
+    except Exception as error:
+        # Whatever the system, or somebody on it, makes of the search: it is one sentence for the operator.
+        others, problem = None, f"the processes of this machine could not be looked for: {printable(str(error))}"
     answers = [] if others is None else others.answers
     # The process of the command itself is nobody's server; where it is all there is, it is better than nothing.
     idle_command = isinstance(here.host, CommandHost) and not here.current.scheduler.started
@@ -307,6 +331,9 @@ def _ask(request: dict[str, Any], ask_this: Callable[[Subject], Any], *, pids: s
         answers=answers,
         unresponsive=[] if others is None else others.unresponsive,
         refused=[] if others is None else others.refused,
+        strangers=[] if others is None else others.strangers,
+        elsewhere=[] if others is None else others.elsewhere,
+        problem=problem,
     )
 
 
@@ -317,10 +344,7 @@ def _ask_others(request: dict[str, Any], here: Process, pids: set[int] | None) -
     if place is None or under_test() or not here.current.settings.inspection:
         return None
     own = None if here.publisher is None else here.publisher.address
-    try:
-        return ask(place, sites(), request, but=own, pids=pids)
-    except OSError:
-        return None
+    return ask(place, sites(), request, but=own, pids=pids)
 
 
 def _read(replies: _Replies, read: Callable[[Any], Any]) -> tuple[list[tuple[int, Any]], list[int]]:

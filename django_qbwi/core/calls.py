@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from django_qbwi.core.callables import FunctionWrapper, name_of
+from django_qbwi.core.names import FunctionWrapper, name_of
 
 Origin = tuple[str | None, str | None]
 """Method and path of the request that queued it, and the request's id, where known."""

@@ -1,4 +1,4 @@
-"""Cooperative cancellation: a token to look at, a source to cancel it, and one flag that cancels a whole scheduler.
+"""Cooperative cancellation: a token to look at, and a source to cancel it.
 
 States of a token: not cancelled -> cancelled, once, with one reason that never changes.
 Lock: `StopFlag.lock`, shared by all tokens of a scheduler, guards the reasons and the registrations.
@@ -10,15 +10,23 @@ from __future__ import annotations
 import asyncio
 import enum
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from django_qbwi.core.loops import loop_waker, refuse_on_running_loop
-from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import Alarm, Lock, new_rlock
+from django_qbwi.core.process_local import ProcessLocal
+from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
+from django_qbwi.machine.primitives import Alarm
 
-logger = SafeLogger("django_qbwi.scheduler")
+__all__ = [
+    "CancelReason",
+    "CancellationRegistration",
+    "CancellationToken",
+    "CancellationTokenSource",
+    "OperationCancelled",
+    "StopFlag",
+    "refuse_on_running_loop",
+]
 
 _MAX_MESSAGE_LENGTH = 500
 
@@ -47,105 +55,26 @@ class OperationCancelled(asyncio.CancelledError):
         super().__init__(f"cancelled ({reason})" + (f": {message}" if message else ""))
         self.token = token
 
-
-class StopFlag:
-    """The one flag that cancels every token of a scheduler, however many there are.
-
-    Invariant: `requested` and `first_sign` only ever go from unset to set.
-    Setting is a plain attribute store, so that a signal handler may do it; `deliver` then wakes those who wait, from
-    a thread.
-    """
-
-    __slots__ = ("clock", "deadline", "first_sign", "lock", "registrations", "requested")
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self.lock = new_rlock()
-        """Guards `registrations` and the reason and the registrations of each token of this flag."""
-        self.registrations: dict[CancellationRegistration, None] = {}
-        self.requested = False
-        self.first_sign: float | None = None
-        self.deadline: float | None = None
-
-    def __repr__(self) -> str:
-        return f"<StopFlag requested={self.requested} first_sign={self.first_sign} deadline={self.deadline}>"
-
-    def request(self) -> None:
-        """Cancel all tokens, from any thread but a signal handler, and call those who wait for it.
-
-        The cost depends on the number of waiters, never on that of the tokens.
-        """
-        self.requested = True
-        self.deliver()
-
-    def deliver(self) -> None:
-        """Call the registered callbacks, if the flag is set; each one once, in this thread."""
-        if self.requested:
-            _call_all(self.registrations, self.lock)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The token stays here: what is restored elsewhere carries one that is cancelled for the same reason.
+        state = {name: value for name, value in self.__dict__.items() if name != "token"}
+        return _restored, (type(self), self.args, self.token.reason, self.token.message), state
 
 
-class CancellationRegistration:
-    """A callback that waits for the cancellation of a token; closing it takes the callback back.
-
-    Usable as a context manager. The callback runs once at the most, in the thread that cancels (for SHUTDOWN and
-    TIMEOUT one of our own threads), or at once in the registering thread where the token is cancelled already.
-    """
-
-    __slots__ = ("__weakref__", "_callback", "_token", "wakes")
-
-    def __init__(self, token: CancellationToken, callback: Callable[[], Any], wakes: bool = False) -> None:
-        self._token: CancellationToken | None = token
-        self._callback = callback
-        self.wakes = wakes
-        """True for a wait of our own: it may be woken twice, but has to be woken."""
-
-    def __repr__(self) -> str:
-        return f"<CancellationRegistration callback={self._callback!r} pending={self._token is not None}>"
-
-    def __enter__(self) -> CancellationRegistration:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Take the callback back; never blocks, and does not wait for one that runs already."""
-        token = self._token
-        if token is not None:
-            with token._stop.lock:
-                self.claim()
-
-    def claim(self) -> bool:
-        """Take the registration out of its token; the caller holds the lock. Only the first caller gets True."""
-        token = self._token
-        if token is None:
-            return False
-        token._stop.registrations.pop(self, None)
-        assert token._registrations is not None  # made when this was registered
-        token._registrations.pop(self, None)
-        # Last, so that an exception out of a signal handler leaves something that can be claimed again.
-        self._token = None
-        return True
-
-    def call(self) -> None:
-        """Run the callback; an exception is logged, since the one who cancels must not pay for it."""
-        try:
-            self._callback()
-        except (Exception, asyncio.CancelledError):
-            # A callback may well reach the check of its own token, as all code of an item does.
-            logger.exception("A cancellation callback raised: %r", self._callback)
-
-
-class CancellationToken:
+class CancellationToken(ProcessLocal):
     """Tells running code that it should stop; it never interrupts anything.
 
     All of it may be used from any thread. Reading never blocks and is allowed in signal handlers and on event loops.
     """
 
-    __slots__ = ("__weakref__", "_deadline", "_message", "_reason", "_registrations", "_stop")
+    pass_instead = "what it says, such as token.is_cancellation_requested or token.remaining()"
 
-    def __init__(self, stop: StopFlag) -> None:
+    __slots__ = ("__weakref__", "_began", "_deadline", "_message", "_reason", "_registrations", "_stop")
+
+    def __init__(self, stop: StopFlag, *, waits: bool = False) -> None:
+        """Make it; with `waits` the flag counts only when the item has begun, see `begin`."""
         self._stop = stop
+        self._began: float | None = NOT_BEGUN if waits else None
         self._reason: CancelReason | None = None
         self._message: str | None = None
         self._deadline: float | None = None
@@ -163,12 +92,20 @@ class CancellationToken:
     @property
     def is_cancellation_requested(self) -> bool:
         """True from the moment of cancellation on."""
-        return self._reason is not None or self._stop.requested
+        return self._reason is not None or (self._stop.requested and self._is_stopped())
+
+    @property
+    def stopped_from(self) -> float:
+        """The monotonic second from which a stop of the process counts for this token; 0.0 is at once."""
+        return 0.0 if self._began is None else self._stop.spared_until(self._began)
+
+    def _is_stopped(self) -> bool:
+        return self._began is None or self._stop.clock() >= self._stop.spared_until(self._began)
 
     @property
     def reason(self) -> CancelReason | None:
         """Why the token was cancelled, None if it is not. It never changes once set."""
-        if self._reason is None and self._stop.requested:
+        if self._reason is None and self.is_cancellation_requested:
             # What is stored first wins, so that no two readers see different reasons.
             with self._stop.lock:
                 if self._reason is None:
@@ -196,14 +133,23 @@ class CancellationToken:
         deadline = self.deadline
         return None if deadline is None else max(0.0, deadline - self._stop.clock())
 
-    def raise_if_cancellation_requested(self) -> None:
+    def raise_if_cancellation_requested(self, *, unless_remaining: float | None = None) -> None:
         """Raise OperationCancelled if the token is cancelled.
+
+        Args:
+            unless_remaining: Seconds that the rest of the work takes. A shutdown that leaves as much, or more, is no
+                reason to stop yet. Any other cancellation is.
 
         Raises:
             OperationCancelled: The token is cancelled; the exception carries it.
         """
-        if self._reason is not None or self._stop.requested:
-            raise OperationCancelled(self)
+        if self._reason is None and not (self._stop.requested and self._is_stopped()):
+            return
+        if unless_remaining is not None and self.reason is CancelReason.SHUTDOWN:
+            remaining = self.remaining()
+            if remaining is None or remaining >= unless_remaining:
+                return
+        raise OperationCancelled(self)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the token is cancelled, or for `timeout` seconds; return whether it is cancelled.
@@ -247,19 +193,41 @@ class CancellationToken:
         return self._register(callback, wakes=False)
 
     def _register(self, callback: Callable[[], Any], *, wakes: bool) -> CancellationRegistration:
-        registration = CancellationRegistration(self, callback, wakes)
+        stop = self._stop
         # Publish first, then read the flags again: the one who cancels sets them first, then takes the registered.
-        with self._stop.lock:
+        with stop.lock:
             if self._registrations is None:
                 self._registrations = {}
+            registration = CancellationRegistration(self, stop, self._registrations, callback, wakes)
             self._registrations[registration] = None
-            self._stop.registrations[registration] = None
+            (stop.registrations if self._began is None else stop.spared)[registration] = None
         if self.is_cancellation_requested:
-            with self._stop.lock:
+            with stop.lock:
                 claimed = registration.claim()
             if claimed:
                 registration.call()
+        elif self._began is not None:
+            stop.look_at(self.stopped_from)
         return registration
+
+    def begin(self) -> None:
+        """Note that the item of a token that was made with `waits` begins, in its worker's thread.
+
+        From now on the stop of the process counts; if that has its first sign already, after half of the time left.
+        """
+        stop = self._stop
+        with stop.lock:
+            self._began = None if stop.cancels_since is None else stop.clock()
+            if self._began is None and self._registrations:
+                for registration in self._registrations:
+                    stop.registrations[registration] = None
+                    stop.spared.pop(registration, None)
+        # As in `_register`: the one who cancels may just have taken those that were registered there.
+        if self._registrations:
+            if self.is_cancellation_requested:
+                self._deliver()
+            else:
+                stop.look_at(self.stopped_from if self._began else NOT_BEGUN)
 
     def _cancel(self, reason: CancelReason, message: str | None = None) -> bool:
         first = self._request(reason, message)
@@ -272,7 +240,7 @@ class CancellationToken:
         with self._stop.lock:
             if self._reason is not None:
                 return False
-            if self._stop.requested:
+            if self._stop.requested and self._is_stopped():
                 self._reason = CancelReason.SHUTDOWN
                 return False
             self._message = None if message is None else str(message)[:_MAX_MESSAGE_LENGTH]
@@ -280,15 +248,18 @@ class CancellationToken:
         return True
 
     def _deliver(self) -> None:
-        if self._registrations is not None:
-            _call_all(self._registrations, self._stop.lock)
+        registrations = self._registrations
+        if registrations is not None:
+            call_all(lambda: list(registrations), self._stop.lock)
 
 
-class CancellationTokenSource:
+class CancellationTokenSource(ProcessLocal):
     """Makes a token and cancels it; with it a test calls an item's function by hand.
 
     Safe from any thread.
     """
+
+    pass_instead = "what its token says, such as source.token.is_cancellation_requested"
 
     __slots__ = ("_timer", "_token")
 
@@ -327,28 +298,13 @@ class CancellationTokenSource:
         timer.start()
 
 
-def _call_all(registrations: dict[CancellationRegistration, None], lock: Lock) -> None:
-    leaving: BaseException | None = None
-    # From a copy: the first key of a dict is found by passing over all those that were deleted before it.
-    while registrations and leaving is None:
-        with lock:
-            pending = list(registrations)
-        for registration in pending:
-            try:
-                if registration.wakes:
-                    # Called first: struck by a signal handler's exception, it is still there to be called again.
-                    registration.call()
-                with lock:
-                    claimed = registration.claim()
-                if claimed and not registration.wakes:
-                    registration.call()
-            except BaseException as error:
-                # User code returns to us here, or a Ctrl-C does. It goes on to the caller when all others have been
-                # called, who would sleep for ever: nobody else calls them.
-                leaving = error if leaving is None else leaving
-    if leaving is not None:
-        try:
-            raise leaving
-        finally:
-            # Break the cycle of the exception with this frame.
-            leaving = None
+def _restored(
+    kind: type[OperationCancelled], args: tuple[Any, ...], reason: CancelReason | None, message: str | None
+) -> OperationCancelled:
+    source = CancellationTokenSource()
+    if reason is not None:
+        source.cancel(reason, message)
+    # Not by a call: a class of the user's may take something else.
+    error = kind.__new__(kind)
+    error.args, error.token = args, source.token
+    return error

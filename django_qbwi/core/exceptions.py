@@ -53,3 +53,6 @@ class ProcessUnreachable(InspectionError):
 
 class WorkItemNotFound(InspectionError):
     """No process that answered knows the item: it never was, has ended long ago, or its process is gone."""
+
+    is_certain = True
+    """False where somebody who may know it was not asked, or did not answer."""

@@ -12,9 +12,10 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-_MAX_TYPE = 200
+_MAX_TYPE = 500
 _MAX_MESSAGE = 2_000
 _MAX_TRACEBACK = 20_000
+_MAX_LINE = 2_000
 _MAX_FRAMES = 50
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
@@ -76,11 +77,16 @@ def traceback_text(error: BaseException) -> str:
 
 def _format(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(error, limit=-_MAX_FRAMES))
+        # Each line by itself: a class with a name of nine million characters is at the end, and would leave no other.
+        return "".join(map(_bounded_line, traceback.format_exception(error, limit=-_MAX_FRAMES)))
     except Exception:
         # It does not let itself be looked at; where it was raised can be said all the same.
         frames = traceback.format_tb(traceback_of(error), limit=-_MAX_FRAMES)
         return "".join(["Traceback (most recent call last):\n", *frames, f"{type_of(error)}: {message_of(error)}\n"])
+
+
+def _bounded_line(line: str) -> str:
+    return line if len(line) <= _MAX_LINE else f"{line[: _MAX_LINE - 2]}…\n"
 
 
 def _plain(text: str) -> str:

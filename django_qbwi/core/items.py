@@ -12,12 +12,13 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
-from django_qbwi.core.callables import name_of
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.loops import refuse_on_running_loop
+from django_qbwi.core.names import name_of
 from django_qbwi.core.ports import Environment, NullEnvironment, NullObserver, Owner
+from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
@@ -143,7 +144,8 @@ class WorkItem(Waited):
             with self.owner.lock:
                 run = self.last_run
                 if run is None:
-                    run = self.last_run = Run(self.owner.stop)
+                    # One that waits for its turn is not cancelled by the stop of the process.
+                    run = self.last_run = Run(self.owner.stop, early=True)
         return run
 
     @property
@@ -211,12 +213,14 @@ class WorkItem(Waited):
         return None if monotonic is None else _utc(self.owner.wall_clock(monotonic))
 
 
-class WorkItemHandle:
+class WorkItemHandle(ProcessLocal):
     """What the caller of `queue` holds: to look at an item, to wait for it, to cancel it.
 
     All of it may be used from any thread; it keeps the item's outcome, never its function, arguments or frames
     beyond the item's end.
     """
+
+    pass_instead = "handle.id or handle.info"
 
     __slots__ = ("__weakref__", "_item")
 

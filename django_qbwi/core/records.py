@@ -10,6 +10,9 @@ from typing import Any, Literal
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.failures import message_of, traceback_text, type_of
 
+_MAX_ORIGIN = 2_000
+_MAX_LABEL = 200
+
 
 class WorkItemStatus(enum.StrEnum):
     """Where an item is on its way; the last five are terminal."""
@@ -108,8 +111,31 @@ class WorkItemInfo:
             "overdue": self.overdue,
             "cancel_reason": None if self.cancel_reason is None else str(self.cancel_reason),
             "error": None if self.error is None else dataclasses.asdict(self.error),
-            "origin": self.origin,
-            "request_id": self.request_id,
+            "origin": None if self.origin is None else self.origin[:_MAX_ORIGIN],
+            "request_id": None if self.request_id is None else self.request_id[:_MAX_LABEL],
             "pid": self.pid,
-            "thread": self.thread,
+            "thread": None if self.thread is None else self.thread[:_MAX_LABEL],
         }
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrainStart:
+    """The first sign of the end: what it was, the seconds that are left, and how many items there are."""
+
+    sign: str
+    limit: float
+    running: int
+    queued: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DrainOutcome:
+    """What a drain came to: how its items ended, from the first sign on."""
+
+    finished: int
+    """Those that succeeded or failed."""
+    cancelled: int
+    abandoned: int
+    discarded: int
+    elapsed: float
+    """Seconds from the first sign to the end."""

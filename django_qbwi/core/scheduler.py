@@ -74,15 +74,17 @@ class WorkItemScheduler(WorkItemRegistry):
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        self.stop.call_at = self.keeper.call_at
         self.final_hold = False
-        """True while the exit is held: only items queued by items of before are still accepted."""
+        """True once the exit is held: only items queued by items of before are still accepted."""
+        self._held = False
         self._max_queued = max_queued
         self._accept_while_draining = accept_while_draining
         self._start = start
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
-        self._queued_in_hold: set[WorkItem | None] = set()
+        self._queued_in_hold: set[WorkItem] = set()
         self._closed = False
         self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
@@ -228,10 +230,17 @@ class WorkItemScheduler(WorkItemRegistry):
                         lane.executor.prepare()
                     self._start()
                     self._started = True
-        except RuntimeError as error:
+                    self._retire_if_closed()
+        except (RuntimeError, OSError) as error:
+            # No thread, no file descriptor for the loop: what has started stays, and the next item tries again.
             refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
             self.observer.rejected(item, refusal)
             raise refusal from error
+
+    def _retire_if_closed(self) -> None:
+        # It was closed while the threads started, by somebody who saw none and waited for none.
+        if self._closed:
+            self.retire()
 
     def _refusal(self, item: WorkItem) -> WorkItemRejected | None:
         if self._closed:
@@ -241,7 +250,7 @@ class WorkItemScheduler(WorkItemRegistry):
         if self.stop.first_sign is not None:
             if self.final_hold:
                 self._queued_in_hold.add(item)
-                if items.current_item() in self._queued_in_hold:
+                if self._comes_of_the_hold(items.current_item()):
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"
@@ -257,6 +266,13 @@ class WorkItemScheduler(WorkItemRegistry):
             )
         return None
 
+    def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
+        """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
+        if parent is not None and (parent in self._queued_in_hold or parent.ending is None):
+            return parent in self._queued_in_hold
+        # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
+        return self._held and self._queued_in_hold.issuperset(self.live_items())
+
     def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
         self.observer.rejected(item, refusal)
         raise refusal
@@ -266,6 +282,9 @@ class WorkItemScheduler(WorkItemRegistry):
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
         items.enter_item(item)
+        run = item.run
+        if run.early or self.stop.cancels_since is not None:
+            run.token.begin()
         if item.options.timeout is not None:
             self._timeouts.arm(item)
 
@@ -352,6 +371,15 @@ class WorkItemScheduler(WorkItemRegistry):
         """Refuse everything from now on."""
         with self.lock:
             self._closed = True
+
+    def hold_begins(self) -> None:
+        """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
+        self.final_hold = True
+        self._held = True
+
+    def hold_ends(self) -> None:
+        """Accept again what a request queues that the server still answers."""
+        self._held = False
 
     def interrupt(self, items: Iterable[WorkItem] | None = None) -> None:
         """Natively cancel what can be interrupted of the given items, or of all, that run; returns at once."""

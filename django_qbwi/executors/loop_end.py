@@ -8,18 +8,22 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from django_qbwi.executors.loop_repair import LoopMender
 from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.scheduler")
 
 
-def cancel_leftovers(loop: asyncio.AbstractEventLoop, expected: Iterable[asyncio.Task[Any] | None], pid: int) -> None:
+def cancel_leftovers(
+    loop: asyncio.AbstractEventLoop, expected: Iterable[asyncio.Task[Any] | None], pid: int, mender: LoopMender
+) -> None:
     """Cancel the tasks of a loop that has stopped, and run it until they have ended; blocks, without limit.
 
     Args:
         loop: The loop, on its own thread.
         expected: Tasks that are not worth a warning.
         pid: The process that the tasks belong to; in another one they are left alone.
+        mender: Looks after the loop when it fails.
     """
     left = asyncio.all_tasks(loop)
     strays = left.difference(expected)
@@ -36,8 +40,10 @@ def cancel_leftovers(loop: asyncio.AbstractEventLoop, expected: Iterable[asyncio
         # with tasks in it ("Task was destroyed but it is pending!") is never closed.
         try:
             loop.run_until_complete(asyncio.wait(left))
-        except BaseException as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             logger.error("A task that was left behind raised %r", error, exc_info=error)
+        except BaseException as error:
+            mender.mend(error, left)
         left = asyncio.all_tasks(loop)
 
 
@@ -50,7 +56,14 @@ def stop_copy(loop: asyncio.AbstractEventLoop) -> None:
     if hasattr(loop, "_ready") and hasattr(loop, "_scheduled"):
         kept = _Kept(loop._ready, loop._scheduled)
         loop._ready, loop._scheduled = kept, []
+    # asyncio has taken the mark of a running loop from the child, and from Python 3.14 on the step that forked cannot
+    # be ended without it: "loop is not the running loop". It is ended all the same, and nobody needs to hear of it.
+    loop.set_exception_handler(_ignore)
     loop.stop()
+
+
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of what the copy of a loop complains about."""
 
 
 class _Kept(deque[Any]):

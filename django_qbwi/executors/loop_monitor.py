@@ -41,6 +41,12 @@ class LoopMonitor:
     def __repr__(self) -> str:
         return f"<LoopMonitor watching={self._watching} asked_at={self._asked_at}>"
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether the loop has not given a sign of life for a second; any thread, never blocks."""
+        asked_at = self._asked_at
+        return asked_at is not None and self._clock() - asked_at >= LAG_SECONDS
+
     def watch(self) -> None:
         """Watch until no async item is in flight; called whenever one starts, and cheap."""
         if not self._watching:
@@ -60,7 +66,7 @@ class LoopMonitor:
         if self._asked_at is None:
             self._asked_at, self._told = now, False
             self._ask(self._answer)
-        elif not self._told and now - self._asked_at >= LAG_SECONDS:
+        elif not self._told and self.stands_still:
             self._told = True
             logger.warning(
                 "The background event loop has stood still for %.1fs, and every async work item with it: %s",

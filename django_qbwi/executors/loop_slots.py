@@ -65,11 +65,13 @@ class ItemExecutors:
                     # The interpreter is exiting. Taking turns in one thread is better than to fail at the first call.
                     executor = self.shared
         self.lent[item] = executor
+        executor.owner = item
         return executor
 
     def take_back(self, item: WorkItem, clean: bool) -> None:
         """Keep the executor of an item that has ended, if it is `clean`, or let its thread end."""
         executor = self.lent.pop(item)
+        executor.owner = None
         if executor is self.shared:
             return
         if clean and len(self.spare) < _MAX_SPARE:

@@ -24,7 +24,9 @@ from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.executors.async_run import AsyncRuns, close
 from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
 from django_qbwi.executors.loop_monitor import LoopMonitor
+from django_qbwi.executors.loop_repair import LoopMender
 from django_qbwi.executors.loop_slots import ItemExecutors
+from django_qbwi.executors.loop_start import new_loop
 from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import (
@@ -79,6 +81,7 @@ class LoopExecutor:
             is_busy=lambda: bool(self._in_flight) and not self._retired,
             describe=self._what_blocks,
         )
+        self._mender: LoopMender  # made with the loop
         self._ended = new_lock()
         self._ended.acquire()
         lane.executor = self
@@ -91,6 +94,11 @@ class LoopExecutor:
         """The background loop, None before the first item."""
         return self._loop
 
+    @property
+    def is_stuck(self) -> bool:
+        """True if the loop stands still, and every async item with it."""
+        return self._monitor.stands_still
+
     def prepare(self) -> None:
         """Make the loop and start its thread; see `Executor.prepare`."""
         if self._started or self._retired:
@@ -99,7 +107,8 @@ class LoopExecutor:
             # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
             # loop keeps the one it is made in.
             # A new one each time: a finalizer that queues may come here again, from within this very call.
-            loop = Context().run(asyncio.SelectorEventLoop, new_selector())
+            loop = Context().run(new_loop, new_selector())
+            mender = LoopMender(loop)
             # Its threads serve calls of all items, so each call is surrounded like an item.
             executor = DaemonExecutor(
                 min(32, (os.cpu_count() or 1) + 4),
@@ -113,7 +122,7 @@ class LoopExecutor:
             if self._has_loop():
                 loop.close()
             else:
-                self._default_executor, self._loop = executor, loop
+                self._default_executor, self._mender, self._loop = executor, mender, loop
         start_thread(self._run, "qbwi-loop")
         if STARTS_NO_THREADS_LATE:
             assert self._default_executor is not None  # made with the loop
@@ -202,12 +211,6 @@ class LoopExecutor:
         """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
         return not self._started or self._ended.acquire(True, timeout)
 
-    @property
-    def is_stuck(self) -> bool:
-        """True if all slots, and all that may be lost, have overdue items in them."""
-        with self._lock:
-            return len(self._overdue) >= self._max_in_flight and all(item.run.overdue for item in self._in_flight)
-
     def stop_in_child(self) -> None:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
         loop = self._loop
@@ -242,9 +245,8 @@ class LoopExecutor:
                 loop.run_forever()
             except BaseException as error:
                 # A child task that raises SystemExit or KeyboardInterrupt leaves run_forever; all others go on.
-                if os.getpid() != self._scheduler.pid:
-                    return
-                logger.error("A task on the background event loop raised %r; the loop goes on", error, exc_info=error)
+                if os.getpid() == self._scheduler.pid:
+                    self._mender.mend(error, [*self._in_flight.values()])
             if os.getpid() != self._scheduler.pid:
                 return
         try:
@@ -255,7 +257,7 @@ class LoopExecutor:
     def _close_loop(self, loop: asyncio.SelectorEventLoop) -> None:
         try:
             # Tasks of the items themselves have a record of their own.
-            cancel_leftovers(loop, self._in_flight.values(), self._scheduler.pid)
+            cancel_leftovers(loop, self._in_flight.values(), self._scheduler.pid, self._mender)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             executors = self._executors.all()

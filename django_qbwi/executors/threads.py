@@ -26,6 +26,7 @@ from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Lock, new_lock, start_thread, thread_ident_getter
 from django_qbwi.machine.stacks import stack_of_thread
+from django_qbwi.machine.thread_state import ThreadState
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -211,6 +212,7 @@ class ThreadExecutor:
         run = item.run
         run.thread = worker.name
         run.ident = worker.ident
+        worker.state.begin()
         self._environment.before()
         scheduler.begin(item)
         result: Any = None
@@ -226,6 +228,7 @@ class ThreadExecutor:
         call = None  # type: ignore[assignment]
         if os.getpid() != scheduler.pid:
             return FORKED
+        worker.state.renew(item)
         if error is None and result is not None and self._adopt is not None and inspect.isawaitable(result):
             self._environment.after()
             return result
@@ -279,7 +282,7 @@ class ThreadExecutor:
 class _Worker:
     """One thread: take an item, run it in a context of its own, park when there is none."""
 
-    __slots__ = ("_executor", "ident", "item", "name", "park")
+    __slots__ = ("_executor", "ident", "item", "name", "park", "state")
 
     def __init__(self, executor: ThreadExecutor) -> None:
         self._executor = executor
@@ -293,6 +296,7 @@ class _Worker:
         executor = self._executor
         error: BaseException | None = None
         self.name, self.ident = threading.current_thread().name, thread_ident_getter()()
+        self.state = ThreadState()
         if not executor.enlist(self):
             return
         try:

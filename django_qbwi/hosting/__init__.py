@@ -18,21 +18,24 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync
 from django.core.signals import request_started, setting_changed
+from django.db import DEFAULT_DB_ALIAS
+from django.utils.autoreload import autoreload_started, file_changed
 
 from django_qbwi import conf
-from django_qbwi.connections import thread_state, under_test
-from django_qbwi.core.callables import examine
+from django_qbwi.connections import in_test_transaction, thread_state, under_test
 from django_qbwi.core.calls import NO_ORIGIN, Call, Options
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.forked import free_locals
+from django_qbwi.hosting.hints import reason_not_ready
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Subject
-from django_qbwi.intake.familiar import FamiliarCalls
-from django_qbwi.intake.guard import is_simple
+from django_qbwi.intake.callables import examine
+from django_qbwi.intake.familiar import FamiliarCalls, is_simple
 from django_qbwi.intake.intake import Origin, origin_of
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.signals import lifecycle_logger, scheduler_logger
@@ -65,10 +68,9 @@ def start() -> None:
         interpreter.call_in_forked_child(_in_forked_child)
         setting_changed.connect(_on_setting_changed, dispatch_uid="django_qbwi.hosting")
         request_started.connect(_on_request_started, dispatch_uid="django_qbwi.hosting")
-        if "runserver" in sys.argv[1:2]:
-            from django.utils.autoreload import file_changed  # only where it is in use
-
-            file_changed.connect(_on_file_changed, dispatch_uid="django_qbwi.hosting")
+        file_changed.connect(_on_file_changed, dispatch_uid="django_qbwi.hosting")
+        autoreload_started.connect(_on_autoreload_started, dispatch_uid="django_qbwi.hosting")
+        servers.tell_the_parent(_on_autoreload_of_another)
     # Where nothing can run (eventlet), the first queueing says so; the site shall start.
     with contextlib.suppress(NotHosted):
         _find_process()
@@ -107,7 +109,7 @@ def take(
         InvalidWorkItem: It carries a request, or one cannot be copied.
         ImproperlyConfigured: settings.QBWI is wrong.
     """
-    work_item, args, _ = this_process().current.intake.take(work_item, args, is_async)
+    work_item, args, _ = this_process().admit().intake.take(work_item, args, is_async)
     return work_item, args
 
 
@@ -138,7 +140,7 @@ def queue(
         # A wrong call is refused before anything else, as in the original.
         is_async = examine(work_item, args) if taken is None else taken
     here = _current or _find_process()
-    assembly = here.assembly or here.current
+    assembly = here.admitting or here.admit()
     origin = None
     if is_new or assembly.carries or taken is not None:
         work_item, args, origin = _look_at(assembly, work_item, args, is_async, taken is not None)
@@ -161,6 +163,21 @@ def queue(
         here.watch()
     assembly.scheduler.queue(item)
     return WorkItemHandle(item)
+
+
+def runs_before_commit(using: str | None) -> bool:
+    """Say whether an item that waits for a commit is run at the call: under test, where that commit would never come.
+
+    So under IMMEDIATE and in `immediate_work_items(on_commit=True)`, inside the transaction of a TestCase.
+    """
+    if "django.test.utils" not in _modules:
+        return False
+    here = this_process()
+    if here.interceptors:
+        wanted = bool(getattr(here.interceptors[-1], "on_commit", False))
+    else:
+        wanted = here.current.settings.immediate
+    return wanted and in_test_transaction(using or DEFAULT_DB_ALIAS)
 
 
 def is_busy() -> bool:
@@ -213,7 +230,7 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
         refusal = NotHosted(f"{item.name} was not queued: {assembly.refusal}")
         assembly.scheduler.observer.rejected(item, refusal)
         raise refusal
-    if isinstance(here.host, servers.RunserverParentHost):
+    if not here.host.serves:
         # A user's ready() queues in both processes of runserver; this one only watches the other.
         if scheduler_logger.isEnabledFor(logging.DEBUG):
             scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
@@ -227,10 +244,7 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
 def _find_process() -> Process:
     global _current
     if not _hooked:
-        raise NotHosted(
-            'There is no scheduler in this process: add "django_qbwi" to INSTALLED_APPS, and queue after '
-            "django.setup(), which servers and manage.py call"
-        )
+        raise NotHosted(reason_not_ready())
     _refuse_eventlet()
     pid = os.getpid()
     found = _processes.get(pid)
@@ -238,8 +252,8 @@ def _find_process() -> Process:
         # Without a lock, which a forked child could find taken for ever: two threads may both make one, one stays.
         found = _processes.setdefault(pid, Process(_open_registry))
         found.open()
-    if hasattr(os, "register_at_fork") and "uwsgi" not in sys.modules:
-        # uWSGI forks without running the hooks: there, as on Windows, the pid is asked for each time.
+    if hasattr(os, "register_at_fork") and found.host.has_fork_hooks:
+        # Else the pid is asked for each time, as on Windows.
         _current = found
     return found
 
@@ -269,7 +283,7 @@ def _at_exit() -> None:
     if here.publisher is not None:
         _without_exception(here.publisher.close)
     if here.layers is not None:
-        here.layers.finish()
+        here.layers.debt.pay()
 
 
 def _without_exception(step: Callable[[], object]) -> None:
@@ -288,14 +302,15 @@ def _without_exception(step: Callable[[], object]) -> None:
 def _in_forked_child() -> None:
     global _current
     _current = None
+    free_locals()
     for parent in _processes.values():
-        for assembly in (parent.assembly, *parent._overridden):
+        for assembly in (parent.assembly, *parent.overridden):
             if assembly is not None:
                 assembly.scheduler.after_fork_in_child()
         if parent.publisher is not None:
             parent.publisher.close_in_child()
         if parent.layers is not None:
-            parent.layers.after_fork_in_child()
+            parent.layers.debt.after_fork_in_child()
         # Kept, not dropped: finalizers of the parent's loop and threads have no business in the child.
         _inherited.append(parent)
     _processes.clear()
@@ -311,6 +326,19 @@ def _on_file_changed(**kwargs: Any) -> None:
     here = _processes.get(os.getpid())
     if here is not None:
         here.file_changed()
+
+
+def _on_autoreload_started(**kwargs: Any) -> None:
+    # In the main thread of the process that serves, whichever command has led there.
+    here = _processes.get(os.getpid())
+    if here is not None:
+        here.look_again()
+
+
+def _on_autoreload_of_another() -> None:
+    here = _processes.get(os.getpid())
+    if here is not None:
+        here.watches_over_another()
 
 
 def _on_request_started(sender: Any, **kwargs: Any) -> None:

@@ -49,9 +49,11 @@ class Assembly:
         self.item_timeout = settings.item_timeout
         self.options = Options(timeout=settings.item_timeout)
         """Those of an item that asks for nothing."""
-        self.refusal = host.refusal()
-        self.unusual = settings.immediate or self.refusal is not None or isinstance(host, servers.RunserverParentHost)
-        """Whether items are not simply queued here."""
+        self.refusal: str | None = None
+        self.looked = False
+        """Whether it was looked at what hosts this process, which may have begun only after it was loaded."""
+        self.unusual = True
+        """Whether items are not simply queued here; until the first one, it is not known."""
         self.warns_in_transaction = settings.warn_in_transaction
         self.environment = ConnectionEnvironment(hint_at_locks)
         self.intake = Intake(settings.request_capture, load_carriers(settings.context))
@@ -81,12 +83,27 @@ class Assembly:
             shutdown_timeout=settings.shutdown_timeout,
             cancel_after=settings.cancel_after,
         )
+        self.host_is(host)
 
     def __repr__(self) -> str:
         return f"<Assembly {self.scheduler!r} host={self.host!r}>"
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether items cannot run here now; a service thread that is found dead is started again first."""
+        # All are revived, also where the first one cannot be.
+        serve = [service.revive() for service in (self.keeper, self.reporter)]
+        return self.refusal is not None or self.scheduler.is_stuck or not all(serve)
+
+    def host_is(self, host: servers.ServerHost) -> None:
+        """Take notice of what hosts this process, once more is known of it."""
+        self.host = self.coordinator.host = host
+        self.refusal = host.refusal()
+        self.unusual = not self.looked or self.settings.immediate or self.refusal is not None or not host.serves
+
     def end(self, timeout: float) -> None:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""
+        self.coordinator.has_audience = False
         self.coordinator.sign("the end of its settings", at_most=timeout)
         self.coordinator.hold(last=True)
         self.join(_FAREWELL_SECONDS)

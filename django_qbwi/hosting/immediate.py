@@ -1,12 +1,14 @@
 """Run an item at the call, in the caller's thread: QBWI["IMMEDIATE"] and `testing.immediate_work_items`.
 
 The item sees the caller's database connections, and so a TestCase's transaction; it still gets a context of its own,
-a token, a status, a record and its signals, and a failure does not reach the caller.
+a token, a status, a record and its signals, and a failure does not reach the caller. Nor does it find the request's
+user in the thread locals of the libraries that are known for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,6 +22,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.hosting.thread_locals import Emptied
 
 Scope = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -91,8 +94,9 @@ def _run(
     scheduler.begin(item)
     error: BaseException | None = None
     try:
-        scheduler.observer.started(item)
-        _call(item, wait_for)
+        with Emptied():
+            scheduler.observer.started(item)
+            _call(item, wait_for)
     except BaseException as caught:
         # User code returns to us here.
         error = caught
@@ -124,4 +128,10 @@ def _on_own_loop(call: Callable[[], Awaitable[Any]], scope: Scope, executor: Exe
         async with scope(executor):
             await call()
 
-    asyncio.run(run())
+    # The sync code of the item runs there, in the thread of the request's.
+    block = contextlib.ExitStack()
+    executor.submit(block.enter_context, Emptied()).result()
+    try:
+        asyncio.run(run())
+    finally:
+        executor.submit(block.close).result()

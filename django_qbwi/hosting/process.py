@@ -22,13 +22,14 @@ from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.identity import sites
 from django_qbwi.hosting.immediate import executor_of_sync_code
-from django_qbwi.inspection.channel import find_place
+from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
-from django_qbwi.lifecycle.os_signals import SignalLayers, swallow_first_interrupt
-from django_qbwi.machine.primitives import new_rlock
+from django_qbwi.lifecycle.layers import SignalLayers
+from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
+from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import inspection_logger, lifecycle_logger, scheduler_logger
 
@@ -60,11 +61,13 @@ class Process:
         self.pid = os.getpid()
         self.host = servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
+        self.admitting: Assembly | None = None
+        """That of now, once it was looked at for its first item; it saves a look for each of the others."""
         # Of this process only, so no forked child finds it taken: two threads that queue at once make one scheduler.
         self._assembling = new_rlock()
         self.layers: SignalLayers | None = None
         self.interceptors: list[Interceptor] = []
-        self._overridden: list[Assembly | None] = []
+        self.overridden: list[Assembly | None] = []
         self.main_ident = threading.main_thread().ident
         self.top_handler: Any = None
         self._watching = False
@@ -89,13 +92,14 @@ class Process:
         """
         assembly = self.assembly
         if assembly is None:
-            with self._assembling:
-                assembly = self.assembly
-                if assembly is None:
-                    assembly = self.assembly = Assembly(
-                        conf.load(), self.host, self._scheduler_started, self.hint_at_locks
-                    )
+            assembly = holding(self._assembling, self._assemble)
         return assembly
+
+    def _assemble(self) -> Assembly:
+        # Looked at again: another thread may have been here in between.
+        if self.assembly is None:
+            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, self.hint_at_locks)
+        return self.assembly
 
     # The beginning.
 
@@ -108,13 +112,59 @@ class Process:
             return
         if self.layers is None:
             self.layers = SignalLayers(assembly.coordinator, self.host)
-        if isinstance(self.host, servers.RunserverParentHost):
-            if assembly.settings.handle_signals:
-                swallow_first_interrupt()
+        if not self.host.serves:
+            self._watches_over_another(assembly)
             return
         # A command that never queues anything shall die of SIGTERM at once, even inside a C call.
         self._stand_before_handlers(over_default=not isinstance(self.host, servers.CommandHost))
         self._hook_server_exit()
+
+    def watches_over_another(self) -> None:
+        """Take notice that this process starts the one that serves, and only watches over it; in the main thread."""
+        if not self.host.serves:
+            return
+        self._set_host(servers.RunserverParentHost())
+        if self.assembly is not None:
+            self._watches_over_another(self.assembly)
+
+    def _watches_over_another(self, assembly: Assembly) -> None:
+        if assembly.settings.handle_signals:
+            swallow_first_interrupt()
+
+    def admit(self) -> Assembly:
+        """Return the assembly for an item of now; look again at settings and host before its first one. Any thread.
+
+        Raises:
+            ImproperlyConfigured: settings.QBWI is wrong.
+        """
+        with self._assembling:
+            assembly = self.current
+            if not assembly.looked:
+                assembly = self._with_settings_of_now(assembly)
+                assembly.looked = True
+                self.look_again()
+                assembly.host_is(self.host)
+            self.admitting = assembly
+            return assembly
+
+    def _with_settings_of_now(self, assembly: Assembly) -> Assembly:
+        # They may have been assigned since `ready()`, which needs some for the signals.
+        settings = conf.load()
+        if settings == assembly.settings or assembly.scheduler.started or assembly.coordinator.signed:
+            return assembly
+        # It has no thread and no descriptor yet.
+        self.assembly = None
+        fresh = self.current
+        if self.layers is not None:
+            self.layers.tell(fresh.coordinator)
+        assembly.scheduler.close()
+        return fresh
+
+    def look_again(self) -> None:
+        """Look again at what hosts this process; any thread."""
+        if not self.host.is_final:
+            self._recognise()
+            self._hook_server_exit()
 
     def first_request(self) -> None:
         """Look again at the server, which may have set its handlers after we were loaded; any thread."""
@@ -126,7 +176,7 @@ class Process:
         self.open_channel()
 
     def _recognise(self) -> None:
-        for look in (servers.recognise, servers.recognise_on_loop):
+        for look in (servers.by_stack, servers.recognise, servers.recognise_on_loop):
             # A host may hold a file descriptor: none is made that cannot be taken.
             host = None if self.host.is_final else look()
             if host is not None and servers.knows_more(host, self.host):
@@ -134,11 +184,12 @@ class Process:
 
     def _set_host(self, host: servers.ServerHost) -> None:
         self.host = host
-        for assembly in (self.assembly, *self._overridden):
+        for assembly in (self.assembly, *self.overridden):
             if assembly is not None:
-                assembly.host = assembly.coordinator.host = host
+                assembly.host_is(host)
         if self.layers is not None:
             self.layers.host = host
+        host.on_reload(self.file_changed)
 
     def _hook_server_exit(self) -> None:
         if not self._exit_hooked and self.host.has_exit_hook:
@@ -196,7 +247,6 @@ class Process:
     def warn_of_test_transaction(self, item: WorkItem) -> None:
         """Warn once if a test queues from inside the transaction that hides its data from other threads."""
         if _in_test_transaction():
-            self.test_warned = True
             warnings.warn(
                 f"{item.name} was queued inside a TestCase's transaction: it runs in another thread, which does not "
                 f"see the test's data, and may find a table locked. {_CURES}, or use TransactionTestCase (pytest: "
@@ -204,13 +254,14 @@ class Process:
                 WorkItemWarning,
                 stacklevel=caller_level(),
             )
+            # Not before: as an error the warning refuses the item, and so it shall refuse the next one.
+            self.test_warned = True
 
     def warn_of_transaction(self, item: WorkItem) -> None:
         """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
         alias = open_transaction()
         if alias is None:
             return
-        self.transaction_warned = True
         warnings.warn(
             f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
             "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
@@ -218,6 +269,8 @@ class Process:
             WorkItemWarning,
             stacklevel=caller_level(),
         )
+        # As above.
+        self.transaction_warned = True
 
     def hint_at_locks(self, alias: str) -> None:
         """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""
@@ -272,13 +325,15 @@ class Process:
             place = find_place()
             if place is None or not self.current.settings.inspection:
                 return
-            with self._assembling:
-                if self.publisher is None:
-                    publisher = Publisher(place, sites(), self.subject)
-                    publisher.open()
-                    self.publisher = publisher
+            holding(self._assembling, self._publish, place)
         except (OSError, RuntimeError, ImproperlyConfigured) as error:
             inspection_logger.debug("Other processes cannot look into this one: %r", error)
+
+    def _publish(self, place: Place) -> None:
+        if self.publisher is None:
+            publisher = Publisher(place, sites(), self.subject)
+            publisher.open()
+            self.publisher = publisher
 
     def _inspected(self) -> Inspected | None:
         assembly = self.assembly
@@ -296,18 +351,23 @@ class Process:
 
     def settings_changed(self, entered: bool) -> None:
         """Give a block of override_settings a scheduler of its own; drain it when the block is left."""
-        if entered:
-            self._overridden.append(self.assembly)
-            self.assembly = None
-            return
-        left = self.assembly
-        self.assembly = self._overridden.pop() if self._overridden else None
+        # Under the lock, since another thread may be queueing its first item: what it assembles is either that of the
+        # block, and ended here, or made from the settings of afterwards.
+        with self._assembling:
+            self.admitting = None
+            if entered:
+                self.overridden.append(self.assembly)
+                self.assembly = None
+                return
+            left = self.assembly
+            self.assembly = self.overridden.pop() if self.overridden else None
         if left is not None:
             left.end(_OVERRIDE_SECONDS)
 
     def renew(self, timeout: float) -> None:
         """Give up what is left after `timeout` seconds, and open a new scheduler."""
-        left, self.assembly = self.assembly, None
+        with self._assembling:
+            left, self.assembly, self.admitting = self.assembly, None, None
         if left is not None:
             left.end(timeout)
             if self.layers is not None:
@@ -329,19 +389,23 @@ class Process:
         coordinator, scheduler = assembly.coordinator, assembly.scheduler
         if last and not scheduler.started and scheduler.close_if_empty():
             return
+        # A reloader may have begun after the first item, in a process that has answered no request.
+        self._recognise()
         reloads = self._reloads()
         self._sign(assembly, "the exit of the process", reloads)
         if not scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers(at_exit=True)
             if self.layers is not None:
-                self.layers.release_interrupt()
+                self.layers.debt.release_interrupt()
         coordinator.hold(last=last)
         if not last:
             return
         if coordinator.gave_up:
             self._arm_last_resort(assembly, reloads)
-        assembly.join(_FAREWELL_SECONDS)
+        ends_by = coordinator.ends_by
+        left = _FAREWELL_SECONDS if ends_by is None else max(0.0, ends_by - time.monotonic())
+        assembly.join(min(_FAREWELL_SECONDS, left))
         interpreter.keep_interrupt_status()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
@@ -371,12 +435,12 @@ class Process:
 
     def _arm_last_resort(self, assembly: Assembly, reloads: bool) -> None:
         # A stuck thread of somebody's executor is joined by the interpreter without limit; the server's limit stands.
-        stopped_by = None if self.layers is None else self.layers.stopped_by
+        stopped_by = None if self.layers is None else self.layers.debt.stopped_by
         code = _RELOAD_EXIT_CODE if reloads else interpreter.exit_code(stopped_by)
         pid = self.pid
 
         def leave() -> None:
-            if os.getpid() == pid and "mod_wsgi" not in sys.modules:
+            if os.getpid() == pid and not self.host.shares_its_process:
                 os._exit(code)
 
         # In both: a callback of an item, or a handler of records, may be stuck in one of them.

@@ -1,15 +1,18 @@
-"""The channel: where processes of a site find one another, how they know one another, how a line is sealed.
+"""The channel: how two processes of a site know each other, and how a line between them is sealed.
 
 One exchange, on a stream socket between two processes of one machine, each line in ASCII:
 
-    server   qbwi 1 <server's nonce>            or "busy", or "refused", and the end
-    client   <client's nonce> <seal> <JSON>
+    server   qbwi 2 <server's nonce> <proof>    or "busy", or "refused <proof>", and the end
+    client   <client's nonce> <seal> <JSON>     or, again, "busy" from the server
     server   <seal> <JSON>
 
+- A proof says that the server has the key of the site whose name it bears, and which user it is: the kernel tells that
+  user too, so that nobody else can show the same proof. Until it has come, the server may be anybody: the client reads
+  64 bytes of it at the most, and tells it nothing.
 - A seal is an HMAC-SHA256 over both nonces and the JSON, under a key derived from SECRET_KEY: a line cannot be sent
   again, nor be taken for one of the other direction.
 - Both sides look at the uid of the other first, which the kernel tells. The server answers its own user and root; the
-  client asks its own user and root and, if it is root, anybody.
+  client asks its own user, root, and whoever has proven that it would answer.
 - A line is JSON or nothing. Its size and its time are limited on both sides.
 
 Everything here uses the sockets of the C module: gevent and eventlet replace those of the standard library by ones
@@ -19,6 +22,7 @@ that belong to the loop of a thread, and our threads have none.
 from __future__ import annotations
 
 import _socket
+import base64
 import dataclasses
 import hashlib
 import hmac
@@ -26,29 +30,24 @@ import json
 import os
 import re
 import secrets
-import stat
 import struct
-import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
 
-PROTOCOL = "qbwi 1"
-BUSY = b"busy\n"
-REFUSED = b"refused\n"
+PROTOCOL = b"qbwi 2"
+BUSY = b"busy"
+REFUSED = b"refused"
+MAX_GREETING = 64
+"""Bytes of the first line of a server, its end included."""
 MAX_REQUEST = 64 * 1024
 MAX_ANSWER = 8 * 1024 * 1024
 """Bytes of a line."""
 
 _NONCE_BYTES = 16
-_NAME = re.compile(r"qbwi-([0-9a-f]{16})-([0-9]{1,10})-([0-9a-f]{16})")
-_LISTENS = 0x10000
-"""The flag __SO_ACCEPTCON of /proc/net/unix."""
-_MAX_ADDRESSES = 1024
-_BACKLOG = 64
+_PROOF_LENGTH = 22
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,129 +63,6 @@ class Site:
         identity = "\0".join(parts).encode("utf-8", "surrogatepass")
         name = hmac.digest(secret, b"django_qbwi site\0" + identity, "sha256").hex()[:16]
         return cls(name, hmac.digest(secret, b"django_qbwi channel\0" + identity, "sha256"))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Address:
-    """Where a process listens."""
-
-    site: str
-    pid: int
-    path: str
-    """For `bind` and `connect`; an abstract one begins with a zero character."""
-
-
-class Place(Protocol):
-    """Where the addresses of a machine are."""
-
-    def listen(self, site: str, pid: int) -> tuple[_socket.socket, Address]:
-        """Return a new listening socket that no child process inherits by an exec.
-
-        Raises:
-            OSError: There can be none here.
-        """
-
-    def find(self, sites: Iterable[str]) -> list[Address]:
-        """Return where the processes of the given sites listen; dead ones may be among them in a directory.
-
-        Raises:
-            OSError: Nobody can tell here.
-        """
-
-    def forget(self, address: Address) -> None:
-        """Remove what is left of an address whose process has ended, if anything is."""
-
-
-class AbstractPlace:
-    """Linux: abstract sockets, which need no file, and are gone with their process however it ends."""
-
-    def __init__(self, listing: str = "/proc/net/unix") -> None:
-        self._listing = listing
-
-    def __repr__(self) -> str:
-        return "<AbstractPlace>"
-
-    def listen(self, site: str, pid: int) -> tuple[_socket.socket, Address]:
-        """See `Place.listen`."""
-        address = Address(site, pid, "\0" + _new_name(site, pid))
-        return _listening(address), address
-
-    def find(self, sites: Iterable[str]) -> list[Address]:
-        """See `Place.find`."""
-        wanted = frozenset(sites)
-        found = []
-        with open(self._listing, encoding="ascii", errors="replace") as lines:
-            for line in lines:
-                # Num RefCount Protocol Flags Type St Inode Path; "@" stands for the zero character.
-                fields = line.split()
-                if len(fields) == 8 and fields[7].startswith("@qbwi-") and int(fields[3], 16) & _LISTENS:
-                    address = _address(fields[7][1:], "\0" + fields[7][1:], wanted)
-                    if address is not None:
-                        found.append(address)
-        return found[:_MAX_ADDRESSES]
-
-    def forget(self, address: Address) -> None:
-        """See `Place.forget`."""
-
-
-class DirectoryPlace:
-    """Other POSIX systems: sockets in a directory of this user's, which nobody else may enter."""
-
-    def __init__(self, root: str = "/tmp") -> None:
-        """Make one in `root`, which has to be the same for all processes, as $TMPDIR is not."""
-        self._root = Path(root)
-
-    def __repr__(self) -> str:
-        return f"<DirectoryPlace {self._root}>"
-
-    def listen(self, site: str, pid: int) -> tuple[_socket.socket, Address]:
-        """See `Place.listen`."""
-        directory = self._directory(os.getuid())
-        try:
-            directory.mkdir(mode=0o700)
-        except FileExistsError:
-            pass
-        if not _is_private(directory, os.getuid()):
-            raise PermissionError(f"{directory} is not a directory that only uid {os.getuid()} may enter")
-        name = _new_name(site, pid)
-        address = Address(site, pid, str(directory / name))
-        return _listening(address), address
-
-    def find(self, sites: Iterable[str]) -> list[Address]:
-        """See `Place.find`."""
-        wanted = frozenset(sites)
-        found = []
-        for uid in self._uids():
-            directory = self._directory(uid)
-            if _is_private(directory, uid):
-                for name in os.listdir(directory):
-                    address = _address(name, str(directory / name), wanted)
-                    if address is not None:
-                        found.append(address)
-        return found[:_MAX_ADDRESSES]
-
-    def forget(self, address: Address) -> None:
-        """See `Place.forget`; only a name of ours, in a directory that was verified."""
-        path = Path(address.path)
-        if path.parent == self._directory(os.getuid()) and _NAME.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-    def _directory(self, uid: int) -> Path:
-        return self._root / f"qbwi-{uid}"
-
-    def _uids(self) -> list[int]:
-        own = os.getuid()
-        if own != 0:
-            return [own]
-        names = (name.removeprefix("qbwi-") for name in os.listdir(self._root) if name.startswith("qbwi-"))
-        return [int(name) for name in names if name.isdecimal()]
-
-
-def find_place() -> Place | None:
-    """Return the place of this system, None where processes cannot find one another."""
-    if not hasattr(_socket, "AF_UNIX") or not hasattr(os, "getuid"):
-        return None
-    return AbstractPlace() if sys.platform == "linux" else DirectoryPlace()
 
 
 # Who is at the other end.
@@ -209,9 +85,17 @@ def server_accepts(connection: _socket.socket) -> bool:
     return uid is None or uid in {os.getuid(), 0}
 
 
-def client_accepts(connection: _socket.socket) -> bool:
-    """True if the one who listens is our own user or root, or if we are root: nobody else may know what we ask."""
-    return os.getuid() == 0 or server_accepts(connection)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end as the kernel knows it: None where it does not tell, pid 0 in another container."""
+
+    uid: int | None
+    pid: int | None
+
+    @classmethod
+    def of(cls, connection: _socket.socket) -> Peer:
+        """Return the other end of a connection."""
+        return cls(*_peer(connection))
 
 
 def _peer(connection: _socket.socket) -> tuple[int | None, int | None]:
@@ -227,6 +111,42 @@ def _peer(connection: _socket.socket) -> tuple[int | None, int | None]:
 # Lines.
 
 
+def greeting(key: bytes, nonce: bytes) -> bytes:
+    """Return the first line of a server that answers."""
+    return b" ".join((PROTOCOL, nonce, _proof(key, b"greeting", nonce, _own_uid()))) + b"\n"
+
+
+def refusal(key: bytes) -> bytes:
+    """Return the only line of a server for a client of another user."""
+    return b" ".join((REFUSED, _proof(key, b"refusal", b"", _own_uid()))) + b"\n"
+
+
+def proven_nonce(key: bytes, line: bytes, uid: int | None) -> bytes | None:
+    """Return the nonce of a greeting that the user `uid` has proven, None if it is none."""
+    start, _, proof = line.rpartition(b" ")
+    nonce = start.removeprefix(PROTOCOL + b" ")
+    if start == nonce or not is_nonce(nonce):
+        return None
+    return nonce if hmac.compare_digest(proof, _proof(key, b"greeting", nonce, uid)) else None
+
+
+def is_proven_refusal(key: bytes, line: bytes, uid: int | None) -> bool:
+    """True for a refusal by a process of the site that runs as the user `uid`."""
+    kind, _, proof = line.partition(b" ")
+    return kind == REFUSED and hmac.compare_digest(proof, _proof(key, b"refusal", b"", uid))
+
+
+def _proof(key: bytes, kind: bytes, nonce: bytes, uid: int | None) -> bytes:
+    digest = hmac.digest(key, b"\0".join((b"django_qbwi " + kind, nonce, str(uid).encode())), "sha256")
+    return base64.urlsafe_b64encode(digest)[:_PROOF_LENGTH]
+
+
+def _own_uid() -> int | None:
+    """Return what a client is told of us."""
+    tells = hasattr(_socket, "SO_PEERCRED") or hasattr(_socket, "LOCAL_PEERCRED")
+    return os.geteuid() if tells else None
+
+
 def new_nonce() -> bytes:
     """Return a number that is used once."""
     return secrets.token_hex(_NONCE_BYTES).encode()
@@ -238,8 +158,12 @@ def is_nonce(value: bytes) -> bool:
 
 
 def encode(value: Any) -> bytes:
-    """Return `value` as JSON that has no line break in it."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    """Return `value` as JSON that has no line break in it.
+
+    Raises:
+        ValueError: There is a number in it that is none.
+    """
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def seal(key: bytes, direction: bytes, server_nonce: bytes, client_nonce: bytes, body: bytes) -> bytes:
@@ -287,38 +211,3 @@ def receive_line(connection: _socket.socket, limit: int, seconds: float) -> byte
             return bytes(received.partition(b"\n")[0])
         if len(received) > limit:
             raise ProcessUnreachable(f"a line was longer than {limit} bytes")
-
-
-# Names and files.
-
-
-def _new_name(site: str, pid: int) -> str:
-    return f"qbwi-{site}-{pid}-{secrets.token_hex(8)}"
-
-
-def _address(name: str, path: str, wanted: frozenset[str]) -> Address | None:
-    match = _NAME.fullmatch(name)
-    if match is None or match[1] not in wanted:
-        return None
-    return Address(match[1], int(match[2]), path)
-
-
-def _listening(address: Address) -> _socket.socket:
-    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    try:
-        # A site may have set a timeout for all sockets; ours waits without wakeups.
-        listener.settimeout(None)
-        listener.bind(address.path)
-        listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _is_private(directory: Path, uid: int) -> bool:
-    try:
-        found = os.lstat(directory)
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and stat.S_IMODE(found.st_mode) == 0o700

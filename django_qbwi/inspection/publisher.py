@@ -3,11 +3,16 @@
 One daemon thread waits for connections without a wakeup; each connection has a thread of its own for the second that
 it may take, so that a silent client holds up nobody; where no thread can be started, the one that listens answers, and
 lets others wait for that second. No thread is on the path of an item.
+
+Two kinds of connections have their own few places: those that have sent a sealed request, and are answered, and those
+that have not. Who comes when all of the latter are taken gets that of the client with the most of them, the oldest one:
+clients that are silent cannot keep others out. What an answer may wait for is bounded by the subject.
 """
 
 from __future__ import annotations
 
 import _socket
+import collections
 import contextlib
 import errno
 import os
@@ -17,7 +22,8 @@ from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
 from django_qbwi.inspection import channel
-from django_qbwi.inspection.channel import Address, Place, Site
+from django_qbwi.inspection.channel import Site
+from django_qbwi.inspection.places import Address, Place
 from django_qbwi.inspection.subject import MAX_ITEMS, Subject
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import new_lock, start_thread
@@ -25,7 +31,9 @@ from django_qbwi.machine.primitives import new_lock, start_thread
 logger = SafeLogger("django_qbwi.inspection")
 
 MAX_CONNECTIONS = 8
-"""At the same time; further ones are told that we are busy."""
+"""Requests that are answered at the same time; further ones are told that we are busy."""
+MAX_STRANGERS = 4
+"""Connections without a request at the same time; a further one takes the place of one of them."""
 
 _REQUEST_SECONDS = 0.5
 """Until a client has to have sent its request; it has no more for its answer either."""
@@ -53,7 +61,12 @@ class Publisher:
         self._subject = subject
         self._pid = os.getpid()
         self._listener: _socket.socket | None = None
+        self._guard = new_lock()
+        """Guards the two below."""
+        self._strangers: dict[_socket.socket, int | None] = {}
+        """Connections that have sent no request, oldest first, with the pids at their other ends."""
         self._connections: dict[_socket.socket, None] = {}
+        """All of them, until their threads end."""
         self._ended = new_lock()
 
     def __repr__(self) -> str:
@@ -113,7 +126,6 @@ class Publisher:
             self._ended.release()
 
     def _welcome(self, connection: _socket.socket) -> None:
-        self._connections[connection] = None
         try:
             refusal = self._refusal(connection)
             if refusal is None:
@@ -133,12 +145,38 @@ class Publisher:
         if self._listener is None:
             return b""
         if not channel.server_accepts(connection):
-            return channel.REFUSED
-        return channel.BUSY if len(self._connections) > MAX_CONNECTIONS else None
+            return channel.refusal(self._sites[0].key)
+        with self._guard:
+            # Those that were sent away are here until their threads have noticed.
+            if len(self._connections) >= MAX_CONNECTIONS + 2 * MAX_STRANGERS:
+                return channel.BUSY + b"\n"
+            self._connections[connection] = None
+            if len(self._strangers) >= MAX_STRANGERS:
+                self._send_one_away()
+            self._strangers[connection] = channel.peer_pid(connection)
+        return None
+
+    def _send_one_away(self) -> None:
+        count = collections.Counter(self._strangers.values())
+        # The first of equals: the oldest.
+        unlucky = max(self._strangers, key=lambda connection: count[self._strangers[connection]])
+        del self._strangers[unlucky]
+        with contextlib.suppress(OSError):
+            unlucky.shutdown(_socket.SHUT_RDWR)  # wakes its thread
+
+    def _admit(self, connection: _socket.socket) -> bool:
+        """Let a client that has sent a sealed request out of the places for strangers, if it may be answered now."""
+        with self._guard:
+            # It may have been sent away in this moment; what it asked for is done all the same.
+            self._strangers.pop(connection, None)
+            return len(self._connections) - len(self._strangers) <= MAX_CONNECTIONS
 
     def _end(self, connection: _socket.socket) -> None:
+        with self._guard:
+            self._strangers.pop(connection, None)
+            self._connections.pop(connection, None)
+        # Behind it, for one that is closed cannot be shut down by another thread.
         connection.close()
-        self._connections.pop(connection, None)
 
     # In the thread of a connection.
 
@@ -156,13 +194,16 @@ class Publisher:
     def _exchange(self, connection: _socket.socket) -> None:
         nonce = channel.new_nonce()
         connection.settimeout(_REQUEST_SECONDS)
-        connection.sendall(f"{channel.PROTOCOL} {nonce.decode()}\n".encode())
+        connection.sendall(channel.greeting(self._sites[0].key, nonce))
         line = channel.receive_line(connection, channel.MAX_REQUEST, _REQUEST_SECONDS)
         client_nonce, _, sealed = line.partition(b" ")
         if not channel.is_nonce(client_nonce):
             raise ProcessUnreachable("a client of the inspection channel sent no nonce")
         keys = [site.key for site in self._sites]
         key, request = channel.open_sealed(keys, b"request", (nonce, client_nonce), sealed)
+        if not self._admit(connection):
+            connection.sendall(channel.BUSY + b"\n")
+            return
         body = _fitting(self._subject, request, _describe(connection))
         connection.settimeout(_ANSWER_SECONDS)
         connection.sendall(channel.seal(key, b"answer", nonce, client_nonce, body) + b" " + body + b"\n")

@@ -2,27 +2,62 @@
 
 An unresponsive process is a normal state: it is stopped, or busy in C code that holds the GIL. A process that has
 ended is not listed: its socket went with it.
+
+Anybody may listen under the name of a site. What he gains by that is bounded, whatever he does there:
+
+- He is connected to, and the kernel tells who he is. Up to here nobody is left out, so that no number of names can
+  hide a process of the site.
+- Our own user and root are asked. Of any other user a few connections at a time, and a few of each of its processes,
+  may show that they are of the site (`channel`); then that user is asked like our own. The others are strangers, and
+  are listed as such.
+- There are no more than `AT_ONCE` connections at a time, and 64 bytes are read of one who has proven nothing.
 """
 
 from __future__ import annotations
 
-import _socket
+import collections
 import dataclasses
 import errno
+import os
 import selectors
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django_qbwi.core.exceptions import ProcessUnreachable
-from django_qbwi.inspection import channel
-from django_qbwi.inspection.channel import Address, Place, Site
+from django_qbwi.inspection.channel import Site
+from django_qbwi.inspection.places import Address, Place
+from django_qbwi.inspection.question import Outcome, Question
 
 SECONDS = 0.5
 """That a process has for its answer."""
+AT_ONCE = 64
+"""Connections at the same time."""
 
+_BATCHES = 4
+"""For how many times `SECONDS` strangers are waited for, and busy processes are tried again."""
+_LIMIT = 20
+"""How many times `SECONDS` all of it may take: where somebody has bound a million names."""
+_OF_A_USER = 16
+"""Connections at the same time to one user who has proven nothing."""
+_OF_A_PROCESS = 2
+"""Connections to one of its processes."""
 _AGAIN_AFTER = 0.02
-_NOBODY = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.EPIPE})
+_NO_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Stranger:
+    """Who listens under the name of the site, and has not proven that it belongs to it."""
+
+    pid: int | None
+    """None where nobody can tell."""
+    uid: int | None
+    sockets: int
+    """Under how many names."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +69,11 @@ class Answers:
     unresponsive: list[int]
     """The pids of those that did not answer in time."""
     refused: list[int]
-    """The pids of those of another user."""
+    """The pids of those of the site that run as another user."""
+    strangers: list[Stranger] = dataclasses.field(default_factory=list)
+    """Those that took the site's name, the ones with the most sockets first."""
+    elsewhere: list[int] = dataclasses.field(default_factory=list)
+    """The pids that the names of other sites say."""
 
 
 def ask(
@@ -46,7 +85,7 @@ def ask(
     pids: Iterable[int] | None = None,
     seconds: float = SECONDS,
 ) -> Answers:
-    """Ask all processes of a site; blocks for `seconds` at the most.
+    """Ask all processes of a site; blocks for `seconds`, or some times as long where there are too many to ask at once.
 
     Args:
         sites: The site under each of its secrets.
@@ -58,157 +97,166 @@ def ask(
     """
     keys = {site.name: site.key for site in sites}
     wanted = None if pids is None else frozenset(pids)
+    listing = place.find(keys)
     questions = [
-        _Question(address, keys[address.site], request)
-        for address in place.find(keys)
+        Question(address, keys[address.site], request)
+        for address in listing.addresses
         if address != but and (wanted is None or address.pid in wanted)
     ]
     with selectors.DefaultSelector() as selector:
+        asking = _Asking(selector, questions, seconds)
         try:
-            _ask_all(questions, selector, time.monotonic() + seconds)
+            asking.run()
         finally:
-            for question in questions:
-                question.leave(selector)
+            asking.leave()
     for question in questions:
-        if question.outcome == "gone":
+        if question.outcome is Outcome.GONE:
             place.forget(question.address)
-    return Answers(
-        answers=sorted(
-            ((question.address.pid, question.answer) for question in questions if question.outcome == "answered"),
-            key=lambda answer: answer[0],
-        ),
-        unresponsive=sorted(
-            question.address.pid for question in questions if question.outcome in {None, "unresponsive"}
-        ),
-        refused=sorted(question.address.pid for question in questions if question.outcome == "refused"),
-    )
+        elif question.outcome is None:
+            question.outcome = asking.outcome_of_silence(question, place)
+    return _sorted(questions, listing.elsewhere)
 
 
-def _ask_all(questions: list[_Question], selector: selectors.BaseSelector, deadline: float) -> None:
-    while True:
+class _Asking:
+    """All questions of one call: which of them are connected now, which wait for their turn."""
+
+    def __init__(self, selector: selectors.BaseSelector, questions: list[Question], seconds: float) -> None:
+        self._selector = selector
+        self._seconds = seconds
+        self._waiting = collections.deque(questions)
+        self._again: collections.deque[tuple[float, Question]] = collections.deque()
+        """When to try again, in the order of time."""
+        self._open: dict[Question, None] = {}
+        self._room = AT_ONCE
+        self._trusted = {None, os.getuid(), 0}
+        self._of_user: collections.Counter[int | None] = collections.Counter()
+        self._of_process: collections.Counter[tuple[int | None, int | None]] = collections.Counter()
+        self._deferred: dict[int | None, collections.deque[Question]] = collections.defaultdict(collections.deque)
         now = time.monotonic()
-        for question in questions:
-            if question.begin_at is not None and question.begin_at <= now:
-                question.begin(selector)
-        waiting = [question for question in questions if question.outcome is None]
-        if not waiting or now >= deadline:
-            return
-        moments = [question.begin_at for question in waiting if question.begin_at is not None]
-        for key, _ in selector.select(max(0.0, min([deadline, *moments]) - now)):
-            question = key.data
-            question.read(selector)
-
-
-class _Question:
-    """One process that is asked.
-
-    `outcome` is None, and then once "answered", "gone", "refused" or, if that is certain before the time is over,
-    "unresponsive".
-    """
-
-    def __init__(self, address: Address, key: bytes, request: dict[str, Any]) -> None:
-        self.address = address
-        self.outcome: str | None = None
-        self.answer: Any = None
-        self.begin_at: float | None = 0.0
-        """When to connect, None while connected."""
-        self._key = key
-        self._request = request
-        self._socket: _socket.socket | None = None
-        self._received = bytearray()
-        self._nonces: tuple[bytes, bytes] | None = None
-        self._asked = False
+        self._deadline, self._limit = now + seconds * _BATCHES, now + seconds * _LIMIT
 
     def __repr__(self) -> str:
-        return f"<_Question pid={self.address.pid} outcome={self.outcome}>"
+        return f"<_Asking open={len(self._open)} waiting={len(self._waiting)}>"
 
-    def begin(self, selector: selectors.BaseSelector) -> None:
-        """Connect."""
-        self.begin_at, self._nonces, self._received = None, None, bytearray()
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self._socket.settimeout(0.0)
+    def run(self) -> None:
+        """Ask, until all have answered or the time is over."""
+        while True:
+            now = time.monotonic()
+            for question in [question for question in self._open if question.until <= now]:
+                self._close(question)
+            while self._again and self._again[0][0] <= now:
+                self._waiting.append(self._again.popleft()[1])
+            for uid, deferred in self._deferred.items():
+                for _ in range(min(len(deferred), _OF_A_USER - self._of_user[uid])):
+                    self._waiting.append(deferred.popleft())
+            # Not all at once: those that are connected have their answers read meanwhile.
+            for _ in range(min(len(self._waiting), AT_ONCE)):
+                if len(self._open) < self._room:
+                    self._begin(self._waiting.popleft())
+            if now >= self._limit or not (self._open or self._waiting or self._again):
+                return
+            self._read(now)
+
+    def leave(self) -> None:
+        """Close what is open."""
+        for question in list(self._open):
+            self._close(question)
+
+    def outcome_of_silence(self, question: Question, place: Place) -> Outcome:
+        """Return what becomes of one that said nothing, or was not reached in time."""
+        uid = place.owner(question.address) if question.peer is None else question.peer.uid
+        known = uid in self._trusted and not (uid is None and question.peer is None)
+        return Outcome.UNRESPONSIVE if known else Outcome.STRANGER
+
+    def _read(self, now: float) -> None:
+        moments = [self._limit, *(question.until for question in self._open)]
+        if self._again:
+            moments.append(self._again[0][0])
+        if self._waiting and len(self._open) < self._room:
+            moments.append(now)
+        for key, _ in self._selector.select(max(0.0, min(moments) - now)):
+            question: Question = key.data
+            knew = question.is_proven
+            question.read()
+            if question.is_proven and not knew:
+                self._trust(question)
+            self._look_at(question)
+
+    def _begin(self, question: Question) -> None:
+        question.until = question.until or time.monotonic() + self._seconds
         try:
-            self._socket.connect(self.address.path)
-            if not channel.client_accepts(self._socket):
-                self._end("refused", selector)
-                return
-            if self._asked:
-                # It lives, but broke off: what was asked for is not done twice.
-                self._end("unresponsive", selector)
-                return
-            selector.register(self._socket.fileno(), selectors.EVENT_READ, self)
+            question.connect()
         except OSError as error:
-            self._failed(error, selector)
-
-    def read(self, selector: selectors.BaseSelector) -> None:
-        """Take what has come."""
-        assert self._socket is not None
-        try:
-            chunk = self._socket.recv(1 << 18)
-            if not chunk:
-                # It had no room for us, or it has just ended: another try tells.
-                self._again(selector)
+            if error.errno in _NO_FILES and self._open:
+                # It waits for one of the others to be closed, and from now on there are no more than these.
+                self._room = len(self._open)
+                self._waiting.appendleft(question)
                 return
-            self._received += chunk
-            if chunk.endswith(b"\n"):
-                self._take(bytes(self._received[:-1]), selector)
-            elif len(self._received) > channel.MAX_ANSWER:
-                raise ProcessUnreachable(f"an answer was longer than {channel.MAX_ANSWER} bytes")
-        except OSError as error:
-            self._failed(error, selector)
-        except ProcessUnreachable:
-            # Somebody who speaks otherwise, or another version of us: it does not answer, and will not.
-            self._end("unresponsive", selector)
+            question.failed(error)
+        if question.connection is not None and self._is_turned_away(question):
+            question.close()
+            return
+        if question.connection is not None:
+            self._open[question] = None
+            self._of_user[question.uid] += 1
+            self._selector.register(question.connection.fileno(), selectors.EVENT_READ, question)
+        self._look_at(question)
 
-    def leave(self, selector: selectors.BaseSelector) -> None:
-        """Close the connection."""
-        if self._socket is not None:
-            if self._socket.fileno() in selector.get_map():
-                selector.unregister(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+    def _is_turned_away(self, question: Question) -> bool:
+        """Tell whether it is a stranger's turn, and what happens if not."""
+        peer = question.peer
+        if peer is None or peer.uid in self._trusted:
+            return False
+        if time.monotonic() >= self._deadline:
+            return True
+        process = (peer.uid, peer.pid)
+        # Where the kernel does not see the process there are the limits of its user.
+        if not question.is_counted and peer.pid and self._of_process[process] >= _OF_A_PROCESS:
+            question.outcome = Outcome.STRANGER
+            return True
+        if self._of_user[peer.uid] >= _OF_A_USER:
+            self._deferred[peer.uid].append(question)
+            question.until = 0.0
+            return True
+        self._of_process[process] += not question.is_counted
+        question.is_counted = True
+        return False
 
-    def _take(self, line: bytes, selector: selectors.BaseSelector) -> None:
-        if self._nonces is not None:
-            _, content = channel.open_sealed([self._key], b"answer", self._nonces, line)
-            if not isinstance(content, dict) or "answer" not in content:
-                raise ProcessUnreachable("an answer was none")
-            self.answer = content["answer"]
-            self._end("answered", selector)
-        elif line + b"\n" == channel.REFUSED:
-            self._end("refused", selector)
-        elif line + b"\n" == channel.BUSY:
-            self._again(selector)
-        else:
-            self._send_request(line)
+    def _trust(self, question: Question) -> None:
+        self._trusted.add(question.uid)
+        self._waiting.extend(self._deferred.pop(question.uid, ()))
 
-    def _send_request(self, greeting: bytes) -> None:
-        nonce = greeting.removeprefix(channel.PROTOCOL.encode() + b" ")
-        if not channel.is_nonce(nonce):
-            raise ProcessUnreachable("the greeting of a process was none of ours")
-        assert self._socket is not None
-        self._nonces = (nonce, channel.new_nonce())
-        self._received.clear()
-        body = channel.encode(self._request)
-        line = b" ".join((self._nonces[1], channel.seal(self._key, b"request", *self._nonces, body), body)) + b"\n"
-        if len(line) > channel.MAX_REQUEST:
-            raise ProcessUnreachable(f"the request is longer than {channel.MAX_REQUEST} bytes")
-        # The buffer of a new connection takes all of it.
-        self._asked = True
-        self._socket.sendall(line)
+    def _look_at(self, question: Question) -> None:
+        if question.outcome is not None or question.is_over:
+            self._close(question)
+            moment = time.monotonic() + _AGAIN_AFTER
+            if question.outcome is None and moment < min(question.until, self._deadline):
+                self._again.append((moment, question))
 
-    def _failed(self, error: OSError, selector: selectors.BaseSelector) -> None:
-        if self._nonces is None and error.errno in _NOBODY:
-            self._end("gone", selector)
-        elif self._nonces is None and error.errno in {errno.EACCES, errno.EPERM}:
-            self._end("refused", selector)
-        else:
-            self._again(selector)
+    def _close(self, question: Question) -> None:
+        if question in self._open:
+            del self._open[question]
+            self._of_user[question.uid] -= 1
+            if question.connection is not None:
+                self._selector.unregister(question.connection.fileno())
+        question.close()
 
-    def _again(self, selector: selectors.BaseSelector) -> None:
-        self.leave(selector)
-        self.begin_at = time.monotonic() + _AGAIN_AFTER
 
-    def _end(self, outcome: str, selector: selectors.BaseSelector) -> None:
-        self.outcome = outcome
-        self.leave(selector)
+def _sorted(questions: list[Question], elsewhere: list[int]) -> Answers:
+    found: dict[Outcome | None, list[Question]] = collections.defaultdict(list)
+    for question in questions:
+        found[question.outcome].append(question)
+    answered = [(question.address.pid, question.answer) for question in found[Outcome.ANSWERED]]
+    # Whoever takes the name of a process that has answered hides nothing.
+    silent = {question.address.pid for question in found[Outcome.UNRESPONSIVE]} - {pid for pid, _ in answered}
+    strangers = collections.Counter(
+        (None, None) if question.peer is None else (question.peer.pid or None, question.peer.uid)
+        for question in found[Outcome.STRANGER]
+    )
+    return Answers(
+        answers=sorted(answered, key=lambda answer: answer[0]),
+        unresponsive=sorted(silent),
+        refused=sorted({question.address.pid for question in found[Outcome.REFUSED]}),
+        strangers=[Stranger(pid=pid, uid=uid, sockets=count) for (pid, uid), count in strangers.most_common()],
+        elsewhere=elsewhere,
+    )

@@ -1,12 +1,16 @@
 """What one process says of itself, as plain values, to JSON and back.
 
-What comes from the wire is copied field by field, each with its type: nothing else of it is ever used.
+What comes from the wire, or from a table that others write, is copied field by field, each with its type and within
+bounds: nothing else of it is ever used, and whoever gets it may compute with it. Times are aware and in UTC, numbers
+finite, texts bounded, and without halves of surrogate pairs, which no output takes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import datetime
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
@@ -58,7 +62,7 @@ class ProcessRecord:
         Raises:
             ProcessUnreachable: It is none.
         """
-        return cls(**_fields(value, _FIELDS))
+        return cls(**fields(value, _FIELDS))
 
 
 def item_from_dict(value: Any) -> Item:
@@ -67,80 +71,132 @@ def item_from_dict(value: Any) -> Item:
     Raises:
         ProcessUnreachable: It is none.
     """
-    item = _fields(value, _ITEM_FIELDS)
-    if item["error"] is not None:
-        item["error"] = _fields(item["error"], _ERROR_FIELDS)
-    return item
+    return fields(value, _ITEM_FIELDS)
 
 
 def text(value: Any, limit: int = 100_000) -> str:
     """Return `value`, which has to be a text, cut to `limit` characters."""
     if not isinstance(value, str):
-        raise ProcessUnreachable(f"a process answered with {type(value).__name__} where a text belongs")
-    return value[:limit]
+        raise _unfit(value, "a text")
+    return value[:limit].encode("utf-8", "replace").decode("utf-8")
 
 
-def _items(value: Any) -> list[Item]:
-    return [item_from_dict(entry) for entry in value]
-
-
-def _limits(value: Any) -> dict[str, float | None]:
-    if not all(entry is None or isinstance(entry, (int, float)) for entry in value.values()):
-        raise ProcessUnreachable("a process answered with limits that are no numbers")
-    return {text(key, 100): entry for key, entry in value.items()}
-
-
-def _same(value: Any) -> Any:
+def whole(value: Any) -> int:
+    """Return `value`, which has to be a whole number that is not negative, nor longer than 63 bits."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_NUMBER:
+        raise _unfit(value, "a whole number")
     return value
 
 
-_Rule = tuple[type | tuple[type, ...], Any]
-_OPTIONAL_TEXT = (str, type(None))
-_OPTIONAL_NUMBER = (float, int, type(None))
-
-_FIELDS: Mapping[str, _Rule] = {
-    "pid": (int, _same),
-    "host": (str, text),
-    "server": (str, text),
-    "started_at": (str, text),
-    "state": (str, text),
-    "remaining": (_OPTIONAL_NUMBER, _same),
-    "running": (int, _same),
-    "queued": (int, _same),
-    "finished": (int, _same),
-    "failed": (int, _same),
-    "limits": (dict, _limits),
-    "items": (list, _items),
-    "recent": (list, _items),
-    "truncated": (bool, _same),
-}
-_ITEM_FIELDS: Mapping[str, _Rule] = {
-    "id": (str, text),
-    "name": (str, text),
-    "kind": (str, text),
-    "status": (str, text),
-    "queued_at": (str, text),
-    "started_at": (_OPTIONAL_TEXT, _same),
-    "finished_at": (_OPTIONAL_TEXT, _same),
-    "timeout": (_OPTIONAL_NUMBER, _same),
-    "overdue": (bool, _same),
-    "cancel_reason": (_OPTIONAL_TEXT, _same),
-    "error": ((dict, type(None)), _same),
-    "origin": (_OPTIONAL_TEXT, _same),
-    "request_id": (_OPTIONAL_TEXT, _same),
-    "pid": (int, _same),
-    "thread": (_OPTIONAL_TEXT, _same),
-}
-_ERROR_FIELDS: Mapping[str, _Rule] = {"type": (str, text), "message": (str, text), "traceback": (str, text)}
+def number(value: Any) -> float:
+    """Return `value`, which has to be a finite number of that size."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise _unfit(value, "a number")
+    # Compared first: an int of 400 digits is no float.
+    if not -_MAX_NUMBER <= value <= _MAX_NUMBER or not math.isfinite(value):
+        raise _unfit(value, "a finite number")
+    return value
 
 
-def _fields(value: Any, rules: Mapping[str, _Rule]) -> dict[str, Any]:
+def flag(value: Any) -> bool:
+    """Return `value`, which has to be true or false."""
+    if not isinstance(value, bool):
+        raise _unfit(value, "true or false")
+    return value
+
+
+def moment(value: Any) -> str:
+    """Return `value`, which has to be an aware ISO 8601 time that any clock could show, in UTC."""
+    try:
+        found = datetime.datetime.fromisoformat(text(value, 64))
+        if found.utcoffset() is None or not 1970 <= found.year <= 9000:
+            raise _unfit(value, "an aware time")
+        return found.astimezone(datetime.UTC).isoformat()
+    except (ValueError, OverflowError) as error:
+        raise _unfit(value, "a time") from error
+
+
+def optional(rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a rule that lets None pass too."""
+    return lambda value: None if value is None else rule(value)
+
+
+def bounded(limit: int) -> Callable[[Any], str]:
+    """Return the rule for a text of `limit` characters."""
+    return lambda value: text(value, limit)
+
+
+def fields(value: Any, rules: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    """Return those fields of `value` that have a rule.
+
+    Raises:
+        ProcessUnreachable: It is no object, or one of them is missing or unfit.
+    """
     if not isinstance(value, dict):
-        raise ProcessUnreachable(f"a process answered with {type(value).__name__} where an object belongs")
-    found = {}
-    for name, (kind, convert) in rules.items():
-        entry = value.get(name)
-        if not isinstance(entry, kind):
-            raise ProcessUnreachable(f"a process answered with {type(entry).__name__} as {name!r}")
-        found[name] = convert(entry)
-    return found
+        raise _unfit(value, "an object")
+    return {name: rule(value.get(name)) for name, rule in rules.items()}
+
+
+def _items(value: Any) -> list[Item]:
+    if not isinstance(value, list):
+        raise _unfit(value, "a list")
+    return [item_from_dict(entry) for entry in value[:_MAX_ITEMS]]
+
+
+def _limits(value: Any) -> dict[str, float | None]:
+    if not isinstance(value, dict) or len(value) > _MAX_LIMITS:
+        raise _unfit(value, "an object")
+    rule = optional(number)
+    return {text(key, 100): rule(entry) for key, entry in value.items()}
+
+
+def _error(value: Any) -> dict[str, Any]:
+    return fields(value, _ERROR_FIELDS)
+
+
+def _unfit(value: Any, wanted: str) -> ProcessUnreachable:
+    return ProcessUnreachable(f"a process answered with {type(value).__name__} where {wanted} belongs")
+
+
+_MAX_NUMBER = 2**63
+_MAX_ITEMS = 1_000
+_MAX_LIMITS = 100
+
+_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "pid": whole,
+    "host": bounded(255),
+    "server": bounded(100),
+    "started_at": moment,
+    "state": bounded(20),
+    "remaining": optional(number),
+    "running": whole,
+    "queued": whole,
+    "finished": whole,
+    "failed": whole,
+    "limits": _limits,
+    "items": _items,
+    "recent": _items,
+    "truncated": flag,
+}
+_ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "id": bounded(100),
+    "name": bounded(200),
+    "kind": bounded(20),
+    "status": bounded(20),
+    "queued_at": moment,
+    "started_at": optional(moment),
+    "finished_at": optional(moment),
+    "timeout": optional(number),
+    "overdue": flag,
+    "cancel_reason": optional(bounded(20)),
+    "error": optional(_error),
+    "origin": optional(bounded(2_000)),
+    "request_id": optional(bounded(200)),
+    "pid": whole,
+    "thread": optional(bounded(200)),
+}
+_ERROR_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "type": bounded(1_000),
+    "message": bounded(10_000),
+    "traceback": bounded(100_000),
+}

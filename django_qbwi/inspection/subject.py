@@ -1,7 +1,7 @@
 """What can be asked of one process, and done to it: the same for this process and, over the channel, for others.
 
-Everything here may be called from any thread. Cancelling runs the callbacks of tokens and the receivers of signals in
-the calling thread; all the rest runs no code but ours, and never waits.
+Everything here may be called from any thread. Nothing runs any code but ours in the calling thread, and only
+cancelling waits, for half a second at the most: `cancelling`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django_qbwi.core.callables import printable
-from django_qbwi.core.cancellation import CancelReason
+from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.items import WorkItem, WorkItemStatus
+from django_qbwi.core.names import printable
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.inspection.cancelling import Canceller
 from django_qbwi.inspection.records import Item, ProcessRecord
 from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.primitives import holding
 
 logger = SafeLogger("django_qbwi.inspection")
 
@@ -28,6 +30,7 @@ MAX_ITEMS = 500
 
 _CALL_OF_ITEM = re.compile(r'core[/\\](?:thread|loop)_executor\.py", line \d+, in (?:run_item|_run_user_code)$')
 """The frame of ours that calls an item's function."""
+_MAX_STACK, _MAX_STACK_LINE = 100_000, 1_000
 _LISTED_TRACEBACK = 2_000
 """Characters of a traceback in a list; that of a single item is longer."""
 
@@ -51,6 +54,7 @@ class Subject:
         self._find = find
         self._started_at = datetime.datetime.now(tz=datetime.UTC)
         self._drain: _Drain | None = None
+        self._canceller = Canceller()
 
     def __repr__(self) -> str:
         return f"<Subject server={self._server()}>"
@@ -118,16 +122,15 @@ class Subject:
 
         Args:
             by: Who does it, for the record and for the token's message.
+
+        Raises:
+            ProcessUnreachable: Too many callbacks of cancelled items block in this process.
         """
         inspected = self._find()
         if inspected is None:
             return {}
-        done = {}
-        for item in _known(inspected.scheduler, set(item_ids)):
-            done[item.id] = inspected.scheduler.cancel(item, f"cancelled by {printable(by)}")
-            outcome = "cancelled" if done[item.id] else "was cancelled or had ended before it was cancelled"
-            logger.info("Work item id=%s name=%s %s by %s", item.id, item.name, outcome, printable(by))
-        return done
+        found = _known(inspected.scheduler, set(item_ids))
+        return self._canceller.cancel(inspected.scheduler, found, printable(by), self.leave_thread)
 
     def drain(self, by: str) -> dict[str, Any]:
         """Cancel with SHUTDOWN all that is queued and running now, and see to its end; returns at once.
@@ -222,9 +225,11 @@ class _Drain:
     def _cancel_all(self) -> None:
         for item in list(self._items):
             token = item.token
-            with self._scheduler.lock:
-                token._deadline = self.deadline if token._deadline is None else min(token._deadline, self.deadline)
+            holding(self._scheduler.lock, self._bound, token)
             token._cancel(CancelReason.SHUTDOWN, f"drained by {self._by}")
+
+    def _bound(self, token: CancellationToken) -> None:
+        token._deadline = self.deadline if token._deadline is None else min(token._deadline, self.deadline)
 
     def _ended(self, item: WorkItem) -> None:
         # In the thread of the item: it only takes note.
@@ -251,7 +256,7 @@ def own_frames(stack: str) -> str:
     """Return `stack` without the frames that are above those of the item: of threads, of asyncio and of ours."""
     kept: list[str] = []
     skips_source = False
-    for line in stack.splitlines(keepends=True):
+    for line in map(_bounded, stack[-_MAX_STACK:].splitlines(keepends=True)):
         if _CALL_OF_ITEM.search(line):
             while kept and kept[-1].startswith(" "):
                 kept.pop()
@@ -259,7 +264,11 @@ def own_frames(stack: str) -> str:
         elif not (skips_source and line.startswith("    ")):
             skips_source = False
             kept.append(line)
-    return "".join(kept) or stack
+    return "".join(kept) or stack[-_MAX_STACK:]
+
+
+def _bounded(line: str) -> str:
+    return line if len(line) <= _MAX_STACK_LINE else f"{line[: _MAX_STACK_LINE - 2]}…\n"
 
 
 def _known(scheduler: WorkItemScheduler, item_ids: set[str]) -> list[WorkItem]:

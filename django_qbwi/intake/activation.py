@@ -11,13 +11,15 @@ import datetime
 import re
 import zoneinfo
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
 from django_qbwi.intake.snapshot import RequestSnapshot
+
+Surroundings = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
 
 _OFFSET = re.compile(r"UTC([+-])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{6}))?)?")
 
@@ -47,7 +49,7 @@ class SurroundedAwaitable:
 
     __slots__ = ("_awaitable", "_enter")
 
-    def __init__(self, awaitable: Awaitable[Any], enter: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, awaitable: Awaitable[Any], enter: Callable[[], Surroundings]) -> None:
         self._awaitable = awaitable
         self._enter = enter
 
@@ -61,7 +63,11 @@ class SurroundedAwaitable:
             close()
 
     async def _run(self) -> Any:
-        with self._enter():
+        surroundings = self._enter()
+        if isinstance(surroundings, AbstractAsyncContextManager):
+            async with surroundings:
+                return await self._awaitable
+        with surroundings:
             return await self._awaitable
 
 

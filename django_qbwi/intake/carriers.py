@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import inspect
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -34,6 +34,9 @@ class Carrier(Protocol):
         Called in the item's thread and context, on the event loop for an async item; not called for None. Twice for a
         plain function that returns an awaitable: around the call, and around the awaitable. What it raises fails the
         item.
+
+        A carrier may have `arestore` beside it, which returns an asynchronous context manager: on the event loop it is
+        used instead. There `await sync_to_async(...)` reaches the thread of the item's ORM calls.
         """
 
 
@@ -61,6 +64,19 @@ def restored(carried: Carried) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for carrier, value in carried:
             stack.enter_context(carrier.restore(value))
+        yield
+
+
+@contextlib.asynccontextmanager
+async def arestored(carried: Carried) -> AsyncIterator[None]:
+    """The same on the event loop, by a carrier's `arestore` where it has one."""
+    async with contextlib.AsyncExitStack() as stack:
+        for carrier, value in carried:
+            arestore = getattr(carrier, "arestore", None)
+            if arestore is None:
+                stack.enter_context(carrier.restore(value))
+            else:
+                await stack.enter_async_context(arestore(value))
         yield
 
 

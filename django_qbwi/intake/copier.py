@@ -8,18 +8,19 @@ import types
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 
-from django_qbwi.core.callables import FunctionWrapper, name_of
 from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.names import is_partial, layers_of, name_of, parts_of_partial
 from django_qbwi.intake.activation import SurroundedAwaitable, active
+from django_qbwi.intake.decorated import DecoratedFunction
 from django_qbwi.intake.reading import http_request_of
 from django_qbwi.intake.selection import NOTHING_MORE, Selection, select
 from django_qbwi.intake.snapshot import RequestSnapshot
 
 P = ParamSpec("P")
+Options = ParamSpec("Options")
 R = TypeVar("R")
 Q = TypeVar("Q", covariant=True)
 
@@ -35,7 +36,7 @@ class Queueable(Protocol[Q]):
         """Return it with `copy(function)` in the place of its function."""
 
 
-class RequestCopier(FunctionWrapper, Generic[P, R]):
+class RequestCopier(DecoratedFunction, Generic[P, R]):
     """A function whose first argument after the token is a request, and becomes a `RequestSnapshot`.
 
     - Queued: the request is copied in the caller's thread, at the call.
@@ -43,19 +44,13 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
     - While the function runs, the snapshot's language, time zone, script prefix and URLconf are active.
     """
 
+    cure = "It is decorated with copies_request: give the request as the first argument after the token"
+
     def __init__(
         self, function: Callable[Concatenate[CancellationToken, RequestSnapshot, P], R], selection: Selection
     ) -> None:
-        # First: it copies the attributes of the function, which may be a callable of ours with the same ones.
-        functools.update_wrapper(self, function)
-        self._function = function
+        super().__init__(function)
         self._selection = selection
-        self._is_async = iscoroutinefunction(function)
-        if self._is_async:
-            markcoroutinefunction(self)
-
-    def __repr__(self) -> str:
-        return f"<RequestCopier {name_of(self._function)}>"
 
     if TYPE_CHECKING:
 
@@ -77,11 +72,6 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
         return RequestCopier(self._function.__get__(instance, owner), self._selection)
 
     @property
-    def function(self) -> Callable[..., Any]:
-        """The function that gets the snapshot."""
-        return self._function
-
-    @property
     def computed(self) -> Mapping[str, Computed]:
         """The functions of the values that it computes, by name."""
         return self._selection.computed
@@ -94,7 +84,7 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
         """
         if type(given) is RequestSnapshot:
             return given
-        if http_request_of(given) is None:
+        if not _is_request(given):
             raise InvalidWorkItem(
                 f"{name_of(self._function)} is decorated with copies_request: its argument after the token must be a "
                 f"request or a RequestSnapshot, not a {name_of(type(given))}"
@@ -113,6 +103,11 @@ class RequestCopier(FunctionWrapper, Generic[P, R]):
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # A partial may have put something in front of the token: functools.partial(Class.method, instance).
         position = 1 + next((at for at, value in enumerate(args) if isinstance(value, CancellationToken)), 0)
+        if position == 1 and args and _is_request(args[0]):
+            raise InvalidWorkItem(
+                f"{name_of(self._function)} got a request in the place of its token: queue it, or call it as a unit "
+                "test does, with CancellationToken.none() in front"
+            )
         if position < len(args):
             snapshot = self.copy(args[position])
             args = (*args[:position], snapshot, *args[position + 1 :])
@@ -182,35 +177,20 @@ def copies_request(function: Any = None, /, **options: Any) -> Any:
     return decorate if function is None else decorate(function)
 
 
-def snapshot_request(
-    request: Any,
-    /,
-    *,
-    headers: Iterable[str] = (),
-    post: Iterable[str] = (),
-    session: Iterable[str] = (),
-    files: Iterable[str] = (),
-    unmasked: Iterable[str] = (),
-    max_file_bytes: int | None = None,
-    **computed: Computed,
-) -> RequestSnapshot:
+def _with_options_of(
+    _: Callable[Options, Selection],
+) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, Options], R]]:
+    return lambda function: function
+
+
+@_with_options_of(select)
+def snapshot_request(request: Any, /, **options: Any) -> RequestSnapshot:
     """Copy a request here and now; the options are those of `copies_request`.
 
     Raises:
         InvalidWorkItem: It is no request, an option is wrong, or a value cannot be copied.
     """
-    if not (headers or post or session or files or unmasked or max_file_bytes is not None or computed):
-        return NOTHING_MORE.snapshot(request)
-    selection = select(
-        headers=headers,
-        post=post,
-        session=session,
-        files=files,
-        unmasked=unmasked,
-        max_file_bytes=max_file_bytes,
-        **computed,
-    )
-    return selection.snapshot(request)
+    return (select(**options) if options else NOTHING_MORE).snapshot(request)
 
 
 class Decorator(Protocol):
@@ -250,10 +230,9 @@ def snapshot_of(work_item: Any, args: tuple[Any, ...]) -> RequestSnapshot | None
     """Return the snapshot that a call carries, after `with_snapshot`."""
     if args:
         return args[0] if type(args[0]) is RequestSnapshot else None
-    while isinstance(work_item, FunctionWrapper):
-        work_item = work_item.function
-    if isinstance(work_item, functools.partial):
-        return next((value for value in work_item.keywords.values() if type(value) is RequestSnapshot), None)
+    for layer in layers_of(work_item):
+        if type(layer) is functools.partial:
+            return next((value for value in layer.keywords.values() if type(value) is RequestSnapshot), None)
     return None
 
 
@@ -261,19 +240,20 @@ def find_copier(work_item: Any) -> tuple[RequestCopier[..., Any] | None, int]:
     """Return the copier inside of a callable, and how many arguments stand before its token; None if there is none."""
     before_token = 0
     for _ in range(_MAX_WRAPPERS):
-        if isinstance(work_item, RequestCopier):
-            return work_item, before_token
-        if isinstance(work_item, functools.partial):
-            before_token += len(work_item.args)
-            work_item = work_item.func
-        elif isinstance(work_item, FunctionWrapper):
-            work_item = work_item.function
-        elif isinstance(work_item, types.FunctionType) and hasattr(work_item, "__wrapped__"):
-            # Another decorator between ours, which passes the arguments on.
-            work_item = work_item.__wrapped__
-        else:
+        for layer in layers_of(work_item):
+            if issubclass(type(layer), RequestCopier):
+                return layer, before_token
+            if is_partial(type(layer)):
+                before_token += len(parts_of_partial(layer)[1])
+        if type(layer) is not types.FunctionType or "__wrapped__" not in layer.__dict__:
             break
+        # Another decorator between ours, which passes the arguments on.
+        work_item = layer.__dict__["__wrapped__"]
     return None, 0
+
+
+def _is_request(given: Any) -> bool:
+    return type(given) is RequestSnapshot or http_request_of(given) is not None
 
 
 async def _run_async(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from types import CodeType, FunctionType
+from collections.abc import Callable, Iterable
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from django_qbwi.core.callables import COROUTINE_MARK
-from django_qbwi.intake.guard import PLAIN
+from django_qbwi.intake.callables import COROUTINE_MARK
+from django_qbwi.intake.plain import PLAIN
 
 _MAX_CALLS = 1024
 
@@ -45,9 +45,13 @@ class FamiliarCalls:
         code, count, is_async = known
         if code is not work_item.__code__ or count != len(args):
             return None
-        for value in args:
-            if type(value) not in PLAIN:
-                return None
+        try:
+            for value in args:
+                if type(value) not in PLAIN:
+                    return None
+        except Exception:
+            # A metaclass may have a hash that raises, or none; the guard does without.
+            return None
         return is_async
 
     def learn(self, work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool) -> None:
@@ -78,10 +82,47 @@ class FamiliarCalls:
         code, is_async = known
         if code is not partial.func.__code__ or hasattr(partial, COROUTINE_MARK):
             return None
-        for value in (*args, *partial.args, *partial.keywords.values()):
+        return is_async if _are_plain((*args, *partial.args, *partial.keywords.values())) else None
+
+
+def is_simple(work_item: Any, args: tuple[Any, ...]) -> bool:
+    """Say whether a function, or a partial of one, has but plain values about it; on the path of every new call."""
+    kind = type(work_item)
+    if kind is functools.partial:
+        if not _are_plain(work_item.args) or not _are_plain(work_item.keywords.values()):
+            return False
+        work_item = work_item.func
+        kind = type(work_item)
+    if kind is not FunctionType or (args and not _are_plain(args)):
+        return False
+    defaults, keyword_defaults = work_item.__defaults__, work_item.__kwdefaults__
+    if defaults is not None and not _are_plain(defaults):
+        return False
+    if keyword_defaults is not None and not _are_plain(keyword_defaults.values()):
+        return False
+    closure = work_item.__closure__
+    return closure is None or _are_plain(_contents_of(closure))
+
+
+def _are_plain(values: Iterable[Any]) -> bool:
+    try:
+        for value in values:
             if type(value) not in PLAIN:
-                return None
-        return is_async
+                return False
+    except Exception:
+        # As above.
+        return False
+    return True
+
+
+def _contents_of(cells: tuple[CellType, ...]) -> list[Any]:
+    contents = []
+    for cell in cells:
+        try:
+            contents.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            continue
+    return contents
 
 
 def _shape(partial: functools.partial[Any], args: tuple[Any, ...]) -> tuple[Any, ...]:

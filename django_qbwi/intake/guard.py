@@ -12,13 +12,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import datetime
-import decimal
 import enum
 import functools
 import itertools
 import types
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -27,9 +24,19 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 from django.utils.functional import LazyObject
 
-from django_qbwi.core.callables import FunctionWrapper, name_of
 from django_qbwi.core.exceptions import CapturedRequest, WorkItemWarning
+from django_qbwi.core.names import (
+    FunctionWrapper,
+    class_attribute,
+    class_attributes,
+    is_told_by_identity,
+    name_of,
+    namespace_of,
+    parts_of_partial,
+)
+from django_qbwi.intake.callables import parameter_of
 from django_qbwi.intake.copier import RequestCopier
+from django_qbwi.intake.plain import PLAIN
 from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.machine.stacks import caller_level
 
@@ -37,25 +44,8 @@ _MAX_LOOKS = 100
 _MAX_ELEMENTS = 32
 _MAX_TRIES = 3
 
-PLAIN = frozenset(
-    {
-        str,
-        int,
-        float,
-        bool,
-        type(None),
-        bytes,
-        decimal.Decimal,
-        uuid.UUID,
-        datetime.datetime,
-        datetime.date,
-        datetime.time,
-        datetime.timedelta,
-        type,
-        types.ModuleType,
-    }
-)
-_HARMLESS = PLAIN | {RequestSnapshot}
+# By identity: a metaclass may have a hash of its own.
+_HARMLESS = frozenset(map(id, (*PLAIN, type, types.ModuleType, RequestSnapshot)))
 
 _COPY = "pass the values that the item needs, or decorate the item with @copies_request and pass the request first"
 _USER = "pass request.user.pk, and fetch the user in the item"
@@ -69,33 +59,6 @@ class Finding:
     variable: str
     what: str
     cure: str
-
-
-def is_simple(work_item: Any, args: tuple[Any, ...]) -> bool:
-    """Say whether a function, or a partial of one, has but plain values about it; on the path of every item.
-
-    Takes 0.2 microseconds for a function, and a few more for each of its arguments, defaults and closure cells.
-    """
-    kind = type(work_item)
-    if kind is functools.partial:
-        for value in work_item.keywords.values():
-            if type(value) not in PLAIN:
-                return False
-        args += work_item.args
-        work_item = work_item.func
-        kind = type(work_item)
-    if kind is not types.FunctionType:
-        return False
-    for value in args:
-        if type(value) not in PLAIN:
-            return False
-    if work_item.__defaults__ is not None:
-        for value in work_item.__defaults__:
-            if type(value) not in PLAIN:
-                return False
-    if work_item.__closure__ is not None or work_item.__kwdefaults__ is not None:
-        return _is_simple_inside(work_item)
-    return True
 
 
 def guard(work_item: Callable[..., Any], args: tuple[Any, ...], warn: bool = False) -> None:
@@ -118,23 +81,11 @@ def guard(work_item: Callable[..., Any], args: tuple[Any, ...], warn: bool = Fal
 
 def find_request(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Finding | None:
     """Return the first request, or part of one, that a call would carry along."""
-    named = [(value, _parameter(work_item, index)) for index, value in enumerate(args) if type(value) not in _HARMLESS]
+    named = [
+        (value, _parameter(work_item, index)) for index, value in enumerate(args) if id(type(value)) not in _HARMLESS
+    ]
     # Two searches: a large argument leaves enough looks for the work item.
     return (named and _search(named)) or _search([(work_item, "the work item")])
-
-
-def _is_simple_inside(function: types.FunctionType) -> bool:
-    for value in (function.__kwdefaults__ or {}).values():
-        if type(value) not in PLAIN:
-            return False
-    for cell in function.__closure__ or ():
-        try:
-            kind = type(cell.cell_contents)
-        except ValueError:  # not assigned yet
-            continue
-        if kind not in PLAIN:
-            return False
-    return True
 
 
 class _Kind(enum.Enum):
@@ -169,10 +120,15 @@ _BASES: tuple[tuple[type | tuple[type, ...], _Kind], ...] = (
 )
 
 
-@functools.lru_cache(maxsize=1024)
+def _once_for_each_class(look: Callable[[type], Any]) -> Callable[[type], Any]:
+    remembered = functools.lru_cache(maxsize=1024)(look)
+    return lambda kind: remembered(kind) if is_told_by_identity(kind) else look(kind)
+
+
+@_once_for_each_class
 def _kind_of(kind: type) -> _Kind:
     # By type: isinstance() would ask a lazy object for its class, and load it.
-    if kind in _HARMLESS:
+    if id(kind) in _HARMLESS:
         return _Kind.HARMLESS
     return next((found for bases, found in _BASES if issubclass(kind, bases)), _Kind.OBJECT)
 
@@ -187,7 +143,7 @@ def _search(waiting: list[tuple[Any, str]]) -> Finding | None:
     seen: set[int] = set()
     # The list grows while it is iterated; it keeps the values, lest another one gets the id of one that was seen.
     for place, (value, variable) in enumerate(waiting):
-        kind: _Kind = _kind_of(type(value))  # type: ignore[arg-type]  # metaclasses without a hash are unheard of
+        kind: _Kind = _kind_of(type(value))
         if kind is _Kind.HARMLESS or id(value) in seen:
             continue
         if len(seen) == _MAX_LOOKS:
@@ -210,9 +166,9 @@ def _in_lazy_object(variable: str) -> Finding:
 
 def _finding(value: Any, kind: _Kind, variable: str) -> Finding | None:
     if kind is _Kind.REQUEST:
-        return Finding(variable, f"the request ({type(value).__name__})", _COPY)
+        return Finding(variable, f"the request ({_last_name_of(type(value))})", _COPY)
     if kind is _Kind.FILE:
-        return Finding(variable, f"a file of the request ({type(value).__name__})", _FILE)
+        return Finding(variable, f"a file of the request ({_last_name_of(type(value))})", _FILE)
     what = _environment(value) if kind is _Kind.DICT else None
     return None if what is None else Finding(variable, what, _COPY)
 
@@ -222,23 +178,25 @@ def _environment(value: dict[Any, Any]) -> str | None:
     has = dict.__contains__
     if has(value, "wsgi.input") or (has(value, "REQUEST_METHOD") and has(value, "QUERY_STRING")):
         return "a WSGI environ"
-    if has(value, "headers") and has(value, "path") and dict.get(value, "type") in ("http", "websocket"):
-        return "an ASGI scope"
+    if has(value, "headers") and has(value, "path"):
+        protocol = dict.get(value, "type")
+        if type(protocol) is str and protocol in ("http", "websocket"):
+            return "an ASGI scope"
     return None
 
 
 def _parts_of_dict(value: dict[Any, Any], variable: str) -> Parts:
     # dict.items, since a MultiValueDict's own shows the last value of each list only.
     for key, entry in _some(lambda: dict.items(value)):
-        if type(key) not in _HARMLESS:  # here and below: most are, and a name takes longer than the look
+        if id(type(key)) not in _HARMLESS:  # here and below: most are, and a name takes longer than the look
             yield key, f"a key of {variable}"
-        if type(entry) not in _HARMLESS:
+        if id(type(entry)) not in _HARMLESS:
             yield entry, f"{variable}[{key!r}]" if type(key) in (str, int) else f"{variable}[...]"
 
 
 def _parts_of_sequence(value: Any, variable: str) -> Parts:
     for index, element in enumerate(_some(lambda: _ITERATORS[_base_of(value)](value))):
-        if type(element) not in _HARMLESS:
+        if id(type(element)) not in _HARMLESS:
             yield element, f"{variable}[{index}]"
 
 
@@ -254,7 +212,7 @@ def _some(elements: Callable[[], Iterable[Any]]) -> list[Any]:
 
 
 def _base_of(value: Any) -> type:
-    return next(base for base in type(value).__mro__ if base in _ITERATORS)
+    return next(base for base in _ITERATORS if issubclass(type(value), base))
 
 
 # Those of the base classes: a subclass's own would run somebody's code on the path of an item.
@@ -270,16 +228,16 @@ def _parts_of_function(function: types.FunctionType, variable: str) -> Parts:
             content = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
-        if type(content) in _HARMLESS:
+        if id(type(content)) in _HARMLESS:
             continue
         yield content, f"the variable {cell_name!r} of the enclosing function, which {name} uses"
     names = function.__code__.co_varnames
     defaults = function.__defaults__ or ()
     for index, value in enumerate(defaults, function.__code__.co_argcount - len(defaults)):
-        if type(value) not in _HARMLESS:
+        if id(type(value)) not in _HARMLESS:
             yield value, f"the default of {name}'s parameter {names[index]!r}"
     for key, value in (function.__kwdefaults__ or {}).items():
-        if type(value) not in _HARMLESS:
+        if id(type(value)) not in _HARMLESS:
             yield value, f"the default of {name}'s parameter {key!r}"
     if function.__dict__:
         yield from _parts_of_object(function, variable)
@@ -290,29 +248,30 @@ def _parts_of_builtin_method(method: Any, variable: str) -> Parts:
 
 
 def _parts_of_lazy_object(value: Any, variable: str) -> Parts:
-    yield object.__getattribute__(value, "__dict__").get("_setupfunc"), variable
+    yield namespace_of(value).get("_setupfunc"), variable
 
 
 def _parts_of_method(method: types.MethodType, variable: str) -> Parts:
-    name = method.__func__.__name__ if hasattr(method.__func__, "__name__") else "the method"
-    yield method.__self__, f"'self' of the bound method {name}"
+    yield method.__self__, f"'self' of the bound method {_last_name_of(method.__func__)}"
     yield method.__func__, variable
 
 
 def _parts_of_partial(partial: functools.partial[Any], variable: str) -> Parts:
-    for index, value in enumerate(partial.args):
-        if type(value) not in _HARMLESS:
+    function, args, keywords = parts_of_partial(partial)
+    for index, value in enumerate(args):
+        if id(type(value)) not in _HARMLESS:
             yield value, f"argument {index} of the partial"
-    for key, value in list(partial.keywords.items()):
-        if type(value) not in _HARMLESS:
+    for key, value in list(keywords.items()):
+        if id(type(value)) not in _HARMLESS:
             yield value, f"argument {key!r} of the partial"
-    yield partial.func, variable
+    yield function, variable
 
 
 def _parts_of_wrapper(wrapper: FunctionWrapper, variable: str) -> Parts:
     yield wrapper.function, variable
-    if isinstance(wrapper, RequestCopier):
-        for name, function in wrapper.computed.items():
+    copier: Any = wrapper
+    if issubclass(type(copier), RequestCopier):
+        for name, function in copier.computed.items():
             yield function, f"the function that computes {name!r}"
 
 
@@ -323,33 +282,46 @@ _NAMED = frozenset({"request", "_context"})
 
 
 def _parts_of_object(value: Any, variable: str) -> Parts:
-    try:
-        state = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        state = None
-    if type(state) is dict:
-        for name in _ATTRIBUTES:
-            if name in state:
-                yield state[name], _attribute(variable, name)
-    slots: dict[str, Any] = _slots_of(type(value))  # type: ignore[arg-type]  # as above
-    for name, slot in slots.items():
+    state = namespace_of(value)
+    for name in _ATTRIBUTES:
+        if name in state:
+            yield state[name], _attribute(variable, name)
+    for name, read in _readers_of(type(value)).items():
         with contextlib.suppress(AttributeError):  # not assigned yet
-            yield slot.__get__(value), _attribute(variable, name)
+            yield read(value), _attribute(variable, name)
 
 
 def _attribute(variable: str, name: str) -> str:
     return f"{variable}, as its attribute {name!r}" if name in _NAMED else variable
 
 
-@functools.lru_cache(maxsize=1024)
-def _slots_of(kind: type) -> dict[str, Any]:
-    spaces = [vars(base) for base in reversed(kind.__mro__)]
-    return {
-        name: space[name]
-        for space in spaces
-        for name in _ATTRIBUTES
-        if type(space.get(name)) is types.MemberDescriptorType
-    }
+@_once_for_each_class
+def _readers_of(kind: type) -> dict[str, Callable[[Any], Any]]:
+    """Return how to read the attributes that are not in the namespace of an object: those in slots."""
+    readers: dict[str, Callable[[Any], Any]] = {}
+    hidden = type(class_attribute(kind, "__dict__")) is property
+    for name in _ATTRIBUTES:
+        entries = [*class_attributes(kind, name)]
+        slot = next((entry for entry in entries if type(entry) is types.MemberDescriptorType), None)
+        if slot is not None:
+            readers[name] = slot.__get__
+        elif hidden and not entries:
+            # With a property in its place the namespace cannot be had; this finds nothing but what is in it.
+            readers[name] = functools.partial(_attribute_of_object, name)
+    return readers
+
+
+def _attribute_of_object(name: str, value: Any) -> Any:
+    return object.__getattribute__(value, name)
+
+
+def _last_name_of(value: Any) -> str:
+    return name_of(value).rpartition(".")[2]
+
+
+def _parameter(work_item: Any, index: int) -> str:
+    name = parameter_of(work_item, index)
+    return f"argument {index + 1} after the token" if name is None else f"the argument {name!r}"
 
 
 _PARTS: dict[_Kind, Callable[[Any, str], Parts]] = {
@@ -363,19 +335,3 @@ _PARTS: dict[_Kind, Callable[[Any, str], Parts]] = {
     _Kind.WRAPPER: _parts_of_wrapper,
     _Kind.OBJECT: _parts_of_object,
 }
-
-
-def _parameter(work_item: Any, index: int) -> str:
-    while isinstance(work_item, (functools.partial, FunctionWrapper)):
-        if isinstance(work_item, functools.partial):
-            index += len(work_item.args)
-            work_item = work_item.func
-        else:
-            work_item = work_item.function
-    if isinstance(work_item, types.MethodType):
-        index += 1
-        work_item = work_item.__func__
-    code = getattr(work_item, "__code__", None)
-    if isinstance(code, types.CodeType) and index + 1 < code.co_argcount:
-        return f"the argument {code.co_varnames[index + 1]!r}"
-    return f"argument {index + 1} after the token"

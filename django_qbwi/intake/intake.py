@@ -1,16 +1,18 @@
-"""What happens to a call when it is queued, in the caller's thread: copy the request, refuse one that is carried
-along, and take along what the carriers name."""
+"""What happens to a call when it is queued, in the caller's thread.
+
+The request is copied, one that is carried along is refused, and what the carriers name is taken along.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from django_qbwi.core.callables import FunctionWrapper, name_of
+from django_qbwi.core.names import FunctionWrapper, name_of
 from django_qbwi.intake.activation import SurroundedAwaitable, active
-from django_qbwi.intake.carriers import Carried, Carrier, capture, restored
+from django_qbwi.intake.carriers import Carried, Carrier, arestored, capture, restored
 from django_qbwi.intake.copier import find_copier, snapshot_of, with_snapshot
 from django_qbwi.intake.guard import guard
 from django_qbwi.intake.snapshot import RequestSnapshot
@@ -76,7 +78,7 @@ class Surrounded(FunctionWrapper):
             return self._run_async(args, kwargs)
         with self._surroundings():
             result = self._function(*args, **kwargs)
-        return SurroundedAwaitable(result, self._surroundings) if inspect.isawaitable(result) else result
+        return SurroundedAwaitable(result, self._asurroundings) if inspect.isawaitable(result) else result
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -84,13 +86,19 @@ class Surrounded(FunctionWrapper):
         return self._function
 
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._surroundings():
+        async with self._asurroundings():
             return await self._function(*args, **kwargs)
 
     @contextlib.contextmanager
     def _surroundings(self) -> Iterator[None]:
         with restored(self._carried), contextlib.nullcontext() if self._snapshot is None else active(self._snapshot):
             yield
+
+    @contextlib.asynccontextmanager
+    async def _asurroundings(self) -> AsyncIterator[None]:
+        async with arestored(self._carried):
+            with contextlib.nullcontext() if self._snapshot is None else active(self._snapshot):
+                yield
 
 
 def origin_of(work_item: Any, args: tuple[Any, ...]) -> Origin | None:

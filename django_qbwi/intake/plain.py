@@ -14,13 +14,14 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from django_qbwi.core.callables import name_of, printable
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.names import name_of, printable
 
 _MAX_DEPTH = 32
 _TAG = "$"
 
-_AS_IS = frozenset(
+# What needs no copy, and cannot hold a request.
+PLAIN: frozenset[type] = frozenset(
     {
         str,
         int,
@@ -55,7 +56,7 @@ def copy_plain(value: Any, field: str, depth: int = 0) -> Any:
         InvalidWorkItem: It is not plain; the message names the field and the cure.
     """
     kind = type(value)
-    if kind in _AS_IS:
+    if kind in PLAIN:
         return value
     if depth > _MAX_DEPTH:
         raise InvalidWorkItem(f"{field} is nested more than {_MAX_DEPTH} deep, or contains itself: copy a part of it")
@@ -116,7 +117,7 @@ def text_of(value: Any) -> str | None:
 
 def is_plain(value: Any) -> bool:
     """Say whether `copy_plain` would take it."""
-    if type(value) in _AS_IS:
+    if type(value) in PLAIN:
         return True
     try:
         copy_plain(value, "")

@@ -24,9 +24,10 @@ from django.utils import timezone, translation
 from django.utils.functional import LazyObject, empty
 from django.utils.translation import trans_real
 
-from django_qbwi.core.callables import name_of, printable
+from django_qbwi.core.names import name_of, printable
 from django_qbwi.intake.masking import MASK, Mask, mask_in_path
 from django_qbwi.intake.plain import copy_plain, is_plain, text_of
+from django_qbwi.intake.secrecy import is_id, looks_secret
 from django_qbwi.intake.snapshot import query_of
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]{0,200})?")
@@ -78,11 +79,22 @@ def read_request(request: HttpRequest, mask: Mask) -> dict[str, Any]:
     }
     if "HTTP_REFERER" in meta:
         values["referer"] = mask.url(str(meta["HTTP_REFERER"]))[:_MAX_TEXT]
-    values["full_path"] = request.get_full_path()
+    _read_paths(values, request, mask)
     _read_query(values, request, mask)
-    if request.resolver_match is not None:
-        _read_match(values, request.resolver_match, mask)
     return values
+
+
+def _read_paths(values: dict[str, Any], request: HttpRequest, mask: Mask) -> None:
+    full_path, question, query = request.get_full_path().partition("?")
+    values["full_path"] = full_path
+    harmless: set[str] = set()
+    if request.resolver_match is not None:
+        harmless = _read_match(values, request.resolver_match, mask)
+    if mask.lets_through("path"):
+        values["path"] = text_of(request.path)
+    for name in ("path", "full_path"):
+        values[name] = mask.path(values[name], harmless)
+    values["full_path"] += question + query
 
 
 def _read_query(values: dict[str, Any], request: HttpRequest, mask: Mask) -> None:
@@ -97,15 +109,50 @@ def _read_query(values: dict[str, Any], request: HttpRequest, mask: Mask) -> Non
         values["full_path"] = path + question + mask.query(query)
 
 
-def _read_match(values: dict[str, Any], match: ResolverMatch, mask: Mask) -> None:
+def _read_match(values: dict[str, Any], match: ResolverMatch, mask: Mask) -> set[str]:
+    """Read what the URLconf found; return the arguments that the path may show whatever they look like."""
     values["view_name"] = text_of(match.view_name)
     values["view_kwargs"] = arguments = {}
+    harmless = set()
+    hidden = [text for text in _unnamed(match, values["path"]) if not is_id(text)]
     for name, argument in match.kwargs.items():
         if mask.hides(name, argument):
             arguments[name] = MASK
-            values["full_path"] = mask_in_path(values["full_path"], argument)
+            hidden.append(argument)
         else:
-            arguments[name] = _view_argument(name, argument)
+            arguments[name] = _view_argument(name, mask.argument(name, argument))
+            if mask.lets_through(name):
+                harmless.add(str(argument))
+    for secret in hidden:
+        values["path"] = mask_in_path(values["path"], secret)
+        values["full_path"] = mask_in_path(values["full_path"], secret)
+    return harmless
+
+
+def _unnamed(match: ResolverMatch, path: str) -> list[str]:
+    """Return what the groups without a name caught, which nothing says to be harmless.
+
+    Where there are named groups too, Django leaves the others out; they are in the path all the same.
+    """
+    unnamed = [str(argument) for argument in getattr(match, "args", ()) if argument is not None]
+    pattern = _pattern_with_unnamed_groups(getattr(match, "route", None)) if match.kwargs else None
+    found = None if pattern is None else pattern.search(path)
+    if pattern is not None and found is not None:
+        named = set(pattern.groupindex.values())
+        unnamed += [text for index, text in enumerate(found.groups(), 1) if text and index not in named]
+    return unnamed
+
+
+@functools.lru_cache(maxsize=256)
+def _pattern_with_unnamed_groups(route: str | None) -> re.Pattern[str] | None:
+    if not route or "(" not in route:
+        return None
+    try:
+        # Each part of a URLconf begins with a ^ of its own.
+        pattern = re.compile(re.sub(r"(?<![\[\\])\^", "", route))
+    except re.error:
+        return None
+    return pattern if pattern.groups > len(pattern.groupindex) else None
 
 
 def read_user(given: Any, request: HttpRequest) -> dict[str, Any] | None:
@@ -186,6 +233,7 @@ def _plain_or_text(value: Any) -> Any:
 
 
 def on_running_loop() -> bool:
+    """Tell whether an event loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -257,7 +305,14 @@ def _traceparent(header: Any) -> str | None:
 
 def _query(query: QueryDict, mask: Mask) -> QueryDict:
     # Never shared: a view may make it mutable, or have put a mutable one in its place.
-    return query_of({name: [entry and mask.value(name, entry) for entry in entries] for name, entries in query.lists()})
+    return query_of(
+        {
+            MASK if looks_secret(name) and not any(entries) else name: [
+                entry and mask.value(name, entry) for entry in entries
+            ]
+            for name, entries in query.lists()
+        }
+    )
 
 
 def _view_argument(name: str, value: Any) -> Any:

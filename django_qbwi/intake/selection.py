@@ -13,8 +13,8 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
 from django.utils.datastructures import CaseInsensitiveMapping, MultiValueDict
 
-from django_qbwi.core.callables import name_of
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.names import name_of
 from django_qbwi.intake import reading
 from django_qbwi.intake.masking import Mask
 from django_qbwi.intake.plain import copy_plain, text_of

@@ -16,8 +16,8 @@ from django.http import QueryDict
 from django.utils.datastructures import CaseInsensitiveMapping, MultiValueDict
 from django.utils.encoding import iri_to_uri
 
-from django_qbwi.core.callables import printable
 from django_qbwi.core.exceptions import UserNotRead
+from django_qbwi.core.names import printable
 from django_qbwi.intake.plain import from_json, to_json
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class RequestSnapshot:
     - Plain values only; it can be pickled, compared, and written as JSON with `to_dict`.
     - An allow-list: neither Authorization, cookies, CSRF tokens, session data nor POST are in it unless named in
       `copies_request` or `snapshot_request`.
-    - `full_path`, `GET`, `view_kwargs` and `referer` have the values of secret-looking names masked.
+    - `path`, `full_path`, `GET`, `view_kwargs` and `referer` have one mask: values of secret-looking names are masked,
+      and segments of a path that look like tokens.
     - A value that `copies_request` computed is an attribute, too.
 
     Every field has a default, so that a test can make one by hand.
@@ -81,7 +82,7 @@ class RequestSnapshot:
 
     method: str | None = "GET"
     path: str = "/"
-    """The path as it is, with the script name; nothing is masked in it."""
+    """The path with the script name, masked; as it is with `unmasked=("path",)`."""
     full_path: str = "/"
     """Path and query string, escaped and masked."""
     scheme: str = "http"

@@ -1,37 +1,40 @@
 """The drain: one clock for all hooks, started by the first sign; hold the exit, let go at the limit.
 
-States: no sign -> signed (DRAINING; tokens cancelled at once, or after `cancel_after`) -> held -> closed, or let go.
+States: see `Phase`. From the first sign on the tokens of items that run are cancelled at once, or after `cancel_after`,
+those of items that begin later after half of the time that is left then.
 Order of events: any number of `sign` calls (signal handler, watcher, server hook), any number of `hold(last=False)`
 (a server's own exit hook), one `hold(last=True)` (interpreter exit) or one background drain (a signal that would have
 killed the process at once).
 Locks: none of its own. Handlers only store plain attributes and post to the keeper's mailbox.
 
 Four ways in which this could fail, and what stands against each:
-- Separate limits of several hooks add up and outlive the server's: there is one deadline, and it only ever shrinks.
+- Separate limits of several hooks, or of the last moments after it, add up and outlive the server's: there is one
+  deadline, which only ever shrinks, and all that comes after it ends by one moment, `ends_by`.
 - A logging handler, or a receiver, is stuck together with an item: all records of the end are written by the
-  reporter, and waited for at most half the margin.
-- A callback of an item's token is stuck, and with it the keeper: a hold has its own thread, and for the drain in the
-  background the reporter stands in.
+  reporter, and waited for until that moment at the most.
+- A callback of a token is stuck, and with it the keeper: a hold has its own thread, and for the drain in the background
+  the reporter stands in.
 - A request that is still served queues in the gap before the exit: only the last hook closes, under the lock, in the
   step that sees nothing left.
 """
 
 from __future__ import annotations
 
+import enum
 import signal
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from django_qbwi.core.items import WorkItem
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.lifecycle.drain_reports import DrainReports, DrainTeller, NextInterrupt
+from django_qbwi.lifecycle.last_moments import LastMoments, margin
 from django_qbwi.machine.service_thread import ServiceThread
 
 DUPLICATE_SECONDS = 1.0
 """A server may raise, or be sent, the same stop signal twice within this span."""
 
 _TURN = 1.0
-_REPORT_EVERY = 5.0
 _STEP = 0.1
 _FORCING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name))
 
@@ -46,22 +49,19 @@ class Host(Protocol):
         """Tell the server that the process is alive."""
 
 
-class DrainReports(Protocol):
-    """Is told of the drain, in the reporter's thread."""
+class Phase(enum.IntEnum):
+    """How far the end of the process has come; it only ever goes up."""
 
-    def drain_started(self, scheduler: WorkItemScheduler, sign: str, limit: float) -> None:
-        """The first sign came; `limit` seconds are left."""
-
-    def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
-        """The exit is held for these items."""
-
-    def drain_finished(self, scheduler: WorkItemScheduler, abandoned: int, discarded: int, elapsed: float) -> None:
-        """The drain is over; `elapsed` seconds after the first sign."""
-
-
-def margin(limit: float) -> float:
-    """Return the seconds kept of a limit for the last records and the server's own end."""
-    return min(2.0, limit / 10)
+    RUNNING = 0
+    """No sign yet."""
+    SIGNED = 1
+    """The clock runs."""
+    HOLDING = 2
+    """The last hook of the process holds the exit: it ends without anybody's help."""
+    LETTING_GO = 3
+    """Nothing is left, or the limit has come: the last moments and records."""
+    OVER = 4
+    """The records are written. From now on a stop signal does what it does without us."""
 
 
 class DrainCoordinator:
@@ -80,27 +80,26 @@ class DrainCoordinator:
     ) -> None:
         self.scheduler = scheduler
         self.host = host
+        self.phase = Phase.RUNNING
         self.gave_up = False
+        """Whether something was left behind, by which the exit of the interpreter may be held."""
+        self.ends_by: float | None = None
+        """The moment by which all last moments are over, threads that are joined included; known when they begin."""
+        self.has_audience = True
+        """Whether a person in front of a terminal may want to hear of it: not if it only ends a block of settings."""
         self._stop = scheduler.stop
         self._reporter = reporter
-        self._reports = reports
+        self._teller = DrainTeller(scheduler, reporter, reports, clock)
         self._shutdown_timeout = shutdown_timeout
         self._cancel_after = cancel_after
         self._clock = clock
         self._stop_signal_at: float | None = None
         self._restarts = False
-        self._announced = False
-        self._forced = False
-        self._holding = False
-        self._held = False
-        self._finishing = False
         self._then: Callable[[], None] | None = None
-        self._told_end = False
-        self._next_report: float | None = None
         self._limit = shutdown_timeout
 
     def __repr__(self) -> str:
-        return f"<DrainCoordinator {self.scheduler.state} stop={self._stop!r} forced={self._forced}>"
+        return f"<DrainCoordinator {self.scheduler.state} phase={self.phase.name} stop={self._stop!r}>"
 
     @property
     def signed(self) -> bool:
@@ -110,10 +109,12 @@ class DrainCoordinator:
     @property
     def holds_last(self) -> bool:
         """True while the last hook of the process is at work: it ends without anybody's help."""
-        return self._holding and not self._held
+        return Phase.HOLDING <= self.phase < Phase.OVER and self._then is None
+
+    # Signs; allowed in signal handlers.
 
     def sign(self, name: str, signum: int | None = None, *, at_most: float | None = None, cancel: bool = True) -> None:
-        """Take notice of a sign of the end; allowed in a signal handler.
+        """Take notice of a sign of the end.
 
         Args:
             name: What it was, for the record.
@@ -129,11 +130,14 @@ class DrainCoordinator:
         if stop.deadline is None or deadline < stop.deadline:
             self._limit = limit
             stop.deadline = deadline
-        if cancel and self._cancel_after <= 0:
-            stop.requested = True
         if stop.first_sign is None:
+            self._teller.sign(name, limit, now)
             stop.first_sign = now
-        self.scheduler.keeper.post(lambda: self._notice(name, limit, cancel))
+            self._go_on_to(Phase.SIGNED)
+        if cancel:
+            self._cancels()
+            stop.requested = stop.requested or self._cancel_after <= 0
+        self.scheduler.keeper.post(lambda: self._notice(cancel))
 
     def restart(self, at_most: float) -> None:
         """Take notice that the process ends to be started anew, by a file change; it has `at_most` seconds."""
@@ -152,12 +156,15 @@ class DrainCoordinator:
             self.force()
 
     def force(self) -> None:
-        """Let go now: the second Ctrl-C. Allowed in a signal handler."""
-        self._forced = True
+        """Let go now: the second Ctrl-C."""
+        # Those that were spared, too: their time is cut short by the deadline.
         self._stop.deadline = self._clock()
+        self._cancels()
         self._stop.requested = True
         self.scheduler.keeper.post(self._wake)
         self._reporter.post(self._stand_in)
+
+    # Waiting.
 
     def hold(self, *, last: bool) -> None:
         """Block until nothing is queued or running, or until the limit; beats the server's heart meanwhile.
@@ -173,21 +180,23 @@ class DrainCoordinator:
             # The first item of the process came this late.
             self.sign("the exit of the process")
         if last:
-            self._holding = True
-        self.scheduler.final_hold = True
+            self._go_on_to(Phase.HOLDING)
+            self._then = None  # the process ends by itself
+        self.scheduler.hold_begins()
         self._wait(last)
         if last:
             self._finish()
-            self._held = True
+            self._go_on_to(Phase.OVER)
+        else:
+            self.scheduler.hold_ends()
 
     def look(self) -> bool:
         """Return whether the wait is over, for a hook that must not block; beats the server's heart if it is not."""
         if not self.scheduler.started:
             return True
-        self.scheduler.final_hold = True
+        self.scheduler.hold_begins()
         over = self._is_over(last=False)
-        if not over:
-            self._look_around()
+        self.scheduler.hold_ends() if over else self._look_around()
         return over
 
     def drain_in_background(self, then: Callable[[], None]) -> None:
@@ -195,6 +204,14 @@ class DrainCoordinator:
         self._then = then
         self.scheduler.keeper.post(lambda: self._step(then))
         self._reporter.post(self._stand_in)
+
+    def _cancels(self) -> None:
+        # Before the flag: an item that begins in between is one that begins later.
+        if self._stop.cancels_since is None:
+            self._stop.cancels_since = self._clock()
+
+    def _go_on_to(self, phase: Phase) -> None:
+        self.phase = max(self.phase, phase)
 
     def _wait(self, last: bool) -> None:
         over = False
@@ -210,14 +227,7 @@ class DrainCoordinator:
 
     def _look_around(self) -> None:
         self.host.beat()
-        now = self._clock()
-        if self._next_report is None:
-            self._next_report = now + _REPORT_EVERY
-        elif now >= self._next_report:
-            self._next_report = now + _REPORT_EVERY
-            waited_for = self.scheduler.live_items(limit=20)
-            remaining = max(0.0, self._remaining())
-            self._reporter.post(lambda: self._reports.drain_waiting(waited_for, remaining))
+        self._teller.wait(self._remaining(), self._next_interrupt())
 
     def _is_over(self, last: bool) -> bool:
         empty = self.scheduler.close_if_empty() if last else self.scheduler.is_empty
@@ -226,6 +236,15 @@ class DrainCoordinator:
     def _remaining(self) -> float:
         deadline = self._stop.deadline
         return self._shutdown_timeout if deadline is None else deadline - self._clock()
+
+    def _next_interrupt(self) -> NextInterrupt | None:
+        if not self.has_audience:
+            return None
+        if self._stop.cancels_since is None:
+            return NextInterrupt.CANCELS
+        if self._restarts and self._stop_signal_at is None:
+            return NextInterrupt.COUNTS
+        return NextInterrupt.ENDS
 
     def _interrupted(self, error: BaseException) -> None:
         if not isinstance(error, KeyboardInterrupt):
@@ -244,29 +263,30 @@ class DrainCoordinator:
         elif now - first > DUPLICATE_SECONDS:
             self.force()
 
+    # Letting go.
+
     def _finish(self, *, in_reporter: bool = False) -> None:
-        self._finishing = True
-        abandoned = discarded = 0
-        if not self.scheduler.close_if_empty():
-            abandoned, discarded = self._let_go()
-        elapsed = self._clock() - (self._stop.first_sign or self._clock())
-        records_until = self._clock() + max(0.25, margin(self._limit) / 2)
+        self._go_on_to(Phase.LETTING_GO)
+        moments = LastMoments.of(self._clock(), self._stop.deadline, self._limit)
+        self.ends_by = moments.ends_by
+        empty = self.scheduler.close_if_empty()
+        abandoned, discarded = (0, 0) if empty else self._let_go(moments.interrupted_by)
         # Also for the items that have ended in the last moment, and write their records themselves.
-        self._quietly(lambda: self.scheduler.wait_until_empty(records_until - self._clock()))
-        if not self._told_end:
-            self._told_end = True
-            self._reporter.post(lambda: self._reports.drain_finished(self.scheduler, abandoned, discarded, elapsed))
+        written = self._quietly(lambda: self._wait_until_empty(moments.records_by))
+        self._teller.end(abandoned, discarded)
         if not in_reporter:
-            self._quietly(lambda: self._reporter.flush(max(0.05, records_until - self._clock())))
+            flushed = self._quietly(lambda: self._reporter.flush(max(0.05, moments.records_by - self._clock())))
+            # Who is stuck with a handler's lock holds the interpreter's exit, which closes all handlers.
+            self.gave_up = self.gave_up or not (written and flushed)
         self.scheduler.retire()
 
-    def _let_go(self) -> tuple[int, int]:
+    def _let_go(self, until: float) -> tuple[int, int]:
         # Async items get a last moment: they can be interrupted where they stand. With CANCEL_AFTER, or at the normal
         # end of a command, nobody has cancelled their tokens yet.
         scheduler = self.scheduler
         self._cancel_all()
         scheduler.interrupt()
-        self._quietly(lambda: scheduler.wait_until_empty(min(0.5, max(0.1, margin(self._limit) / 4))))
+        self._quietly(lambda: self._wait_until_empty(until))
         left = scheduler.give_up()
         abandoned = sum(item.started is not None for item in left)
         for item in left:
@@ -274,22 +294,28 @@ class DrainCoordinator:
         self.gave_up = self.gave_up or bool(left)
         return abandoned, len(left) - abandoned
 
+    def _wait_until_empty(self, until: float) -> bool:
+        return self.scheduler.wait_until_empty(max(0.01, until - self._clock()))
+
     def _cancel_all(self) -> None:
         # The callbacks are the items' own code: not in the thread that holds the exit.
-        if not self._stop.requested:
-            self._stop.requested = True
-            self.scheduler.keeper.post(self._stop.deliver)
+        self._cancels()
+        self._stop.requested = True
+        # Also for those that were spared until the limit.
+        self.scheduler.keeper.post(self._stop.deliver)
 
-    def _quietly(self, wait: Callable[[], object]) -> None:
+    def _quietly(self, wait: Callable[[], bool]) -> bool:
         try:
-            wait()
+            return wait()
         except BaseException:
             # A further signal while letting go; there is nothing left to shorten.
-            return
+            return False
+
+    # In the keeper's thread.
 
     def _step(self, then: Callable[[], None]) -> None:
-        if self._holding:
-            # The interpreter has come to its exit by itself: the last hook goes on, and calls what is owed.
+        if self.phase >= Phase.HOLDING:
+            # The interpreter has come to its exit by itself, where the last hook goes on, or the reporter has stood in.
             return
         if not self._is_over(last=True):
             self._look_around()
@@ -298,26 +324,8 @@ class DrainCoordinator:
         self._finish()
         then()
 
-    # In the reporter's thread.
-
-    def _stand_in(self) -> None:
-        then, deadline = self._then, self._stop.deadline
-        if then is None or deadline is None or self._finishing or self._holding:
-            return
-        # The keeper has begun with it by then, unless a callback of somebody's token keeps it.
-        due = deadline + max(0.25, margin(self._limit) / 4)
-        if self._clock() < due:
-            self._reporter.call_at(due, self._stand_in)
-            return
-        self._finish(in_reporter=True)
-        self._reporter.post(then)
-
-    # In the keeper's thread.
-
-    def _notice(self, name: str, limit: float, cancel: bool) -> None:
-        if not self._announced:
-            self._announced = True
-            self._reporter.post(lambda: self._reports.drain_started(self.scheduler, name, limit))
+    def _notice(self, cancel: bool) -> None:
+        self._teller.start(self._remaining(), self._next_interrupt())
         if cancel and not self._stop.requested and self._stop.first_sign is not None:
             due = self._stop.first_sign + self._cancel_after
             self.scheduler.keeper.call_at(due, self._stop.request)
@@ -326,3 +334,17 @@ class DrainCoordinator:
     def _wake(self) -> None:
         self._stop.deliver()
         self.scheduler.nudge()
+
+    # In the reporter's thread.
+
+    def _stand_in(self) -> None:
+        then, deadline = self._then, self._stop.deadline
+        if then is None or deadline is None or self.phase >= Phase.HOLDING:
+            return
+        # The keeper has begun with it by then, unless a callback of somebody's token keeps it.
+        due = deadline + max(0.25, margin(self._limit) / 4)
+        if self._clock() < due:
+            self._reporter.call_at(due, self._stand_in)
+            return
+        self._finish(in_reporter=True)
+        self._reporter.post(then)

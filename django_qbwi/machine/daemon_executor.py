@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from django_qbwi.machine.primitives import new_lock, new_mailbox, start_thread, thread_ident_getter
+from django_qbwi.machine.primitives import holding, new_mailbox, new_rlock, start_thread, thread_ident_getter
+from django_qbwi.machine.supervised import SupervisedThread
+from django_qbwi.machine.thread_state import ThreadState
 
 _T = TypeVar("_T")
+_Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class DaemonExecutor(ThreadPoolExecutor):
@@ -49,13 +54,15 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._after = after
         self._mailbox = new_mailbox()
         self._farewells = new_mailbox()
-        self._guard = new_lock()  # guards `_thread_count`, `_running` and `_idle`
+        self._guard = new_rlock()  # guards `_thread_count`, `_supervised` and `_idle`
         self._thread_count = 0
         # Without those that are just being started, maybe in vain.
-        self._running = 0
+        self._supervised: list[SupervisedThread] = []
         self._idle = 0
         self._pid = os.getpid()
         self.ident: int | None = None
+        self.owner: object = None
+        """Whom it is lent to, for records; None where it has no owner."""
         self.touched = False
         """Whether anything was submitted since whoever owns the executor last set this to False."""
 
@@ -71,22 +78,15 @@ class DaemonExecutor(ThreadPoolExecutor):
         future: Future[_T] = Future()
         if self._before is not None and (not self.touched or self._after is not None):
             fn = functools.partial(self._surround, self._before, fn)
-        with self._guard:
-            # Negative while calls wait for a thread at the limit.
-            needs_thread = self._idle <= 0 and self._thread_count < self._limit
-            if needs_thread:
-                self._thread_count += 1
-            else:
-                self._idle -= 1
-        if needs_thread:
+        if holding(self._guard, self._claim):
             try:
                 self._start()
             except RuntimeError:
-                with self._guard:
-                    if not self._running:
-                        raise
-                    # The call waits for one of the others, as it does at the limit.
-                    self._idle -= 1
+                if not holding(self._guard, self._leave_to_others):
+                    raise
+        for thread in self._supervised:
+            if thread.is_lost:
+                thread.revive()
         # Not before there is a thread: there would be nothing to clean up behind the owner, and none to do it.
         self.touched = True
         self._mailbox.put((future, fn, args, kwargs))
@@ -97,7 +97,7 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def retire(self) -> None:
         """End the threads after the work that is submitted already; does not wait."""
-        for _ in range(self._count_threads()):
+        for _ in range(self._thread_count):
             self._mailbox.put(None)
 
     def join(self, timeout: float) -> bool:
@@ -107,7 +107,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         """
         deadline = time.monotonic() + timeout
         try:
-            for _ in range(self._count_threads()):
+            for _ in range(self._thread_count):
                 self._farewells.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return False
@@ -116,27 +116,51 @@ class DaemonExecutor(ThreadPoolExecutor):
     def prestart(self, threads: int = 1) -> None:
         """Start threads now, up to the limit."""
         for _ in range(threads):
-            with self._guard:
-                if self._thread_count >= self._limit:
-                    return
-                self._thread_count += 1
+            if not holding(self._guard, self._count_one):
+                return
             self._start()
-            with self._guard:
-                self._idle += 1
+            holding(self._guard, self._count_idle)
 
-    def _count_threads(self) -> int:
-        with self._guard:
-            return self._thread_count
+    # Holding `_guard`.
+
+    def _claim(self) -> bool:
+        """Return whether a further thread is to be started for a call."""
+        # Negative while calls wait for a thread at the limit.
+        if self._idle <= 0 and self._count_one():
+            return True
+        self._idle -= 1
+        return False
+
+    def _count_one(self) -> bool:
+        if self._thread_count >= self._limit:
+            return False
+        self._thread_count += 1
+        return True
+
+    def _leave_to_others(self) -> bool:
+        if not self._supervised:
+            return False
+        # The call waits for one of the others, as it does at the limit.
+        self._idle -= 1
+        return True
+
+    def _count_idle(self) -> None:
+        self._idle += 1
+
+    def _uncount(self) -> None:
+        self._thread_count -= 1
+
+    # Not holding it.
 
     def _start(self) -> None:
+        # What a thread has taken outlives it: its successor goes on with that.
+        thread = SupervisedThread(self._name, functools.partial(self._serve, deque()), spawn=start_thread)
         try:
-            start_thread(self._run, self._name)
+            thread.start()
         except RuntimeError:
-            with self._guard:
-                self._thread_count -= 1
+            holding(self._guard, self._uncount)
             raise
-        with self._guard:
-            self._running += 1
+        holding(self._guard, self._supervised.append, thread)
 
     def _surround(self, before: Callable[[], None], fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
         before()
@@ -147,36 +171,66 @@ class DaemonExecutor(ThreadPoolExecutor):
             if self._after is not None and os.getpid() == self._pid:
                 self._after()
 
-    def _run(self) -> None:
+    def _serve(self, taken: deque[_Call | None]) -> None:
         self.ident = thread_ident_getter()()
+        if taken:
+            # An exception has struck this thread outside of a call.
+            _settle(taken)
+        state = ThreadState()
         while True:
-            work = self._mailbox.get()
+            if not taken:
+                # One step of C, as in `ServiceThread`: a call that is taken is never lost.
+                taken.extend(itertools.starmap(self._mailbox.get, ((),)))
+            work = taken[0]
             if work is None:
                 break
-            future, fn, args, kwargs = work
-            del work
-            _run_one(future, fn, args, kwargs)
+            self._run_one(state, *work)
             # Parked threads must not keep the last call's objects alive.
-            del future, fn, args, kwargs
+            del work, taken[0]
             if os.getpid() != self._pid:
                 return
-            with self._guard:
-                self._idle += 1
+            holding(self._guard, self._count_idle)
         try:
             if self._thread_ended is not None:
                 self._thread_ended()
         finally:
             self._farewells.put(None)
 
+    def _run_one(
+        self,
+        state: ThreadState,
+        future: Future[Any],
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        error: BaseException | None = None
+        result = None
+        state.begin()
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as caught:
+            error = caught
+        if os.getpid() == self._pid:
+            # Ahead of its future, behind which the owner ends.
+            state.renew(self.owner or "A call in an executor")
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+            # Break the cycle of the exception with this frame.
+            del future, error
 
-def _run_one(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if not future.set_running_or_notify_cancel():
+
+def _settle(taken: deque[_Call | None]) -> None:
+    """End a call that was struck on its way; one that has not begun yet stays for another try."""
+    work = taken[0]
+    if work is None:
         return
-    try:
-        result = fn(*args, **kwargs)
-    except BaseException as error:
-        future.set_exception(error)
-        # Break the cycle of the exception with this frame.
-        del future
-    else:
-        future.set_result(result)
+    future = work[0]
+    if future.running():
+        future.set_exception(RuntimeError("the thread was struck by an asynchronous exception"))
+    if future.done():
+        taken.clear()

@@ -12,6 +12,8 @@ import traceback
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from django_qbwi.machine.primitives import in_own_thread
+
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:
@@ -19,7 +21,10 @@ else:
 
 
 class SafeLogger(_Adapter):
-    """The logger of a name; what its handlers and filters raise is printed, as `logging` prints it, and forgotten."""
+    """The logger of a name; what its handlers and filters raise is printed, as `logging` prints it, and forgotten.
+
+    In the main thread, and in threads that are not ours, that holds for an Exception only; see `may_contain`.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(logging.getLogger(name), None)
@@ -38,10 +43,26 @@ class SafeLogger(_Adapter):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         try:
             super().log(level, msg, *args, **kwargs)
-        except Exception:
-            if logging.raiseExceptions:
-                # It chains what was to be logged, which may not let itself be printed.
-                with contextlib.suppress(Exception):
-                    traceback.print_exc()
+        except BaseException as error:
+            if not may_contain(error):
+                raise
+            _print(error)
             return False
         return True
+
+
+def may_contain(error: BaseException) -> bool:
+    """Return whether we may end the way of `error`, which came out of code that we only call to tell it something.
+
+    An Exception always. SystemExit, KeyboardInterrupt and the like only in a thread of ours, which would die of it. In
+    the main thread it may have come out of a signal handler that struck while that code ran: Ctrl-C, or a server that
+    ends its process. In any other thread a library may have thrown it, which limits the time of its caller. Both go on.
+    """
+    return isinstance(error, Exception) or in_own_thread()
+
+
+def _print(error: BaseException) -> None:
+    if logging.raiseExceptions:
+        # sys.stderr may be closed, or be replaced by something that raises as well.
+        with contextlib.suppress(Exception):
+            traceback.print_exception(error)

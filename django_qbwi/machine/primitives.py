@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import functools
 import queue
 import selectors
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+_T = TypeVar("_T")
 
 _VERY_LONG = 1e8
 """Seconds, three years: longer than any process lives."""
@@ -55,10 +59,35 @@ def new_rlock() -> Lock:
     return lock
 
 
+def holding(lock: Lock, step: Callable[..., _T], *args: Any) -> _T:
+    """Return `step(*args)`, run while this thread holds `lock`, a re-entrant one; never leaves it held.
+
+    In place of `with lock:` wherever the main thread takes a lock. A signal handler may raise there between any two
+    steps of the interpreter, and on Python 3.14 also between the taking of a lock and the beginning of the block
+    (python/cpython#148874): the lock is held for ever then. No context manager can help, since it is the statement that
+    is struck. What holds on every version is this order: the lock is taken inside of `try`, by a call into C, and given
+    back by another one. Where even a call is too much (`WorkItemScheduler.queue`), the same lines stand in the place.
+    """
+    try:
+        lock.acquire()
+        return step(*args)
+    finally:
+        try:
+            lock.release()
+        except RuntimeError:
+            # The exception came while we waited for the lock, which we do not have then.
+            pass
+
+
 def new_mailbox() -> queue.SimpleQueue[Any]:
     """Return a queue whose `put` is re-entrant and safe in signal handlers (documented for the C SimpleQueue)."""
     mailbox: queue.SimpleQueue[Any] = _original("queue", "SimpleQueue", queue.SimpleQueue)()
     return mailbox
+
+
+def new_thread_locals() -> Any:
+    """Return a namespace of each real thread, which is gone with the thread."""
+    return _original("_thread", "_local", threading.local)()
 
 
 def new_selector() -> selectors.BaseSelector | None:
@@ -132,17 +161,27 @@ def start_thread(target: Callable[[], None], name: str) -> None:
     Raises:
         RuntimeError: The operating system gave no thread. Nothing was started.
     """
-
-    def run() -> None:
-        _unblock_stop_signals()
-        target()
-
+    run = functools.partial(_run_thread, target)
     monkey = _gevent_monkey()
     if monkey is not None:
         start = monkey.get_original("_thread", "start_new_thread")
         Context().run(start, run, ())
         return
     Context().run(threading.Thread(target=run, name=name, daemon=True).start)
+
+
+def in_own_thread() -> bool:
+    """Return whether this thread was started by `start_thread`; slow, for the way of an error only."""
+    # The stack is asked, since an own mark would have to live in a context or in a thread-local of gevent's.
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not _run_thread.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _run_thread(target: Callable[[], None]) -> None:
+    _unblock_stop_signals()
+    target()
 
 
 def _unblock_stop_signals() -> None:

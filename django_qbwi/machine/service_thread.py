@@ -1,21 +1,25 @@
 """Our own two service threads: the keeper (cancellations, timers, signals sent again) and the reporter (last records).
 
 Order of events: `post` puts a call into a mailbox, the one thread runs the calls one after the other, and between
-them what is due by the clock. Without a timer it sleeps without a wakeup.
+them what is due by the clock. Without a timer it sleeps without a wakeup. What strikes it is caught each turn; a
+thread that was killed all the same has a successor, which goes on with the same mailbox and timers.
 Lock: `_lock` guards the heap of timers and the start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import new_lock, new_mailbox, new_rlock, start_thread
+from django_qbwi.machine.primitives import holding, new_lock, new_mailbox, new_rlock, start_thread
+from django_qbwi.machine.supervised import SupervisedThread
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -39,11 +43,11 @@ class Timer:
     def cancel(self) -> None:
         """Forget the call; any thread, never blocks for long."""
         self.call = None
-        self._owner._compact()
+        self._owner.compact()
 
 
 class ServiceThread:
-    """Runs small chores in order, now or at a given moment, in one daemon thread.
+    """Runs small chores in order, now or at a given moment, in one daemon thread that goes on whatever strikes it.
 
     Invariant: calls run one at a time and never in the thread that posts them. What they raise is logged.
     """
@@ -53,11 +57,13 @@ class ServiceThread:
         self._clock = clock
         self._pid = os.getpid()
         self._mailbox = new_mailbox()
+        # What was taken from the mailbox and has not begun; of the thread only, and of its successor.
+        self._taken: deque[Callable[[], object] | None] = deque()
         self._lock = new_rlock()
         self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._started = False
-        self._running = False
+        self._thread = SupervisedThread(name, self._serve, spawn=start_thread)
 
     def __repr__(self) -> str:
         return f"<ServiceThread {self._name} started={self._started} timers={len(self._heap)}>"
@@ -68,10 +74,7 @@ class ServiceThread:
         Raises:
             RuntimeError: The operating system gave no thread.
         """
-        with self._lock:
-            if not self._started:
-                start_thread(self._run, self._name)
-                self._started = True
+        holding(self._lock, self._start)
 
     def post(self, call: Callable[[], object]) -> None:
         """Have `call()` run soon; safe in signal handlers and everywhere else."""
@@ -80,21 +83,24 @@ class ServiceThread:
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
         """Have `call()` run at the monotonic second `when`; any thread but a signal handler."""
         timer = Timer(self, when, call)
-        with self._lock:
-            heapq.heappush(self._heap, (when, next(self._numbers), timer))
-            earliest = self._heap[0][2] is timer
-        if earliest:
+        if holding(self._lock, self._push, timer):
             self._mailbox.put(None)
+        if self._thread.is_lost:
+            self._thread.revive()
         return timer
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was posted before has run; False if it has not in `timeout` seconds."""
-        if not self._started:
+        if not self._started or not self._thread.revive():
             return False
         done = new_lock()
         done.acquire()
         self.post(done.release)
         return done.acquire(True, timeout)
+
+    def revive(self) -> bool:
+        """Return whether chores run, or will from the start on; a thread that was found dead is started again."""
+        return self._thread.revive()
 
     def stop(self) -> None:
         """End the thread after what is posted already; does not wait."""
@@ -103,38 +109,53 @@ class ServiceThread:
     def run_due(self) -> float | None:
         """Run the timers that are due; return the seconds until the next look at them, None if there are none."""
         while True:
-            with self._lock:
-                while self._heap and self._heap[0][2].call is None:
-                    heapq.heappop(self._heap)
-                if not self._heap:
-                    return None
-                wait = self._heap[0][0] - self._clock()
-                if wait > 0:
-                    return min(wait, _LONGEST_WAIT)
-                timer = heapq.heappop(self._heap)[2]
-                call, timer.call = timer.call, None
-            if call is not None:
-                self._call(call)
+            wait, call = holding(self._lock, self._pop_due)
+            if call is None:
+                return wait
+            self._call(call)
 
-    def _run(self) -> None:
-        with self._lock:
-            # A start that a signal handler's exception interrupts is tried again, though its thread may have come.
-            if self._running:
-                return
-            self._running = True
-        wait: float | None = None
+    def _start(self) -> None:
+        if not self._started:
+            self._thread.start()
+            self._started = True
+
+    def _push(self, timer: Timer) -> bool:
+        heapq.heappush(self._heap, (timer.when, next(self._numbers), timer))
+        return self._heap[0][2] is timer
+
+    def _pop_due(self) -> tuple[float | None, Callable[[], object] | None]:
+        while self._heap:
+            timer = self._heap[0][2]
+            if timer.call is not None:
+                wait = timer.when - self._clock()
+                if wait > 0:
+                    return min(wait, _LONGEST_WAIT), None
+            heapq.heappop(self._heap)
+            # It may be cancelled in between.
+            call, timer.call = timer.call, None
+            if call is not None:
+                return None, call
+        return None, None
+
+    def _serve(self) -> None:
+        taken = self._taken
         while os.getpid() == self._pid:
-            try:
-                call = self._mailbox.get(timeout=wait)
-            except queue.Empty:
-                call = None
+            wait = self.run_due()
+            if not taken:
+                # One step of C from the wait to the deque: a thread that is struck while it waits wakes with a chore,
+                # and an exception in place of the call's result would lose it.
+                with contextlib.suppress(queue.Empty):
+                    taken.extend(itertools.starmap(self._mailbox.get, ((True, wait),)))
+                continue
+            call = taken[0]
             if call is _STOP:
                 return
+            # No call between these.
+            del taken[0]
             if call is not None:
                 self._call(call)
             # A reference from this frame would keep the last call's objects alive until the next one.
             del call
-            wait = self.run_due()
 
     def _call(self, call: Callable[[], object]) -> None:
         try:
@@ -143,14 +164,17 @@ class ServiceThread:
             # User code returns to us here (callbacks, receivers); the thread serves all the others too.
             logger.exception("A chore of the %s thread raised: %r", self._name, call)
 
-    def _compact(self) -> None:
+    def compact(self) -> None:
+        """Drop the cancelled timers, if there may be many; what a timer does that is cancelled."""
         # Items with long timeouts that end early would otherwise pile up until their timeouts pass.
-        with self._lock:
-            if len(self._heap) > 64:
-                live = [entry for entry in self._heap if entry[2].call is not None]
-                if len(live) * 2 < len(self._heap):
-                    heapq.heapify(live)
-                    self._heap[:] = live
+        if len(self._heap) > 64:
+            holding(self._lock, self._drop_cancelled)
+
+    def _drop_cancelled(self) -> None:
+        live = [entry for entry in self._heap if entry[2].call is not None]
+        if len(live) * 2 < len(self._heap):
+            heapq.heapify(live)
+            self._heap[:] = live
 
 
 def _STOP() -> None:  # noqa: N802 - a sentinel that is typed as the calls beside it

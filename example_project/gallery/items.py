@@ -41,7 +41,7 @@ def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
     handles.remember(current_work_item())  # it was queued on commit, so the view never saw a handle
     upload = Upload.objects.get(pk=upload_id)
     for width in WIDTHS:
-        stop_unless_time_for(token, seconds=5)
+        token.raise_if_cancellation_requested(unless_remaining=5)  # seconds
         time.sleep(settings.GALLERY_PAUSE)  # a really large picture
         with upload.picture.open() as original:
             small = shrink(original, width)
@@ -60,7 +60,7 @@ def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id:
     email = EmailMessage("A postcard for you", text, "gallery@example.com", [postcard.address])
     email.attach("postcard.jpg", draw_postcard(postcard.greeting), "image/jpeg")
     time.sleep(2 * settings.GALLERY_PAUSE)  # a slow mail server
-    stop_unless_time_for(token, seconds=5)
+    token.raise_if_cancellation_requested(unless_remaining=5)  # seconds
     email.send()
     postcard.sent_at = timezone.now()
     postcard.save(update_fields=["sent_at"])
@@ -71,7 +71,7 @@ def make_album(token: CancellationToken, visit: RequestSnapshot, album_id: int) 
     """Print the newest pictures as a PDF, with the address of the site on each page."""
     pages = []
     for upload in Upload.objects.order_by("-pk")[:MOST_PAGES]:
-        stop_unless_time_for(token, seconds=10)
+        token.raise_if_cancellation_requested(unless_remaining=10)  # seconds
         time.sleep(settings.GALLERY_PAUSE)  # a slow printer
         with upload.picture.open() as original:
             pages.append(shrink(original, 1200))
@@ -120,12 +120,6 @@ def out_of_time(token: CancellationToken, seconds: float) -> bool:
         return token.is_cancellation_requested
     remaining = token.remaining()
     return remaining is not None and remaining < seconds
-
-
-def stop_unless_time_for(token: CancellationToken, seconds: float) -> None:
-    """End the item here, as cancelled, if it is `out_of_time`."""
-    if out_of_time(token, seconds):
-        token.raise_if_cancellation_requested()
 
 
 def ending(token: CancellationToken, row: Count) -> str:

@@ -4,6 +4,13 @@ import datetime
 import random
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from django_qbwi.console import operations
+from django_qbwi.core.exceptions import WorkItemNotFound
+
 NOW = datetime.datetime(2026, 1, 5, 12, 0, tzinfo=datetime.UTC)
 
 
@@ -160,6 +167,49 @@ def hosts(now: datetime.datetime) -> dict[str, Any]:
         registry={"name": "django_qbwi.contrib.shared_registry (database 'default')", "error": None},
         stale=[{"host": "web-3", "pid": 21, "age": 48.0}],
     )
+
+
+class FakeSite:
+    """Stands for the processes: an answer to show, and a record of what was cancelled."""
+
+    def __init__(self) -> None:
+        self.answer = overview(process(item()))
+        self.stack: str | None = None
+        self.cancelled: list[tuple[list[str], str]] = []
+        self.results: dict[str, bool | None] = {}
+        self.requested: dict[str, str] = {}
+        self.error = ""
+
+    def overview(self, *, limit: int = 500) -> dict[str, Any]:
+        """Return the answer."""
+        return self.answer
+
+    def find(self, item_id: str) -> dict[str, Any]:
+        """Look the item up in the answer."""
+        for process in self.answer["processes"]:
+            for item in (*process["items"], *process["recent"]):
+                if item["id"] == item_id:
+                    return {"process": process, "item": item, "stack": self.stack}
+        raise WorkItemNotFound(item_id)
+
+    def cancel(self, item_ids: list[str], *, by: str) -> operations.ItemResults:
+        """Note it down."""
+        self.cancelled.append((list(item_ids), by))
+        results = operations.ItemResults()
+        results.update({item_id: self.results.get(item_id, True) for item_id in item_ids})
+        results.requested, results.pick_up_seconds, results.error = self.requested, 10.0, self.error
+        return results
+
+
+def user(*permissions: str, staff: bool = True, name: str = "grace") -> Client:
+    """Return the client of somebody who has these permissions of the app."""
+    account = get_user_model().objects.create_user(name, is_staff=staff)
+    found = Permission.objects.filter(content_type__app_label="django_qbwi", codename__in=permissions)
+    assert len(found) == len(permissions)
+    account.user_permissions.set(found)
+    client = Client()
+    client.force_login(account)
+    return client
 
 
 _TRACEBACK = """\

@@ -1,11 +1,6 @@
-"""The page in a real browser, under a strict Content-Security-Policy.
-
-Skipped where selenium, chromium or its driver is missing, unless QBWI_BROWSER is "required": `tox run -e browser`.
-"""
+"""The page in a real browser, under a strict Content-Security-Policy."""
 
 import base64
-import os
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,31 +17,24 @@ from django.utils import timezone
 from django_qbwi import CancellationToken, queue_background_work_item
 from django_qbwi.console import operations
 from tests.admin import policy, site
+from tests.admin.browser import (
+    MARKS,
+    By,
+    Chrome,
+    NoSuchElementException,
+    Select,
+    StaleElementReferenceException,
+    WebDriverWait,
+    launch,
+    resize,
+)
 
-REQUIRED = os.environ.get("QBWI_BROWSER") == "required"
-
-if not REQUIRED:
-    pytest.importorskip("selenium", reason="selenium is not installed")
-
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402 - after skip
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SCREENSHOTS = Path(__file__).parents[2] / "artifacts" / "screenshots"
 LIST = "/admin/django_qbwi/workitem/"
 LOOKS = [(1280, False), (1280, True), (1100, False), (800, False), (400, False), (400, True)]
 HOSTILE = "<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">\u202egpj.exe"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --force-device-scale-factor=1"
-)
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (REQUIRED or (CHROMIUM and DRIVER)), reason="chromium and chromedriver are not installed"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(autouse=True)
@@ -57,14 +45,7 @@ def nothing_left_behind() -> None:
 @pytest.fixture(scope="class")
 def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Start one browser, with an empty profile, for the whole class."""
-    if not (CHROMIUM and DRIVER):
-        pytest.fail("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(executable_path=str(DRIVER)))
+    driver = launch(tmp_path_factory.mktemp("chromium"))
     request.cls.browser = driver
     yield driver
     driver.quit()
@@ -128,10 +109,7 @@ class BrowserTests(StaticLiveServerTestCase):
 
     def look(self, *, width: int, dark: bool = False) -> None:
         """Look at the page in a window of this width and in this colour scheme."""
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        resize(self.browser, width=width, dark=dark)
 
     def photograph(self, name: str) -> None:
         """Keep a picture of the whole page, and one of what a window shows of it."""

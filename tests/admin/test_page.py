@@ -1,24 +1,19 @@
 """The admin page through Django's client: who may see what, what it says, and that only a POST cancels."""
 
 import json
-import threading
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.db import DatabaseError
-from django.test import Client, override_settings
+from django.test import Client
 from django.utils import translation
 
-from django_qbwi import CancellationToken, WorkItemHandle, WorkItemStatus, queue_background_work_item
+from django_qbwi import WorkItemHandle, WorkItemStatus
 from django_qbwi.admin import WorkItemAdmin
-from django_qbwi.console import operations
-from django_qbwi.core.exceptions import WorkItemNotFound
 from tests.admin import policy, site
+from tests.admin.site import FakeSite, user
 
 LIST = "/admin/django_qbwi/workitem/"
 CANCEL = f"{LIST}cancel/"
@@ -26,82 +21,6 @@ ONE = f"{LIST}{'0' * 24}/change/"
 MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7|add:7 }}\u202egpj.exe"
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.admin.urls")]
-
-
-def user(*permissions: str, staff: bool = True, name: str = "grace") -> Client:
-    """Return the client of somebody who has these permissions of the app."""
-    account = get_user_model().objects.create_user(name, is_staff=staff)
-    found = Permission.objects.filter(content_type__app_label="django_qbwi", codename__in=permissions)
-    assert len(found) == len(permissions)
-    account.user_permissions.set(found)
-    client = Client()
-    client.force_login(account)
-    return client
-
-
-@pytest.fixture
-def operator() -> Client:
-    """Return the client of somebody who may see and cancel."""
-    return user("view_workitem", "cancel_workitem", name="ada")
-
-
-class FakeSite:
-    """Stands for the processes: an answer to show, and a record of what was cancelled."""
-
-    def __init__(self) -> None:
-        self.answer = site.overview(site.process(site.item()))
-        self.stack: str | None = None
-        self.cancelled: list[tuple[list[str], str]] = []
-        self.results: dict[str, bool | None] = {}
-        self.requested: dict[str, str] = {}
-        self.error = ""
-
-    def overview(self, *, limit: int = 500) -> dict[str, Any]:
-        """Return the answer."""
-        return self.answer
-
-    def find(self, item_id: str) -> dict[str, Any]:
-        """Look the item up in the answer."""
-        for process in self.answer["processes"]:
-            for item in (*process["items"], *process["recent"]):
-                if item["id"] == item_id:
-                    return {"process": process, "item": item, "stack": self.stack}
-        raise WorkItemNotFound(item_id)
-
-    def cancel(self, item_ids: list[str], *, by: str) -> operations.ItemResults:
-        """Note it down."""
-        self.cancelled.append((list(item_ids), by))
-        results = operations.ItemResults()
-        results.update({item_id: self.results.get(item_id, True) for item_id in item_ids})
-        results.requested, results.pick_up_seconds, results.error = self.requested, 10.0, self.error
-        return results
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeSite]:
-    """Put a fake in the place of the processes."""
-    fake = FakeSite()
-    with mock.patch.multiple(operations, overview=fake.overview, find=fake.find, cancel=fake.cancel):
-        yield fake
-
-
-@pytest.fixture
-def running() -> Iterator[WorkItemHandle]:
-    """Queue a real item that runs until it is cancelled, and wait until it runs."""
-    started, release = threading.Event(), threading.Event()
-
-    def resize(token: CancellationToken) -> None:
-        started.set()
-        with token.register(release.set):
-            release.wait(30)
-        token.raise_if_cancellation_requested()
-
-    with override_settings(QBWI={"MAX_WORKERS": 1}):
-        handle = queue_background_work_item(resize, name="resize")
-        assert started.wait(30)
-        yield handle
-        release.set()
-        assert handle.wait(30)
 
 
 class TestPermissions:

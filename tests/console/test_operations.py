@@ -12,7 +12,7 @@ from django.test import override_settings
 from django_qbwi import CancelReason, WorkItemHandle, WorkItemNotFound, hosting, queue_background_work_item
 from django_qbwi.console import operations
 from django_qbwi.core.items import WorkItemStatus
-from django_qbwi.inspection.channel import AbstractPlace
+from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle.servers import CommandHost
@@ -95,7 +95,9 @@ def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:
         "answered": 1,
         "unresponsive": [],
         "refused": [],
+        "strangers": [],
         "scope": "process",
+        "problem": None,
         "registry": None,
         "stale": [],
         "truncated": False,
@@ -151,6 +153,26 @@ def test_machine_without_a_listing_is_this_process(held: WorkItemHandle, monkeyp
     monkeypatch.setattr(operations, "find_place", lambda: AbstractPlace("/nonexistent"))
     found = operations.overview()
     assert (found["scope"], found["answered"]) == ("process", 1)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("invalid literal\nfor int()"), OSError("no /proc"), IndexError("x" * 10_000), KeyError("site")]
+)
+def test_g32_error_of_discovery_is_one_sentence(
+    held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever goes wrong when processes are looked for, this one is shown, and the rest is told on one line."""
+
+    def fail(sites: Any) -> Any:
+        raise error
+
+    place = AbstractPlace()
+    monkeypatch.setattr(place, "find", fail)
+    monkeypatch.setattr(operations, "under_test", lambda: False)
+    monkeypatch.setattr(operations, "find_place", lambda: place)
+    found = operations.overview()
+    assert found["problem"].startswith("the processes of this machine could not be looked for: ")
+    assert ("\n" in found["problem"], len(found["problem"]) < 300, found["answered"]) == (False, True, 1)
 
 
 @pytest.mark.parametrize("place", [None, AbstractPlace()])

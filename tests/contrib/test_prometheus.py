@@ -109,6 +109,18 @@ def test_times_are_observed(metrics: Any) -> None:
         assert value(f"django_qbwi_item_{metric}_seconds_count", name="timed") == 1
 
 
+@pytest.mark.parametrize("use_tz", [True, False])
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/St_Johns"])
+def test_g44_times_are_seconds_whatever_the_zone(metrics: Any, use_tz: bool, zone: str) -> None:
+    """Neither the wait nor the run of an item has hours of a time zone in it."""
+    name = f"timed {use_tz} {zone}"
+    with override_settings(USE_TZ=use_tz, TIME_ZONE=zone):
+        run(lambda token: None, name)
+    for metric in ("wait", "duration"):
+        assert value(f"django_qbwi_item_{metric}_seconds_count", name=name) == 1
+        assert value(f"django_qbwi_item_{metric}_seconds_sum", name=name) < PATIENCE
+
+
 def test_moment_is_read_when_asked(metrics: Any) -> None:
     """Running and queued items; a refused one is counted as rejected, one that never started has no duration."""
     gate, entered = threading.Event(), threading.Event()

@@ -195,6 +195,34 @@ def test_row_of_the_future_is_young(store: Store, clock: Clock) -> None:
     assert [found.age for found in store.read([SITE])] == [datetime.timedelta()]
 
 
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("use_tz", [True, False])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/St_Johns"])
+def test_g44_age_needs_no_aware_times(use_tz: bool, zone: str) -> None:
+    """A row that was just written is young, is touched and is not purged, whatever USE_TZ and TIME_ZONE say."""
+    with override_settings(USE_TZ=use_tz, TIME_ZONE=zone):
+        store = Store()
+        assert store.write(row(), "")
+        assert store.touch("k")
+        store.purge()
+        (found,) = store.read([SITE])
+        assert datetime.timedelta() <= found.age < datetime.timedelta(seconds=PATIENCE)
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+@pytest.mark.parametrize("month", [3, 10])
+def test_g44_age_does_not_jump_with_the_clocks(store: Store, clock: Clock, use_tz: bool, month: int) -> None:
+    """In the night when the clocks change, the living stay and the silent grow old by real seconds."""
+    change = datetime.datetime(2026, month, {3: 29, 10: 25}[month], 1, tzinfo=datetime.UTC)
+    with override_settings(USE_TZ=use_tz, TIME_ZONE="Europe/Berlin"):
+        clock.moment = change - datetime.timedelta(seconds=5)
+        if not use_tz and connections[ALIAS].vendor == "sqlite":
+            clock.moment = clock.moment.replace(tzinfo=None)  # its own clock gives UTC, and it takes naive times only
+        store.write(row(), "")
+        clock.advance(40)
+        assert [found.age.total_seconds() for found in store.read([SITE])] == [40]
+
+
 def test_row_is_removed(store: Store) -> None:
     """At the end of its process."""
     store.write(row(), "")
@@ -354,7 +382,7 @@ def test_item_is_cancelled_without_a_thread(
     def fail(target: Any, name: str) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(heartbeat, "start_thread", fail)
+    monkeypatch.setattr("django_qbwi.inspection.cancelling.start_thread", fail)
     beat.beat()
     assert held.token.message == "cancelled by ada"
 
@@ -430,11 +458,8 @@ def test_long_state_is_cut(store: Store, held: WorkItemHandle, monkeypatch: pyte
     assert 0 < len(found.record.recent) < 20
 
 
-def test_blocked_callback_does_not_hold_the_beat(
-    store: Store, held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocked_callback_does_not_hold_the_beat(store: Store, held: WorkItemHandle) -> None:
     """Somebody's callback of a token waits for ever: the process must not look dead for that."""
-    monkeypatch.setattr(heartbeat, "_CANCEL_SECONDS", 0.0)
     gate, entered, left = threading.Event(), threading.Event(), threading.Event()
 
     def block() -> None:

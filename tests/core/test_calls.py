@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.calls import Call, Options
-from tests.core.test_callables import Wrapped
+from tests.intake.test_callables import Wrapped
 from tests.support.manual import ManualRuntime, noop
 
 

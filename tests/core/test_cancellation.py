@@ -498,23 +498,56 @@ def test_late_registration_whose_callback_was_delivered_meanwhile() -> None:
 def test_delivery_skips_what_another_thread_has_claimed() -> None:
     """Where a claim fails, since the registration is closed at that moment, nothing is called."""
     stop, token = flagged_token()
-    registration = token.register(lambda: pytest.fail("called"))
-    registration._token = None
-
-    def forget() -> bool:
-        stop.registrations.clear()
-        return False
 
     class Closed(cancellation.CancellationRegistration):
         __slots__ = ()
 
         def claim(self) -> bool:
-            return forget()
+            stop.registrations.clear()
+            return False
 
-    stop.registrations[Closed(token, lambda: pytest.fail("called"))] = None
-    registration.close()
-    stop.registrations.pop(registration)
+    stop.registrations[Closed(token, stop, {}, lambda: pytest.fail("called"))] = None
     stop.request()
+    assert not stop.registrations
+
+
+# Going on while there is time (G45).
+
+
+@pytest.mark.parametrize(
+    ("reason", "remaining", "unless", "raises"),
+    [
+        (CancelReason.SHUTDOWN, 30.0, 10.0, False),
+        (CancelReason.SHUTDOWN, 10.0, 10.0, False),
+        (CancelReason.SHUTDOWN, 9.9, 10.0, True),
+        (CancelReason.SHUTDOWN, 0.0, 0.0, False),
+        (CancelReason.SHUTDOWN, 30.0, None, True),
+        (CancelReason.SHUTDOWN, None, 10.0, False),
+        (CancelReason.REQUESTED, 30.0, 10.0, True),
+        (CancelReason.TIMEOUT, 30.0, 10.0, True),
+        (None, 1.0, 10.0, False),
+    ],
+)
+def test_g45_unless_remaining(
+    reason: CancelReason | None, remaining: float | None, unless: float | None, raises: bool
+) -> None:
+    """G45: only a shutdown that leaves less than that ends the item; nobody wants the rest in the other cases."""
+    stop, token = flagged_token(FakeClock())
+    if remaining is not None:
+        stop.deadline = stop.clock() + remaining
+    if reason is not None:
+        token._cancel(reason)
+    with pytest.raises(OperationCancelled) if raises else contextlib.nullcontext():
+        token.raise_if_cancellation_requested(unless_remaining=unless)
+
+
+def test_g45_unless_remaining_looks_at_the_earlier_end() -> None:
+    """G45: the time that is left is what `remaining()` says, which knows the item's own timeout too."""
+    stop, token = flagged_token(FakeClock())
+    stop.deadline, token._deadline = stop.clock() + 30.0, stop.clock() + 3.0
+    stop.request()
+    with pytest.raises(OperationCancelled):
+        token.raise_if_cancellation_requested(unless_remaining=10.0)
 
 
 # Waiting.

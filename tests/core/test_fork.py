@@ -64,6 +64,38 @@ def adopted(token):
     return later(token)
 
 
+async def child_task(token):
+    await asyncio.create_task(later(token))
+
+
+async def in_callback(token):
+    gate.wait(PATIENCE)
+    done = asyncio.get_running_loop().create_future()
+
+    def call():
+        say("forked" if fork() else "returned")
+        done.set_result(None)
+
+    asyncio.get_running_loop().call_soon(call)
+    await done
+
+
+async def araising(token):
+    gate.wait(PATIENCE)
+    if not fork():
+        raise ValueError("in the child")
+    say("forked")
+
+
+async def own_loop(token):
+    gate.wait(PATIENCE)
+    child = fork()
+    if not child:
+        # As the target of a multiprocessing.Process would.
+        asyncio.run(asyncio.sleep(0))
+    say("forked" if child else "returned")
+
+
 def raising(token):
     gate.wait(PATIENCE)
     if not fork():
@@ -107,11 +139,27 @@ say(f"child ended with {status}, items {sorted({str(handle.status) for handle in
 CHARGED = [f"charged {number} in parent" for number in range(8)]
 
 
-@pytest.mark.parametrize("kind", ["sync", "asynchronous", "later", "in_thread", "adopted", "raising", "callback"])
-def test_f38_item_that_forks_and_returns(kind: str) -> None:
-    """F38: the parent's items run once, all in the parent; the child ends with the call that forked, or its wait."""
+def check(kind: str) -> None:
+    """Run an item that forks, and check who did what."""
     *lines, last = run_script(FORK, kind)
     assert last == "child ended with 0, items ['succeeded'] in parent"
     assert [line for line in sorted(lines) if line.startswith("charged")] == CHARGED
     others = [line for line in sorted(lines) if not line.startswith("charged")]
     assert others in (["forked in parent"], ["forked in parent", "returned in child"])
+
+
+@pytest.mark.parametrize("kind", ["sync", "in_thread", "raising", "callback"])
+def test_f38_item_that_forks_and_returns(kind: str) -> None:
+    """F38: the parent's items run once, all in the parent; the child ends with the call that forked, or its wait."""
+    check(kind)
+
+
+@pytest.mark.parametrize(
+    "kind", ["asynchronous", "later", "adopted", "child_task", "in_callback", "araising", "own_loop"]
+)
+def test_g30_async_item_that_forks(kind: str) -> None:
+    """G30: Python 3.14 lets no step end whose loop is not the running one; the child ends without a word all the same.
+
+    In the child no loop runs, so that code there may run one of its own.
+    """
+    check(kind)

@@ -5,6 +5,8 @@ import gc
 import itertools
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
@@ -34,8 +36,8 @@ def sign(manual: ManualRuntime, limit: float = 10.0) -> None:
     """Give the first sign of the end, as a signal handler does."""
     stop = manual.scheduler.stop
     stop.deadline = manual.clock() + limit
+    stop.first_sign = stop.cancels_since = manual.clock()
     stop.requested = True
-    stop.first_sign = manual.clock()
 
 
 # The way of an item.
@@ -415,11 +417,11 @@ def test_cancel_after_the_end_changes_nothing(manual: ManualRuntime) -> None:
 
 
 def test_cancel_of_a_queued_item_after_the_stop(manual: ManualRuntime) -> None:
-    """After the stop of the process a queued item can still be taken back; the reason is the stop."""
+    """After the stop of the process a queued item, whom that spares, can still be taken back."""
     handle = manual.handle()
     sign(manual)
-    assert handle.cancel() is False
-    assert (handle.status, handle.info.cancel_reason) == (S.CANCELLED, CancelReason.SHUTDOWN)
+    assert handle.cancel() is True
+    assert (handle.status, handle.info.cancel_reason) == (S.CANCELLED, CancelReason.REQUESTED)
 
 
 def test_cancel_calls_back_in_the_cancelling_thread(manual: ManualRuntime) -> None:
@@ -618,12 +620,13 @@ def test_state_follows_the_first_sign(manual: ManualRuntime) -> None:
     assert scheduler.state is SchedulerState.CLOSED
 
 
-def test_f19_item_is_accepted_while_draining_with_a_cancelled_token(manual: ManualRuntime) -> None:
-    """F19: accepted while requests are finished: its token is cancelled from the start, and knows the deadline."""
+def test_f19_item_is_accepted_while_draining(manual: ManualRuntime) -> None:
+    """F19: accepted while requests are finished: it knows the deadline, and is undisturbed for half of the rest."""
     sign(manual, limit=10)
     item = started(manual)
-    assert item.token.reason is CancelReason.SHUTDOWN
-    assert item.token.remaining() == 10.0
+    assert (item.token.reason, item.token.remaining()) == (None, 10.0)
+    manual.advance(5)
+    assert (item.token.reason, item.token.remaining()) == (CancelReason.SHUTDOWN, 5.0)
 
 
 def test_f19_item_is_refused_while_draining_by_the_setting() -> None:
@@ -644,6 +647,72 @@ def test_r21_items_of_items_run_in_the_final_hold_and_theirs_do_not(manual: Manu
     assert manual.sync.start() is second
     with pytest.raises(SchedulerDraining, match="queued during the final wait"):
         manual.sync.contexts[second].run(manual.queue)
+
+
+def in_a_thread(call: Callable[[], object]) -> Any:
+    """Return what `call` gives in a new thread, which knows of no item, or raise what it raises."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(PATIENCE)
+
+
+def test_g27_item_that_requeues_itself_from_a_thread_ends(manual: ManualRuntime) -> None:
+    """G27: R21 counts what was queued after the hold began, also by a thread of an item's own."""
+    first = started(manual)
+    sign(manual)
+    manual.scheduler.hold_begins()
+    second = in_a_thread(manual.queue)
+    manual.sync.finish(first)
+    assert manual.sync.start() is second
+    with pytest.raises(SchedulerDraining, match="queued during the final wait"):
+        in_a_thread(manual.queue)
+    manual.sync.finish(second)
+    assert manual.scheduler.close_if_empty()
+
+
+def test_g27_thread_that_feeds_does_not_hold_the_exit(manual: ManualRuntime) -> None:
+    """G27: what a thread of its own queues is accepted while an item of before is there, queued or running."""
+    waiting, other = manual.queue(), manual.queue()
+    sign(manual)
+    manual.scheduler.hold_begins()
+    fed = [in_a_thread(manual.queue) for _ in range(3)]
+    for item in (waiting, other):
+        assert manual.sync.start() is item
+        fed.append(in_a_thread(manual.queue))
+        manual.sync.finish(item)
+    with pytest.raises(SchedulerDraining):
+        in_a_thread(manual.queue)
+    for item in fed:
+        assert manual.sync.start() is item
+        manual.sync.finish(item)
+    assert manual.scheduler.close_if_empty()
+
+
+def test_g27_context_of_an_item_that_has_ended_feeds_no_longer(manual: ManualRuntime) -> None:
+    """G27: a thread that runs on in its item's context counts as one of its own when that item has ended."""
+    first, other = started(manual), started(manual)
+    context = manual.sync.contexts[first].copy()
+    sign(manual)
+    manual.scheduler.hold_begins()
+    manual.sync.finish(first)
+    late = context.run(manual.queue)
+    manual.sync.finish(other)
+    with pytest.raises(SchedulerDraining):
+        context.run(manual.queue)
+    assert manual.sync.start() is late
+
+
+def test_g27_request_between_two_holds_may_queue(manual: ManualRuntime) -> None:
+    """R21: when a server's own hook has held, and the last one has not begun, requests are still served."""
+    sign(manual)
+    manual.scheduler.hold_begins()
+    with pytest.raises(SchedulerDraining):
+        in_a_thread(manual.queue)
+    manual.scheduler.hold_ends()
+    late, other = in_a_thread(manual.queue), in_a_thread(manual.queue)
+    manual.scheduler.hold_begins()
+    with pytest.raises(SchedulerDraining):
+        in_a_thread(manual.queue)
+    assert (late.status, other.status) == (S.QUEUED, S.QUEUED)
 
 
 def test_f21_closed_scheduler_refuses(manual: ManualRuntime) -> None:
@@ -729,6 +798,7 @@ def test_give_up_declares_running_and_queued(manual: ManualRuntime) -> None:
     cancelled = manual.queue()
     manual.scheduler.cancel(cancelled)
     sign(manual)
+    manual.advance(10.0)
     assert manual.scheduler.give_up() == [running, queued, asynchronous]
     assert [item.status for item in (running, queued, asynchronous)] == [S.ABANDONED, S.DISCARDED, S.DISCARDED]
     assert {item.cancel_reason for item in (running, queued, asynchronous)} == {CancelReason.SHUTDOWN}

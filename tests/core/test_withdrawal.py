@@ -22,7 +22,7 @@ from tests.support.runtime import Runtime
 
 S = WorkItemStatus
 TELLING = {"finished"}
-CALLING = {"claim", "_call_all", "call", "callback"}
+CALLING = {"claim", "call_all", "call", "callback"}
 
 
 def _names(frame: FrameType | None) -> Iterator[str]:

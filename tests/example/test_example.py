@@ -1,6 +1,8 @@
 """The example site keeps its promises: its own tests pass, and the tour ends with everything finished or saved."""
 
+import contextlib
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -157,3 +159,39 @@ def test_a_second_ctrl_c_forces_the_end(tour: RunningTour) -> None:
     os.killpg(tour.process.pid, signal.SIGINT)
     assert tour.read_to_the_end() == 0, tour.output
     assert re.search(r"Counted to \d of 10, saved because of: shutdown", tour.output)
+
+
+TOX = """
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, lambda *args: print("tox was interrupted", flush=True))
+code = subprocess.call([sys.executable, "-m", "example_project.tour", "--port", "0"])
+print("tox evaluates", code, flush=True)
+"""
+
+
+def test_g43_tox_does_not_hear_of_the_ctrl_c(environ: dict[str, str]) -> None:
+    """G43: in a terminal one Ctrl-C is the tour's and the server's alone, and whoever started them sees it end well."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(sys.executable, [sys.executable, "-c", TOX], environ)
+    guard = threading.Timer(2 * PATIENCE, os.kill, (pid, signal.SIGKILL))
+    guard.start()
+    output = ""
+    try:
+        # Reading fails when the last one has closed the other side.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(terminal, 65_536):
+                output += chunk.decode()
+                if "Then press Ctrl-C" in output and "\x03" not in output:
+                    output += "\x03"
+                    os.write(terminal, b"\x03")
+    finally:
+        guard.cancel()
+        guard.join()
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+    assert (os.waitstatus_to_exitcode(status), "tox evaluates 0" in output) == (0, True), output
+    assert "tox was interrupted" not in output
+    # G39: the person in front of it is told at once, though the process is one of gunicorn's workers.
+    assert re.search(r"Waiting up to \d+s for: .*Press Ctrl-C again to end it now\.", output), output

@@ -84,6 +84,16 @@ def test_nothing_is_asked_without_async_items(watched: Watched) -> None:
     assert not watched.pending
 
 
+def test_g5_a_loop_that_stands_still_can_be_seen_until_it_answers(watched: Watched) -> None:
+    """G5: also by a probe that comes while the keeper itself is away; an answer ends it."""
+    watched.pass_time(LOOK_EVERY)
+    assert not watched.monitor.stands_still
+    watched.now += LAG_SECONDS
+    assert watched.monitor.stands_still
+    watched.answer()
+    assert not watched.monitor.stands_still
+
+
 def test_watching_twice_asks_once(watched: Watched) -> None:
     """Each start of an item calls watch(); there is still one timer."""
     watched.monitor.watch()

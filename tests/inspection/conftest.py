@@ -1,5 +1,7 @@
 """One scheduler to look at, and a listener for it."""
 
+import _socket
+import contextlib
 import secrets
 import tempfile
 import threading
@@ -10,18 +12,39 @@ from typing import Any
 import pytest
 
 from django_qbwi.conf import Settings
-from django_qbwi.core.callables import examine
 from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting import Assembly
-from django_qbwi.inspection.channel import AbstractPlace, Place, Site
+from django_qbwi.inspection.channel import Site
+from django_qbwi.inspection.places import AbstractPlace, Place
 from django_qbwi.inspection.publisher import Publisher
 from django_qbwi.inspection.subject import Inspected, Subject
+from django_qbwi.intake.callables import examine
 from django_qbwi.lifecycle.servers import ServerHost
 
 PATIENCE = 30
 SITE = Site.of(secrets.token_bytes(), "tests", "inspection")
 """Of this run alone: others on the same machine would be found, and would answer."""
+
+
+FORGED_LINES = [
+    pytest.param(b"\nx x x zz x x x @qbwi-" + SITE.name.encode() + b"-1-" + b"0" * 16, id="flags"),
+    pytest.param(b"\n0: 0 0 10000 1 1 1 @qbwi-" + SITE.name.encode() + b"-\xb2-" + b"0" * 16, id="superscript"),
+    pytest.param(b"\r0: 0 0 10000 1 1 1 @qbwi-%s-1-" % SITE.name.encode(), id="carriage return"),
+    pytest.param(b"\n" * 90, id="breaks"),
+    pytest.param(b"qbwi-\xff\xfe\x85\n\x0b\x0c 0 0 -1 @qbwi-", id="bytes"),
+    pytest.param(b"\n0: 0 0 " + b"f" * 60 + b" 1 1 1 @qbwi-x", id="number"),
+]
+"""Names of sockets that write lines of their own into the kernel's listing."""
+
+
+@contextlib.contextmanager
+def bound(name: bytes) -> Iterator[_socket.socket]:
+    """Listen under an abstract name, as any local user may."""
+    with contextlib.closing(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)) as listener:
+        listener.bind(b"\0" + name)
+        listener.listen(1)
+        yield listener
 
 
 class Inspection:
@@ -31,6 +54,8 @@ class Inspection:
         self.assembly = Assembly(Settings(**settings), ServerHost())
         self.scheduler = self.assembly.scheduler
         self.connections_closed = 0
+        self.closed_in: list[int] = []
+        """The threads whose connections were closed."""
         self.left = threading.Event()
         self.subject = Subject(lambda: "tests", self._inspected)
         self.gate = threading.Event()
@@ -79,6 +104,7 @@ class Inspection:
 
     def _close_connections(self) -> None:
         self.connections_closed += 1
+        self.closed_in.append(threading.get_ident())
         self.left.set()
 
 
@@ -111,3 +137,9 @@ def make_inspection() -> Iterator[Callable[..., Inspection]]:
 def inspection(make_inspection: Callable[..., Inspection]) -> Inspection:
     """Return one with room for one sync item at a time."""
     return make_inspection(max_workers=1)
+
+
+@pytest.fixture
+def listener(inspection: Inspection) -> Publisher:
+    """Return a listener on an idle process."""
+    return inspection.listen()

@@ -11,8 +11,10 @@ import pytest
 
 from django_qbwi.core.exceptions import ProcessUnreachable
 from django_qbwi.inspection import channel
-from django_qbwi.inspection.channel import AbstractPlace, Address, DirectoryPlace, Place, Site
-from tests.inspection.conftest import SITE
+from django_qbwi.inspection.channel import Site
+from django_qbwi.inspection.places import AbstractPlace, Address, DirectoryPlace, Place
+from django_qbwi.inspection.reader import ask
+from tests.inspection.conftest import FORGED_LINES, SITE, bound
 
 NONCES = (b"0" * 32, b"1" * 32)
 
@@ -115,29 +117,50 @@ def test_peer_is_told_by_the_kernel(pair: tuple[_socket.socket, _socket.socket])
 
 
 @pytest.mark.parametrize(
-    ("own", "peer", "server", "client"),
-    [(1000, 1000, True, True), (1000, 0, True, True), (1000, 1001, False, False), (0, 1000, False, True)],
+    ("own", "peer", "accepted"), [(1000, 1000, True), (1000, 0, True), (1000, 1001, False), (0, 1000, False)]
 )
-def test_who_accepts_whom(
+def test_who_is_answered(
     monkeypatch: pytest.MonkeyPatch,
     pair: tuple[_socket.socket, _socket.socket],
     own: int,
     peer: int,
-    server: bool,
-    client: bool,
+    accepted: bool,
 ) -> None:
-    """S11: own user and root are accepted; a client that is root asks anybody."""
+    """S11: own user and root are accepted, nobody else."""
     monkeypatch.setattr(os, "getuid", lambda: own)
     monkeypatch.setattr(channel, "_peer", lambda connection: (peer, 1))
-    assert (channel.server_accepts(pair[0]), channel.client_accepts(pair[0])) == (server, client)
+    assert channel.server_accepts(pair[0]) is accepted
+
+
+def test_greeting_proves_site_and_user() -> None:
+    """S11: it is good for one key, one nonce and the user that the kernel tells, and it is short."""
+    nonce, uid = channel.new_nonce(), os.geteuid()
+    line = channel.greeting(b"key", nonce)
+    assert len(line) <= channel.MAX_GREETING
+    assert channel.proven_nonce(b"key", line[:-1], uid) == nonce
+    strange = [(b"other", line[:-1], uid), (b"key", line[:-1], uid + 1), (b"key", line.replace(b"2", b"3")[:-1], uid)]
+    strange += [(b"key", b"qbwi 2 " + nonce, uid), (b"key", b"qbwi 2 x y", uid), (b"key", b"", uid)]
+    assert {channel.proven_nonce(*given) for given in strange} == {None}
+
+
+def test_refusal_proves_site_and_user() -> None:
+    """Who is of another user says so in a way that nobody else can, and that is no greeting."""
+    line, uid = channel.refusal(b"key")[:-1], os.geteuid()
+    assert len(line) < channel.MAX_GREETING
+    assert channel.is_proven_refusal(b"key", line, uid)
+    assert channel.proven_nonce(b"key", line, uid) is None
+    assert not any(
+        channel.is_proven_refusal(*given)
+        for given in [(b"other", line, uid), (b"key", line, uid + 1), (b"key", b"refused", uid), (b"key", b"", uid)]
+    )
 
 
 def test_listener_is_found(place: Place) -> None:
     """Who listens for a site is found under it, with its pid, and under no other."""
     listener, address = place.listen(SITE.name, 4711)
     with contextlib.closing(listener):
-        found = place.find([SITE.name, "f" * 16])
-        strangers = place.find(["e" * 16])
+        found = place.find([SITE.name, "f" * 16]).addresses
+        strangers = place.find(["e" * 16]).addresses
         place.forget(address)
     assert (found, strangers) == ([Address(SITE.name, 4711, address.path)], [])
 
@@ -145,7 +168,7 @@ def test_listener_is_found(place: Place) -> None:
 def test_several_listeners_of_one_process_differ(place: Place) -> None:
     """A nonce keeps the addresses of one pid apart."""
     listeners = [place.listen(SITE.name, 1) for _ in range(3)]
-    found = place.find([SITE.name])
+    found = place.find([SITE.name]).addresses
     for listener, address in listeners:
         listener.close()
         place.forget(address)
@@ -157,7 +180,7 @@ def test_abstract_listener_leaves_nothing_behind() -> None:
     place = AbstractPlace()
     listener, _ = place.listen(SITE.name, 1)
     listener.close()
-    assert place.find([SITE.name]) == []
+    assert place.find([SITE.name]).addresses == []
 
 
 def test_connections_are_not_listed() -> None:
@@ -169,7 +192,7 @@ def test_connections_are_not_listed() -> None:
         client.connect(address.path)
         number, _ = listener._accept()  # type: ignore[attr-defined]
         with contextlib.closing(_socket.socket(fileno=number)):
-            assert len(place.find([SITE.name])) == 1
+            assert len(place.find([SITE.name]).addresses) == 1
 
 
 def test_listener_is_not_inherited_by_programs(place: Place) -> None:
@@ -190,6 +213,24 @@ def test_timeout_of_all_sockets_is_not_ours(place: Place) -> None:
     with contextlib.closing(listener):
         assert listener.gettimeout() is None
         place.forget(address)
+
+
+@pytest.mark.parametrize("name", FORGED_LINES)
+def test_g32_forged_lines_are_no_addresses(name: bytes) -> None:
+    """A name with line breaks in it, which any local user can bind, hides nobody and invents nobody."""
+    place = AbstractPlace()
+    listener, address = place.listen(SITE.name, 4711)
+    with contextlib.closing(listener), bound(name):
+        assert place.find([SITE.name]).addresses == [address]
+
+
+def test_g32_perfect_forgery_is_nobody() -> None:
+    """A forged line that is like the kernel's is an address where nobody listens, and so is not listed."""
+    forged = f"\n0123456789abcdef: 00000002 00000000 00010000 0001 01 1 @qbwi-{SITE.name}-1-{'0' * 16}"
+    with bound(forged.encode()):
+        assert len(AbstractPlace().find([SITE.name]).addresses) == 1
+        found = ask(AbstractPlace(), [SITE], {"operation": "overview"})
+    assert (found.answers, found.unresponsive, found.refused, found.strangers) == ([], [], [], [])
 
 
 def test_missing_listing_is_an_oserror(tmp_path: Path) -> None:

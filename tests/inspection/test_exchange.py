@@ -4,20 +4,23 @@ import _socket
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from django_qbwi.core.exceptions import ProcessUnreachable
-from django_qbwi.inspection import channel, publisher
-from django_qbwi.inspection.channel import AbstractPlace, Address, DirectoryPlace, Place, Site
-from django_qbwi.inspection.publisher import MAX_CONNECTIONS, Publisher
+from django_qbwi.inspection import channel, places, publisher
+from django_qbwi.inspection.channel import Site
+from django_qbwi.inspection.places import AbstractPlace, Address, DirectoryPlace, Place
+from django_qbwi.inspection.publisher import MAX_CONNECTIONS, MAX_STRANGERS, Publisher
 from django_qbwi.inspection.reader import Answers, ask
 from tests.inspection.conftest import PATIENCE, SITE, Inspection
 
@@ -29,12 +32,6 @@ OLD = Site.of(secrets.token_bytes(), "tests", "inspection")
 def place(request: pytest.FixtureRequest, short_path: Path) -> Place:
     """Return each kind of place."""
     return AbstractPlace() if request.param == "abstract" else DirectoryPlace(str(short_path))
-
-
-@pytest.fixture
-def listener(inspection: Inspection) -> Publisher:
-    """Return a listener on an idle process."""
-    return inspection.listen()
 
 
 @contextlib.contextmanager
@@ -181,13 +178,6 @@ def test_only_given_processes_are_asked(listener: Publisher) -> None:
     assert (len(question(pids=[os.getpid()]).answers), question(pids=[1]).answers) == (1, [])
 
 
-def test_fallback_key_is_accepted(inspection: Inspection) -> None:
-    """A client that knows the old key only is answered under a site that has rotated it."""
-    old_name = Site(SITE.name, OLD.key)
-    inspection.listen(AbstractPlace(), SITE, OLD)
-    assert len(question(sites=[old_name]).answers) == 1
-
-
 def test_process_with_the_old_key_is_found(inspection: Inspection) -> None:
     """A client that has rotated the key finds processes that still run with the old one."""
     inspection.listen(AbstractPlace(), OLD)
@@ -205,14 +195,14 @@ def test_stopped_process_is_unresponsive(place: Place) -> None:
 
 def test_stopped_process_with_a_full_queue_is_unresponsive(monkeypatch: pytest.MonkeyPatch) -> None:
     """F37: also when many have asked before, and the kernel takes no more connections."""
-    monkeypatch.setattr(channel, "_BACKLOG", 0)
-    with mute(AbstractPlace()) as address, contextlib.ExitStack() as stack:
+    monkeypatch.setattr(places, "_BACKLOG", 0)
+    with mute(AbstractPlace(), pid=os.getpid()) as address, contextlib.ExitStack() as stack:
         for _ in range(2):
             connection = stack.enter_context(socket.socket(socket.AF_UNIX))
             connection.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 connection.connect(address.path)
-        assert question(seconds=0.1).unresponsive == [4711]
+        assert question(seconds=0.1).unresponsive == [os.getpid()]
 
 
 def test_dead_process_is_not_listed(short_path: Path) -> None:
@@ -239,7 +229,7 @@ def test_process_that_ends_while_it_is_asked_is_not_listed() -> None:
     thread.start()
     found = question()
     thread.join(PATIENCE)
-    assert found == Answers(answers=[], unresponsive=[], refused=[])
+    assert (found.answers, found.unresponsive, found.strangers) == ([], [], [])
 
 
 def test_request_that_broke_off_is_not_repeated(
@@ -283,7 +273,14 @@ def test_too_long_request_is_not_sent(listener: Publisher) -> None:
 
 
 @pytest.mark.parametrize(
-    "greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"qbwi 2 " + b"0" * 32 + b"\n", b"\n", b"\x80\x04.\n"]
+    "greeting",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"qbwi 1 " + b"0" * 32 + b"\n",
+        b"qbwi 2 " + b"0" * 32 + b" " + b"A" * 22 + b"\n",
+        b"\n",
+        b"\x80\x04.\n",
+    ],
 )
 def test_foreign_server_is_unresponsive(greeting: bytes) -> None:
     """Who greets otherwise is not sent anything."""
@@ -312,13 +309,6 @@ def test_server_without_the_key_is_not_believed(inspection: Inspection) -> None:
     assert question().answers == []
 
 
-def test_server_of_another_user_is_not_asked(listener: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S11: nothing is sent to somebody else's process that took our name."""
-    monkeypatch.setattr(channel, "client_accepts", lambda connection: False)
-    found = question()
-    assert (found.answers, found.refused) == ([], [os.getpid()])
-
-
 # Clients that are turned away.
 
 
@@ -338,7 +328,7 @@ def test_old_request_is_not_good_again(inspection: Inspection, listener: Publish
     """S11: who has seen a request cannot send it a second time."""
     nonce = channel.new_nonce()
     with connected(listener) as connection:
-        greeting = channel.receive_line(connection, 100, PATIENCE).removeprefix(b"qbwi 1 ")
+        greeting = channel.receive_line(connection, 100, PATIENCE).split()[2]
         body = channel.encode(OVERVIEW)
         line = nonce + b" " + channel.seal(SITE.key, b"request", greeting, nonce, body) + b" " + body + b"\n"
         connection.sendall(line)
@@ -396,7 +386,7 @@ def test_reader_that_does_not_read_is_closed(
     monkeypatch.setattr(publisher, "_ANSWER_SECONDS", 0.01)
     monkeypatch.setattr(inspection.subject, "overview", lambda limit: "x" * 5_000_000)
     with connected(listener) as connection:
-        greeting = channel.receive_line(connection, 100, PATIENCE).removeprefix(b"qbwi 1 ")
+        greeting = channel.receive_line(connection, 100, PATIENCE).split()[2]
         nonce, body = channel.new_nonce(), channel.encode(OVERVIEW)
         seal = channel.seal(SITE.key, b"request", greeting, nonce, body)
         connection.sendall(nonce + b" " + seal + b" " + body + b"\n")
@@ -408,33 +398,83 @@ def test_reader_that_does_not_read_is_closed(
 
 
 def test_thousand_connections_are_bounded(inspection: Inspection, listener: Publisher) -> None:
-    """F44: no more threads than allowed, the others are told that it is busy, and items go on."""
+    """F44: no more threads than allowed, items go on, and who asks is answered meanwhile."""
     with contextlib.ExitStack() as stack:
-        answers = []
         for _ in range(1_000):
-            connection = stack.enter_context(connected(listener))
-            answers.append(connection)
+            stack.enter_context(connected(listener))
             threads = [thread for thread in threading.enumerate() if thread.name == "qbwi-inspection-answer"]
-            assert len(threads) <= MAX_CONNECTIONS + 1
-        greetings = [channel.receive_line(connection, 100, PATIENCE) for connection in answers]
+            assert len(threads) <= MAX_CONNECTIONS + 2 * MAX_STRANGERS + 1
         (handle,) = inspection.queue_held()
-        assert b"busy" in greetings
+        assert len(question().answers) == 1
     inspection.gate.set()
     assert handle.wait(PATIENCE)
-    assert len(question().answers) == 1
 
 
-def test_busy_process_is_asked_again(inspection: Inspection, listener: Publisher) -> None:
-    """A client that came while others were served tries again within its time."""
+@pytest.mark.parametrize("count", [MAX_STRANGERS, 10, 50])
+def test_g34_silent_clients_keep_nobody_out(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The places for those that have asked for nothing go to the last who came."""
+    monkeypatch.setattr(publisher, "_REQUEST_SECONDS", PATIENCE)
     with contextlib.ExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS):
-            channel.receive_line(stack.enter_context(connected(listener)), 100, PATIENCE)
-        silent = stack.pop_all()
-    timer = threading.Timer(0.05, silent.close)
-    timer.start()
-    found = question()
-    timer.join(PATIENCE)
-    assert len(found.answers) == 1
+        for _ in range(count):
+            stack.enter_context(connected(listener))
+        assert [len(question().answers) for _ in range(10)] == [1] * 10
+
+
+def test_g34_oldest_of_the_busiest_client_goes_first(listener: Publisher) -> None:
+    """A client with one connection is not sent away for one with many."""
+    pairs = [_socket.socketpair() for _ in range(4)]
+    ours = [pair[0] for pair in pairs]
+    listener._strangers = dict(zip(ours, [1, 2, 3, 2], strict=True))
+    with listener._guard:
+        listener._send_one_away()
+    assert list(listener._strangers.values()) == [1, 3, 2]
+    listener._strangers = {}
+    for connection in itertools.chain(*pairs):
+        connection.close()
+
+
+def test_busy_process_is_asked_again(
+    inspection: Inspection, listener: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client whose request came while as many others were answered tries again within its time."""
+    gate, busy, entered = threading.Event(), threading.Event(), threading.Semaphore(0)
+    overview, admit = inspection.subject.overview, listener._admit
+
+    def hold_answer(limit: int) -> Any:
+        entered.release()
+        assert gate.wait(PATIENCE)
+        return overview(limit)
+
+    def watched(connection: _socket.socket) -> bool:
+        if not (admitted := admit(connection)):
+            busy.set()
+        return admitted
+
+    monkeypatch.setattr(inspection.subject, "overview", hold_answer)
+    monkeypatch.setattr(listener, "_admit", watched)
+    with ThreadPoolExecutor(MAX_CONNECTIONS + 1) as pool:
+        asking = [pool.submit(question) for _ in range(MAX_CONNECTIONS)]
+        for _ in asking:
+            assert entered.acquire(timeout=PATIENCE)
+        asking.append(pool.submit(question))
+        assert busy.wait(PATIENCE)
+        gate.set()
+        assert [len(found.result(PATIENCE).answers) for found in asking] == [1] * (MAX_CONNECTIONS + 1)
+
+
+def test_g34_blocking_callback_does_not_keep_a_connection(inspection: Inspection, listener: Publisher) -> None:
+    """As many cancellations as there are places, all with callbacks that block: the next one is answered."""
+    gate = threading.Event()
+    inspection.queue_held()
+    for _ in range(MAX_CONNECTIONS + 1):
+        handle = inspection.queue(inspection.hold)
+        handle.token.register(lambda: gate.wait(PATIENCE))
+        found = question({"operation": "cancel", "ids": [handle.id], "by": "me"})
+        assert [answer for _, answer in found.answers] == [{handle.id: True}]
+    assert len(question().answers) == 1
+    gate.set()
 
 
 # The listener's own end.
@@ -445,7 +485,7 @@ def test_closed_listener_is_not_found(inspection: Inspection, place: Place) -> N
     listener = inspection.listen(place)
     listener.close(PATIENCE)
     listener.close(PATIENCE)
-    assert (place.find([SITE.name]), listener.address) == ([], None)
+    assert (place.find([SITE.name]).addresses, listener.address) == ([], None)
     for thread in threading.enumerate():
         if thread.name == "qbwi-inspection":
             thread.join(PATIENCE)
@@ -461,7 +501,7 @@ def test_address_is_free_when_no_thread_starts(inspection: Inspection, monkeypat
     monkeypatch.setattr(publisher, "start_thread", refuse)
     with pytest.raises(RuntimeError, match="can't start"):
         inspection.listen()
-    assert AbstractPlace().find([SITE.name]) == []
+    assert AbstractPlace().find([SITE.name]).addresses == []
 
 
 def test_thread_that_listens_answers_where_none_can_be_started(

@@ -1,6 +1,8 @@
 """What a process says of itself survives the wire, and nothing else does."""
 
+import functools
 import json
+import math
 from typing import Any
 
 import pytest
@@ -61,6 +63,60 @@ def test_wrong_type_is_refused(described: dict[str, Any], field: str, value: Any
     described[field] = value
     with pytest.raises(ProcessUnreachable):
         ProcessRecord.from_dict(described)
+
+
+DEEP = functools.reduce(lambda inner, _: [inner], range(40), [])
+NESTED = functools.reduce(lambda inner, _: {"a": inner}, range(40), {"a": 1})
+STRANGE = [
+    *(
+        ("started_at", value)
+        for value in ("2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31", "x", "", 1)
+    ),
+    *((name, value) for name in ("remaining", "running", "pid") for value in (math.nan, math.inf, 10**400, True, DEEP)),
+    *(
+        ("limits", value)
+        for value in (NESTED, {"max_workers": math.nan}, {"a": 10**4000}, dict.fromkeys("ab" * 99, DEEP))
+    ),
+    *((name, NESTED) for name in ("host", "state", "items", "recent", "truncated", "server", "queued")),
+    ("running", -1),
+    ("host", None),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), STRANGE)
+def test_g35_what_nobody_could_compute_with_is_refused(described: dict[str, Any], field: str, value: Any) -> None:
+    """Naive times, numbers that are none, values of any depth: the whole record is no record."""
+    with pytest.raises(ProcessUnreachable):
+        ProcessRecord.from_dict({**described, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("queued_at", "2026-01-01T00:00:00"),
+        ("started_at", "2026-01-01"),
+        ("finished_at", DEEP),
+        ("timeout", math.nan),
+        ("overdue", "no"),
+        ("error", DEEP),
+        ("error", NESTED),
+        ("origin", 1),
+        ("pid", 1.5),
+    ],
+)
+def test_g35_items_are_validated_as_well(described: dict[str, Any], field: str, value: Any) -> None:
+    """Of running, waiting and ended ones."""
+    with pytest.raises(ProcessUnreachable):
+        ProcessRecord.from_dict({**described, "recent": [{**described["recent"][0], field: value}]})
+
+
+def test_g35_what_is_taken_is_within_bounds(described: dict[str, Any]) -> None:
+    """Times are in UTC, texts are cut, and can be written everywhere."""
+    item = {**described["items"][0], "name": "x\ud800" * 500, "queued_at": "2026-01-01T02:00:00+02:00"}
+    record = ProcessRecord.from_dict({**described, "items": [item], "host": "h" * 10_000})
+    assert (len(record.host), len(record.items[0]["name"])) == (255, 200)
+    assert record.items[0]["name"].encode().startswith(b"x?x?")
+    assert record.items[0]["queued_at"] == "2026-01-01T00:00:00+00:00"
 
 
 def test_item_with_wrong_error_is_refused(described: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from django_qbwi.core.exceptions import ProcessUnreachable
 from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.inspection import cancelling
 from django_qbwi.inspection.subject import Subject, own_frames
 from tests.inspection.conftest import PATIENCE, Inspection
 from tests.support.gates import until
@@ -198,7 +200,7 @@ def test_cancelling_is_recorded(inspection: Inspection, caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO, "django_qbwi.inspection"):
         inspection.subject.cancel([handle.id], "me\n\x1b[31mroot")
     assert [record.getMessage() for record in caplog.records] == [
-        f"Work item id={handle.id} name={handle.name} cancelled by me??[31mroot"
+        f"Work item id={handle.id} name={handle.name} cancellation requested by me??[31mroot"
     ]
 
 
@@ -206,7 +208,60 @@ def test_connections_of_the_caller_stay_open(inspection: Inspection) -> None:
     """A page that cancels is in the middle of its request, and of its transaction."""
     (handle,) = inspection.queue_held()
     inspection.subject.cancel([handle.id], "me")
-    assert inspection.connections_closed == 0
+    assert inspection.left.wait(PATIENCE)
+    assert threading.get_ident() not in inspection.closed_in
+
+
+class Blocking:
+    """Items whose callbacks block until the gate opens."""
+
+    def __init__(self, inspection: Inspection, count: int) -> None:
+        self.gate = threading.Event()
+        self.handles = [inspection.queue(inspection.hold) for _ in range(count)]
+        for handle in self.handles:
+            handle.token.register(lambda: self.gate.wait(PATIENCE))
+
+    @property
+    def ids(self) -> list[str]:
+        return [handle.id for handle in self.handles]
+
+
+@pytest.mark.parametrize("blocking", [1, 3, 5])
+def test_g34_blocking_callbacks_hold_up_nobody(inspection: Inspection, blocking: int) -> None:
+    """The items before and behind them are cancelled, and so are they: the token decides, not its callbacks."""
+    inspection.queue_held()
+    first, stuck, last = inspection.queue(inspection.hold), Blocking(inspection, blocking), inspection.queue(len)
+    ids = [first.id, *stuck.ids, last.id]
+    assert inspection.subject.cancel(ids, "me") == dict.fromkeys(ids, True)
+    assert {handle.status.value for handle in (first, last)} == {"cancelled"}
+    assert all(handle.token.is_cancellation_requested for handle in stuck.handles)
+    stuck.gate.set()
+
+
+def test_g34_blocking_callbacks_are_bounded(inspection: Inspection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep a few threads at the most; then nothing is said to be cancelled, and looking still works."""
+    monkeypatch.setattr(cancelling, "MAX_THREADS", 2)
+    inspection.queue_held()
+    stuck = Blocking(inspection, 3)
+    with pytest.raises(ProcessUnreachable, match="too many callbacks"):
+        inspection.subject.cancel(stuck.ids, "me")
+    threads = [thread for thread in threading.enumerate() if thread.name == "qbwi-inspection-cancel"]
+    assert (len(threads), len(inspection.subject.overview()["items"]) > 0) == (2, True)
+    stuck.gate.set()
+
+
+def test_g34_items_are_cancelled_where_no_thread_starts(
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F24: the caller does it, and keeps its connections."""
+
+    def refuse(*args: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (handle,) = inspection.queue_held()
+    monkeypatch.setattr(cancelling, "start_thread", refuse)
+    assert inspection.subject.cancel([handle.id], "me") == {handle.id: True}
+    assert inspection.closed_in == []
 
 
 def test_drain_cancels_with_shutdown(inspection: Inspection) -> None:

@@ -9,9 +9,8 @@ import pytest
 from django.test import RequestFactory
 
 from django_qbwi import CapturedRequest, InvalidWorkItem, queue_background_work_item
-from django_qbwi.core.callables import COROUTINE_MARK, examine
-from django_qbwi.intake.familiar import FamiliarCalls
-from django_qbwi.intake.guard import is_simple
+from django_qbwi.intake.callables import COROUTINE_MARK, examine
+from django_qbwi.intake.familiar import FamiliarCalls, is_simple
 from django_qbwi.testing import captured_work_items
 
 GET = RequestFactory().get("/")

@@ -422,3 +422,101 @@ def test_user_that_was_assigned() -> None:
     with captured_work_items() as captured:
         queue_background_work_item(use, User(username="ada"))
     assert len(captured) == 1
+
+
+# G17: the guard runs no code of what it looks at.
+
+
+def asked(*args: Any) -> Any:
+    """Be the code that must not run."""
+    raise AssertionError(f"it was asked for {args[1:]}")
+
+
+def hostile_values(request: Any) -> dict[str, Any]:
+    """Return values none of whose own code may run, with a request in some of them."""
+
+    class Meta(type):
+        __getattribute__ = asked
+        __eq__ = asked
+        __hash__ = None  # type: ignore[assignment]
+        __instancecheck__ = asked
+        __subclasscheck__ = asked
+
+    class OfMeta(metaclass=Meta):
+        def __init__(self, request: Any = None) -> None:
+            self.request = request
+
+    class Base:
+        def __init__(self, request: Any) -> None:
+            self.request = request
+
+    class OwnNamespace(Base):
+        __dict__ = property(asked)  # type: ignore[assignment]
+
+    class OnlyOwnNamespace:
+        __dict__ = property(asked)  # type: ignore[assignment]
+
+        def __init__(self, request: Any) -> None:
+            object.__setattr__(self, "request", request)
+
+    class Attributes(Base):
+        __getattribute__ = asked
+
+    class Property:
+        request = property(asked)
+
+    class Proxy:
+        __class__ = property(asked)  # type: ignore[assignment]
+        __getattr__ = asked
+
+    class HostilePartial(functools.partial[Any]):
+        __getattribute__ = asked
+
+    class Comparing:
+        __eq__ = asked
+        __hash__ = None  # type: ignore[assignment]
+
+    return {
+        "of a metaclass": type.__call__(OfMeta),
+        "class of a metaclass": OfMeta,
+        "property": Property(),
+        "proxy": Proxy(),
+        "not an ASGI scope": {"headers": 1, "path": 2, "type": Comparing()},
+        "request, of a metaclass": type.__call__(OfMeta, request),
+        "request, own namespace": OwnNamespace(request),
+        "request, only own namespace": OnlyOwnNamespace(request),
+        "request, attributes": Attributes(request),
+        "request, partial": HostilePartial(use, request),
+    }
+
+
+@pytest.mark.parametrize("name", list(hostile_values(None)))
+def test_g17_no_code_of_a_value_runs(name: str) -> None:
+    """G17: whatever a value's class defines, the guard finds a request in it without running any of that."""
+    value = hostile_values(RequestFactory().get("/"))[name]
+    with captured_work_items() as captured:
+        if name.startswith("request"):
+            with pytest.raises(CapturedRequest):
+                queue_background_work_item(use, value)
+        else:
+            queue_background_work_item(use, value)
+            queue_background_work_item(functools.partial(use, value))
+            queue_background_work_item(use, [value], {"key": value})
+    assert len(captured) == (0 if name.startswith("request") else 3)
+
+
+@pytest.mark.parametrize("wrap", [lambda call: call, functools.partial, lambda call: functools.partial(call, 5)])
+def test_g17_callables_of_any_kind_are_queued(wrap: Callable[[Any], Any]) -> None:
+    """G17: a callable that pretends to be something else is queued, and runs, as what it is."""
+    called: list[Any] = []
+
+    class Proxy:
+        __class__ = property(asked)  # type: ignore[assignment]
+        __getattr__ = asked
+
+        def __call__(self, *args: Any) -> None:
+            called.append(args)
+
+    with override_settings(QBWI={}):
+        assert queue_background_work_item(wrap(Proxy()), "a").wait(30)
+    assert called[0][-1] == "a"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.dispatch import Signal
 
 from django_qbwi.lifecycle import interpreter, servers
 
@@ -97,14 +100,23 @@ def _gunicorn(graceful_timeout: float = 90.0, worker: Any = None) -> servers.Gun
 
 
 class FakeUwsgi:
-    """What uWSGI gives to Python code, as far as it is used; its values are bytes."""
+    """What uWSGI gives to Python code, as far as it is used: values are bytes, or True where an option has none."""
 
-    def __init__(self, has_threads: int = 1, **options: str | bool) -> None:
+    def __init__(self, has_threads: int = 1, *, master: bool = True, graceful: bool = True, **options: Any) -> None:
         self.has_threads = has_threads
-        self.opt = {
-            name.replace("_", "-").encode(): value.encode() if isinstance(value, str) else value
-            for name, value in options.items()
-        }
+        if graceful:
+            options.setdefault("hook_master_start", GRACEFUL)
+        self.opt = {name.replace("_", "-"): _as_uwsgi_shows(value) for name, value in options.items()}
+        self.masterpid = lambda: 7 if master else 0
+
+
+GRACEFUL = "unix_signal:15 gracefully_kill_them_all"
+
+
+def _as_uwsgi_shows(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_uwsgi_shows(entry) for entry in value]
+    return value.encode() if isinstance(value, str) else value
 
 
 def test_gunicorn_warns_of_a_shorter_limit() -> None:
@@ -178,6 +190,88 @@ def test_uwsgi_warns_of_skip_atexit() -> None:
     assert "remove the option" in _warnings(servers.UwsgiHost(FakeUwsgi(skip_atexit=True)), 60.0)
 
 
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        None,
+        "unix_signal:15 grace_them_all",
+        "unix_signal:2 gracefully_kill_them_all",
+        "print:unix_signal:15 gracefully_kill_them_all",
+        ["print:one", "unix_signal:2 gracefully_kill_them_all"],
+    ],
+    ids=str,
+)
+def test_g46_uwsgi_names_the_line_that_is_missing(hooks: str | list[str] | None) -> None:
+    """Without it a busy worker is gone within 20 ms of SIGTERM: its text is told, to be copied."""
+    options = {} if hooks is None else {"hook_master_start": hooks}
+    text = _warnings(servers.UwsgiHost(FakeUwsgi(graceful=False, **options)), 60.0)
+    assert "add the line hook-master-start = unix_signal:15 gracefully_kill_them_all" in text
+    # uWSGI 2.0.31 shows the last one only, though it runs them all.
+    assert ("below the other" in text) is (hooks is not None)
+
+
+@pytest.mark.parametrize(
+    "hooks", [GRACEFUL, "unix_signal: 15 gracefully_kill_them_all", ["print:one", GRACEFUL], [GRACEFUL, "print:one"]]
+)
+def test_g46_uwsgi_with_the_line_is_silent(hooks: str | list[str]) -> None:
+    """Also where it is one of several."""
+    assert _warnings(servers.UwsgiHost(FakeUwsgi(hook_master_start=hooks)), 60.0) == ""
+
+
+def test_g46_uwsgi_without_a_master_says_so() -> None:
+    """Nobody gives its processes time, and nobody kills them: no limit of a master's is spoken of, nor its hook."""
+    host = servers.UwsgiHost(FakeUwsgi(master=False, graceful=False, worker_reload_mercy="10"))
+    [text] = host.warnings(90.0)
+    assert "runs without a master" in text
+    assert "master = true" in text
+    assert (host.limit(None), host.limit(15)) == (None, None)
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(b"false", True), (b"0", True), (True, False), (b"1", False)])
+def test_g46_uwsgis_master_is_seen_where_its_pid_is_not_told(value: bytes | bool, is_told: bool) -> None:
+    """By the option, whose value may say no."""
+    module = FakeUwsgi()
+    module.opt["master"] = value
+    del module.masterpid
+    assert ("without a master" in _warnings(servers.UwsgiHost(module), 60.0)) is is_told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"harakiri": "20"}, "harakiri (20 s)"),
+        ({"harakiri": ["30", "20"]}, "harakiri (20 s)"),
+        ({"evil_reload_on_rss": "512"}, "evil-reload-on-rss"),
+        ({"evil_reload_on_as": "2048"}, "evil-reload-on-as"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("master", [True, False])
+def test_g46_uwsgi_tells_what_kills_workers_that_serve(options: dict[str, Any], told: str, master: bool) -> None:
+    """SIGKILL comes without a word, and takes the items of the worker along."""
+    assert told in _warnings(servers.UwsgiHost(FakeUwsgi(master=master, **options)), 60.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"harakiri": "0"},
+        {"evil_reload_on_rss": "0"},
+        {"skip_atexit": "false"},
+        {"skip_atexit": "off"},
+        {"skip_atexit": "No"},
+        {"skip_atexit": ["true", "0"]},
+        {"skip_atexit_teardown": "0"},
+        {"worker_reload_mercy": ["10", "90"]},
+    ],
+    ids=str,
+)
+def test_g46_uwsgis_options_that_say_no_are_off(options: dict[str, Any]) -> None:
+    """As uWSGI reads them: a number of 0, a word that means no, the last of several."""
+    host = servers.UwsgiHost(FakeUwsgi(**options))
+    assert (_warnings(host, 60.0), host.exit_hook_is_last) == ("", False)
+
+
 @pytest.mark.parametrize(("has_threads", "cure"), [(1, None), (0, "enable-threads")])
 def test_uwsgi_without_threads_refuses(has_threads: int, cure: str | None) -> None:
     """Items would stand still between two requests: queueing says what to change."""
@@ -203,11 +297,184 @@ def test_others_have_nothing_to_warn_of(host: servers.ServerHost) -> None:
     assert (_warnings(host, 90.0), host.limit(None), host.refusal()) == ("", None, None)
 
 
-def test_hypercorn_is_recognised_by_its_lifespan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of its handlers is bound to an object; the lifespan that it ends with an error after 60 s is its own."""
-    monkeypatch.setitem(sys.modules, "hypercorn.asyncio.lifespan", SimpleNamespace())
-    host = servers.after_first_request()
-    assert (host.name, host.lifespan_seconds) == ("hypercorn", 55.0)
+# What runs decides.
+
+
+def inside(module: str, call: Callable[[], Any], function: str = "serve") -> Any:
+    """Return what `call()` returns while the main thread is inside a function of `module`."""
+    scope: dict[str, Any] = {"__name__": module}
+    exec(f"def {function}(call):\n    return call()\n", scope)
+    return scope[function](call)
+
+
+def in_a_thread(call: Callable[[], Any]) -> Any:
+    """Return what `call()` returns in another thread, as that of a request."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(call).result(30)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "lifespan_seconds"),
+    [
+        ("hypercorn.asyncio.run", "hypercorn", 55.0),
+        ("waitress.server", "waitress", None),
+        ("cheroot.server", "server", None),
+    ],
+)
+def test_server_without_handlers_is_known_by_the_main_thread(
+    module: str, name: str, lifespan_seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No handler is bound to an object of theirs. Asked at the first request, in whatever thread that is."""
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], SimpleNamespace())
+    host = inside(module, lambda: in_a_thread(servers.after_first_request))
+    assert (host.name, host.lifespan_seconds) == (name, lifespan_seconds)
+
+
+IMPORTED = ["gunicorn.arbiter", "gunicorn.app.base", "hypercorn.asyncio.lifespan", "waitress.server", "billiard.pool"]
+
+
+@pytest.mark.parametrize("module", [*IMPORTED, "rq.worker", "celery.concurrency.prefork", "werkzeug._reloader"])
+def test_g26_what_was_imported_hosts_nobody(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in a project that imports a server's module stays a command, and a request makes it a server only."""
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace())
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], SimpleNamespace())
+    assert isinstance(servers.identify(["manage.py", "ship"], {}), servers.CommandHost)
+    assert type(servers.after_first_request()) is servers.ServedHost
+
+
+@pytest.mark.parametrize("module", [SimpleNamespace(), SimpleNamespace(opt={}, masterpid=lambda: 7, has_threads=1)])
+def test_g26_module_called_uwsgi_is_no_server(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's own is made of functions in C."""
+    monkeypatch.setitem(sys.modules, "uwsgi", module)
+    assert isinstance(servers.identify(["manage.py", "ship"], {}), servers.CommandHost)
+
+
+def test_gunicorns_master_is_known_by_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --preload it loads the site before it has set any handler."""
+    monkeypatch.setitem(sys.modules, "gunicorn", SimpleNamespace())
+    host = inside("gunicorn.arbiter", lambda: servers.identify(["gunicorn"], {}), "setup")
+    assert isinstance(host, servers.GunicornMasterHost)
+
+
+# Reloaders.
+
+
+def _handler_of(module: str) -> Callable[..., None]:
+    def handler(*args: Any) -> None:
+        """Leave."""
+
+    handler.__module__ = module
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("module", "mark", "kind"),
+    [
+        ("django.utils.autoreload", "RUN_MAIN", servers.RunserverHost),
+        ("werkzeug._reloader", "WERKZEUG_RUN_MAIN", servers.WerkzeugHost),
+    ],
+)
+@pytest.mark.parametrize("below_ours", [False, True])
+def test_g25_reloader_is_known_by_what_it_sets(
+    module: str, mark: str, kind: type, below_ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the command is called: its handler says that one runs, the mark says which process of the two it is."""
+    handler = _handler_of(module)
+    if below_ours:
+        layer = _handler_of("django_qbwi.lifecycle.os_signals")
+        vars(layer).update(is_qbwi_layer=True, previous=handler)
+        handler = layer
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        monkeypatch.setenv(mark, "true")
+        assert type(servers.recognise()) is kind
+        monkeypatch.delenv(mark)
+        assert type(servers.recognise()) is servers.RunserverParentHost
+        assert type(servers.identify(["manage.py", "develop"], {})) is servers.RunserverParentHost
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("mark", ["RUN_MAIN", "WERKZEUG_RUN_MAIN"])
+def test_g25_mark_alone_makes_no_reloader(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that a view of a development server starts inherit it."""
+    monkeypatch.setenv(mark, "true")
+    assert isinstance(servers.identify(["manage.py", "ship"], {mark: "true"}), servers.CommandHost)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "kind"),
+    [
+        (["runserver"], {}, servers.RunserverParentHost),
+        (["runserver"], {"RUN_MAIN": "true"}, servers.RunserverHost),
+        (["runserver", "--noreload"], {}, servers.RunserverHost),
+        (["runserver_plus"], {}, servers.RunserverParentHost),
+        (["runserver_plus"], {"RUN_MAIN": "true"}, servers.RunserverParentHost),
+        (["runserver_plus"], {"WERKZEUG_RUN_MAIN": "true"}, servers.RunserverHost),
+        (["runserver_plus", "--noreload"], {}, servers.RunserverHost),
+        (["ship", "runserver"], {}, servers.CommandHost),
+    ],
+)
+def test_g25_known_commands_are_known_while_the_site_is_loaded(
+    arguments: list[str], environ: dict[str, str], kind: type
+) -> None:
+    """Items that are queued in ready() run in one of the two processes."""
+    assert type(servers.identify(["manage.py", *arguments], environ)) is kind
+
+
+def test_g25_werkzeugs_reload_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its line about the file, which goes out as ever."""
+    lines: list[object] = []
+
+    class ReloaderLoop:
+        def log_reload(self, filename: str) -> None:
+            lines.append(filename)
+
+    monkeypatch.setitem(sys.modules, "werkzeug._reloader", SimpleNamespace(ReloaderLoop=ReloaderLoop))
+    servers.WerkzeugHost().on_reload(lambda: lines.append("told"))
+    ReloaderLoop().log_reload("a_file.py")
+    assert lines == ["told", "a_file.py"]
+
+
+def test_g25_watching_process_is_told_before_it_starts_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an own command nothing else tells that it ends in runserver."""
+    steps: list[str] = []
+    autoreload = SimpleNamespace(restart_with_reloader=lambda: steps.append("started") or 3)
+    monkeypatch.setitem(sys.modules, "django.utils.autoreload", autoreload)
+    servers.tell_the_parent(lambda: steps.append("told"))
+    assert (autoreload.restart_with_reloader(), steps) == (3, ["told", "started"])
+
+
+# Queues of others.
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "imported", "name", "cure"),
+    [
+        ("rq.worker.base", "main_work_horse", "rq", "RQ work horse", "SimpleWorker"),
+        ("billiard.pool", "workloop", "billiard", "billiard", "without queueing"),
+        ("billiard.pool", "workloop", "celery.concurrency.prefork", "celery", None),
+    ],
+)
+def test_g47_process_that_ends_by_os_exit_is_known(
+    module: str, function: str, imported: str, name: str, cure: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its loop in the main thread. Where nothing tells of its end, items are refused, with the cure."""
+    for key in (imported, module.partition(".")[0]):
+        monkeypatch.setitem(sys.modules, key, SimpleNamespace())
+    host = inside(module, lambda: servers.identify(["manage.py", "rqworker"], {}), function)
+    assert host.name == name
+    assert host.refusal() is None if cure is None else cure in str(host.refusal())
+
+
+def test_g47_celerys_child_is_held_at_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """worker_process_shutdown is sent right before os._exit, and waits for its receivers."""
+    shutdown = Signal()
+    monkeypatch.setitem(sys.modules, "celery.signals", SimpleNamespace(worker_process_shutdown=shutdown))
+    held: list[str] = []
+    servers.CeleryChildHost().on_exit(lambda: held.append("held"))
+    shutdown.send(sender="worker", pid=7, exitcode=155)
+    assert held == ["held"]
 
 
 def test_python_that_starts_no_threads_late_is_warned_of() -> None:

@@ -12,6 +12,7 @@ import pytest
 from django_qbwi.machine import daemon_executor
 from django_qbwi.machine.daemon_executor import DaemonExecutor
 from tests.support.gates import PATIENCE, until
+from tests.support.strikes import kill, strike
 
 
 @pytest.fixture
@@ -269,3 +270,88 @@ def test_join_without_threads_returns_at_once(make: Callable[..., DaemonExecutor
     executor = make()
     executor.retire()
     assert executor.join(0.0)
+
+
+class Killed(BaseException):
+    """What a library that limits the time of any code throws into a thread."""
+
+
+@pytest.mark.parametrize("error", [Killed, SystemExit, KeyboardInterrupt])
+def test_g5_struck_thread_loses_no_call(
+    make: Callable[..., DaemonExecutor], caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    """G5: an exception that strikes a thread while it waits costs one record; the call that wakes it runs there."""
+    executor = make()
+    executor.submit(int).result(PATIENCE)
+    [thread] = threads()
+    strike(thread, error)
+    assert executor.submit(threading.current_thread).result(PATIENCE) is thread
+    assert len(caplog.records) == 1
+
+
+def test_g5_exception_that_strikes_a_call_is_its_futures(make: Callable[..., DaemonExecutor]) -> None:
+    """G5: within the call it is the call's; the thread goes on."""
+    executor = make()
+
+    def struck() -> None:
+        strike(threading.current_thread(), Killed)
+
+    assert isinstance(executor.submit(struck).exception(PATIENCE), Killed)
+    assert executor.submit(int).result(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("when", ["before", "running", "ended"])
+def test_g5_call_that_is_struck_on_its_way_ends(
+    make: Callable[..., DaemonExecutor], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """G5: outside of the call's own code: one that had not begun begins, one that had fails, an ended one stays."""
+    executor = make()
+    real = executor._run_one
+
+    def run_one(state: Any, future: Future[Any], fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        monkeypatch.undo()
+        if when == "running":
+            future.set_running_or_notify_cancel()
+        elif when == "ended":
+            real(state, future, fn, args, kwargs)
+        raise Killed
+
+    monkeypatch.setattr(executor, "_run_one", run_one)
+    future = executor.submit(lambda: "done")
+    if when == "running":
+        with pytest.raises(RuntimeError, match="struck by an asynchronous exception"):
+            future.result(PATIENCE)
+    else:
+        assert future.result(PATIENCE) == "done"
+    assert executor.submit(int).result(PATIENCE) == 0
+
+
+def test_g5_struck_thread_still_says_goodbye(
+    make: Callable[..., DaemonExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G5: struck in its last act, a thread takes it again, so that `join` does not wait in vain."""
+    goodbyes: list[int] = []
+
+    def thread_ended() -> None:
+        goodbyes.append(1)
+        if len(goodbyes) == 1:
+            raise Killed
+
+    executor = make(thread_ended=thread_ended)
+    executor.submit(int).result(PATIENCE)
+    executor.retire()
+    assert executor.join(PATIENCE)
+    until(lambda: threads() == [])
+    assert len(goodbyes) == 2
+
+
+def test_g5_dead_thread_is_started_again_by_the_next_call(
+    make: Callable[..., DaemonExecutor], quiet_threads: None
+) -> None:
+    """G5: killed without a successor, it has one as soon as there is something to do."""
+    executor = make()
+    executor.submit(int).result(PATIENCE)
+    [thread] = threads()
+    [supervised] = executor._supervised
+    kill(supervised, thread, executor.submit, int)
+    assert executor.submit(int).result(PATIENCE) == 0

@@ -1,5 +1,6 @@
 """The service threads: chores in order, timers by the clock, no wakeup without a reason."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from django_qbwi.machine import service_thread
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, until
+from tests.support.strikes import kill, strike
 
 
 @pytest.fixture
@@ -46,10 +48,10 @@ def test_start_is_idempotent(service: ServiceThread) -> None:
 def test_r1_second_thread_ends_at_once(service: ServiceThread) -> None:
     """R1: a start that was interrupted, and tried again, leaves one thread that runs the chores."""
     assert service.flush(PATIENCE)
-    thread = threading.Thread(target=service._run)
-    thread.start()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    service._started = False
+    service.start()
+    until(lambda: [thread.name for thread in threading.enumerate()].count("qbwi-chores") == 1)
+    assert service.flush(PATIENCE)
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(1), KeyboardInterrupt()])
@@ -194,7 +196,7 @@ def test_thread_that_cannot_be_started_may_be_tried_again(clock: FakeClock, monk
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service_thread, "start_thread", refuse)
+        patch.setattr(service._thread, "_spawn", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             service.start()
     service.start()
@@ -208,6 +210,105 @@ def test_r13_loop_ends_in_another_process(clock: FakeClock, monkeypatch: pytest.
     seen: list[int] = []
     service.post(lambda: monkeypatch.setattr(os, "getpid", lambda: -1))
     service.post(lambda: seen.append(1))
-    service._run()
+    service._serve()
     monkeypatch.undo()
     assert seen == []
+
+
+class Killed(BaseException):
+    """What a library that limits the time of any code throws into a thread."""
+
+
+def thread_of(service: ServiceThread) -> threading.Thread:
+    """Return the thread that runs the chores now."""
+    seen: list[threading.Thread] = []
+    service.post(lambda: seen.append(threading.current_thread()))
+    assert service.flush(PATIENCE)
+    return seen[0]
+
+
+@pytest.mark.parametrize("error", [Killed, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_g5_struck_service_loses_no_chore(
+    service: ServiceThread, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    """G5: an exception that strikes a service while it waits costs one record; the chore that wakes it runs."""
+    strike(thread_of(service), error)
+    seen: list[int] = []
+    service.post(lambda: seen.append(1))
+    assert service.flush(PATIENCE)
+    assert seen == [1]
+    [record] = caplog.records
+    assert record.getMessage() == f"The qbwi-chores thread was struck by {error()!r}; it goes on"
+
+
+def test_g5_struck_service_keeps_its_timers(service: ServiceThread, clock: FakeClock) -> None:
+    """G5: what was due after the strike runs, once."""
+    seen: list[int] = []
+    service.call_at(clock() + 1, lambda: seen.append(1))
+    strike(thread_of(service), Killed)
+    clock.advance(2)
+    look(service)
+    assert seen == [1]
+
+
+def test_g5_clock_that_raises_is_survived(clock: FakeClock) -> None:
+    """G5, G6: a clock that fails is a failure of one turn; the timer runs when it tells the time again."""
+    broken = [True]
+    done = threading.Event()
+
+    def tell() -> float:
+        if broken[0]:
+            raise SystemExit("no time")
+        return clock()
+
+    service = ServiceThread("qbwi-chores", tell)
+    service.call_at(clock() - 1, done.set)
+    service.start()
+    service.post(lambda: None)
+    broken[0] = False
+    service.post(lambda: None)
+    assert done.wait(PATIENCE)
+    service.stop()
+
+
+@pytest.mark.parametrize("need", ["call_at", "flush", "revive"])
+def test_g5_dead_service_is_started_again_by_whoever_needs_it(
+    service: ServiceThread, clock: FakeClock, quiet_threads: None, need: str
+) -> None:
+    """G5: a thread that died without a successor is found dead; its chores and timers are those of the next one."""
+    first = thread_of(service)
+    kill(service._thread, first, service._mailbox.put, None)
+    seen: list[threading.Thread] = []
+    service.post(lambda: seen.append(threading.current_thread()))
+    match need:
+        case "call_at":
+            service.call_at(clock(), lambda: None)
+        case "flush":
+            assert service.flush(PATIENCE)
+        case _:
+            assert service.revive()
+    assert service.flush(PATIENCE)
+    assert len(seen) == 1
+    assert seen[0] is not first
+
+
+def test_g6_log_handler_that_exits_does_not_kill_the_thread(
+    service: ServiceThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """G6: a handler that raises SystemExit at the record of a chore is printed; the next chore runs in that thread."""
+    first = thread_of(service)
+
+    class Exiting(logging.Handler):
+        """One that takes the process for its own."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            raise SystemExit(1)
+
+    handler, logger = Exiting(), logging.getLogger("django_qbwi.scheduler")
+    logger.addHandler(handler)
+    try:
+        service.post(lambda: 1 / 0)
+        assert thread_of(service) is first
+    finally:
+        logger.removeHandler(handler)
+    assert "SystemExit: 1" in capsys.readouterr().err

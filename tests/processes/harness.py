@@ -307,6 +307,9 @@ class Site:
         head, separator, body = answer.decode().partition("\r\n\r\n")
         if not separator:
             raise ConnectionResetError("the server closed the connection without an answer")
+        if "transfer-encoding: chunked" in head.lower():
+            # werkzeug's way, whatever the request speaks.
+            body = "".join(body.split("\r\n")[1::2])
         self.requests += 1
         status = head.split()[1]
         return body if status == "200" else status

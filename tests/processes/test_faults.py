@@ -184,3 +184,20 @@ def _touch_until_seen(site: Site) -> bool:
 
 def _finished_by(site: Site, pid: int) -> int:
     return len([line for line in site.lines() if line["event"] == "finished" and line["pid"] == pid])
+
+
+@pytest.mark.parametrize("name", ["checking_item", "checking_async_item"])
+def test_g45_items_that_wait_at_a_deploy_are_done(name: str, tmp_path: Path) -> None:
+    """G45: 40 items that begin with a look at their token wait for their turn when SIGTERM comes: all are done."""
+    settings = {"MAX_WORKERS": 2, "MAX_ASYNC_IN_FLIGHT": 2}
+    command = f"{GUNICORN_GTHREAD.command} --graceful-timeout 20"
+    with Site(tmp_path, command, seconds=2.0, settings=settings) as site:
+        worker = site.serving()
+        site.get(f"queue?{'&'.join(f'item={name}' for _ in range(40))}")
+        signed_at = time.monotonic()
+        site.kill("server", signal.SIGTERM, worker)
+        outcome = site.outcome(signed_at, site.wait_for_end(site.process.pid), "")
+    assert len(outcome.at("finished", name)) == 40, outcome
+    assert outcome.at("started", name)[-1] > signed_at, outcome
+    assert outcome.seconds < 20, outcome
+    assert any("cancelled, 0 abandoned, 0 discarded" in record for record in outcome.records), outcome

@@ -345,7 +345,7 @@ def test_no_free_file_is_one_debug_line(site: Site) -> None:
     """F43: where the channel cannot be opened, items run, and one DEBUG line tells why."""
     environ = {**site.environ, "QBWI_TEST_LEVEL": "DEBUG"}
     refuse = (
-        "from django_qbwi.inspection.channel import AbstractPlace\n"
+        "from django_qbwi.inspection.places import AbstractPlace\n"
         "def listen(*args): raise OSError('no sockets here')\n"
         "AbstractPlace.listen = listen"
     )

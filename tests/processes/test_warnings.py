@@ -13,6 +13,8 @@ from tests.processes.scenario import is_installed
 
 pytestmark = pytest.mark.processes
 
+GRACEFUL = "unix_signal:15 gracefully_kill_them_all"
+UWSGI_NO_MASTER = dataclasses.replace(UWSGI, command=UWSGI.command.replace("--master", ""))
 UWSGI_ONE_THREAD = dataclasses.replace(UWSGI, command=UWSGI.command.replace("--enable-threads --threads 4", ""))
 
 
@@ -41,6 +43,11 @@ def _answered(site: Site) -> int:
     [
         pytest.param(GUNICORN_GTHREAD, "", "start it with --graceful-timeout 90 or lower", id="gunicorn"),
         pytest.param(UWSGI_GRACEFUL, "", "worker-reload-mercy = 90 or lower", id="uWSGI mercy"),
+        pytest.param(UWSGI, "", f"add the line hook-master-start = {GRACEFUL}", id="uWSGI hook"),
+        pytest.param(UWSGI_GRACEFUL, "--hook-master-start print:x", "below the other lines", id="uWSGI last hook"),
+        pytest.param(UWSGI_NO_MASTER, "", "uWSGI runs without a master", id="uWSGI no master"),
+        pytest.param(UWSGI_GRACEFUL, "--harakiri 20", "longer than harakiri (20 s)", id="uWSGI harakiri"),
+        pytest.param(UWSGI_GRACEFUL, "--evil-reload-on-rss 2048", "use reload-on-rss", id="uWSGI evil reload"),
         pytest.param(UWSGI_GRACEFUL, "--skip-atexit", "skip-atexit: items are lost", id="uWSGI skip-atexit"),
         pytest.param(
             GRANIAN_WSGI, "--workers-kill-timeout 30", "start it with --workers-kill-timeout 90 or lower", id="granian"
@@ -68,6 +75,26 @@ def test_server_with_room_is_not_warned_of(server: Server, options: str, tmp_pat
     """Nothing is said of a limit that is above ours."""
     records, refused = _records(server, options, tmp_path)
     assert ([record for record in records if "or lower the setting" in record], refused) == ([], []), records
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "untrue"),
+    [
+        pytest.param(UWSGI_NO_MASTER, "", "uWSGI kills its workers", id="no master, no limit"),
+        pytest.param(UWSGI_GRACEFUL, "--worker-reload-mercy 95", "hook-master-start", id="the line is there"),
+        pytest.param(
+            UWSGI,
+            f"--hook-master-start print:x --hook-master-start '{GRACEFUL}'",
+            "hook-master-start",
+            id="the last line",
+        ),
+        pytest.param(UWSGI_GRACEFUL, "--harakiri 0", "harakiri", id="harakiri off"),
+    ],
+)
+def test_g46_uwsgi_is_not_warned_of_what_is_untrue(server: Server, options: str, untrue: str, tmp_path: Path) -> None:
+    """Nobody kills where there is no master; a line that is there is seen."""
+    records, refused = _records(server, options, tmp_path)
+    assert ([record for record in records if untrue in record], refused) == ([], []), records
 
 
 def test_uwsgi_has_threads_by_default(tmp_path: Path) -> None:

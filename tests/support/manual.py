@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
-from django_qbwi.core.callables import examine
 from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.intake.callables import examine
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.clock import FakeClock
 from tests.support.observers import RecordingObserver

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django_qbwi.core.callables import examine
 from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import Environment, WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
+from django_qbwi.intake.callables import examine
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.gates import PATIENCE, until
 from tests.support.observers import RecordingObserver

@@ -14,7 +14,7 @@ How it can fail, and what happens then:
 
 1. The database is down, or the table is missing: one WARNING, then a try at each beat, and an INFO when it works again.
    The exit of the process does not wait for such a database.
-2. A callback of a token blocks: cancelling has a thread of its own, which the beat waits for a second at the most.
+2. A callback of a token blocks: it does so in a thread of its own (`Subject.cancel`).
 3. The process forks: the child has no such thread, and begins with one of its own under another key. The fork waits
    for the beat, half a second at the most: a child that is forked in the middle of one finds the locks of the
    database's library taken for ever (a child of a process that uses SQLite hung in one of ten forks).
@@ -38,7 +38,7 @@ from django_qbwi.contrib.shared_registry.store import Row, Store, requests_of
 from django_qbwi.inspection.channel import encode
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import new_lock, new_mailbox, new_rlock, start_thread
+from django_qbwi.machine.primitives import holding, new_lock, new_mailbox, new_rlock, start_thread
 
 logger = SafeLogger("django_qbwi.inspection")
 
@@ -50,7 +50,6 @@ MAX_ITEMS = 100
 MAX_STATE = 256 * 1024
 """Characters of the state of a row."""
 
-_CANCEL_SECONDS = 1.0
 _LEAVE_SECONDS = 0.5
 _FORK_SECONDS = 0.5
 _TRIES = 3
@@ -93,11 +92,13 @@ class Heartbeat:
         Raises:
             RuntimeError: The operating system gave no thread.
         """
-        with self._guard:
-            if not self._started:
-                self._ended.acquire(False)
-                start_thread(self._run, "qbwi-registry")
-                self._started = True
+        holding(self._guard, self._start)
+
+    def _start(self) -> None:
+        if not self._started:
+            self._ended.acquire(False)
+            start_thread(self._run, "qbwi-registry")
+            self._started = True
 
     def wake(self) -> None:
         """Have it beat soon; safe everywhere, also in signal handlers."""
@@ -163,26 +164,11 @@ class Heartbeat:
         ids_of: dict[str, list[str]] = {}
         for item_id, by in requests_of(wanted):
             ids_of.setdefault(by[:200], []).append(item_id)
-        done = new_lock()
-        done.acquire()
-
-        def cancel() -> None:
+        for by, item_ids in ids_of.items():
             try:
-                for by, item_ids in ids_of.items():
-                    self._subject.cancel(item_ids, by)
+                self._subject.cancel(item_ids, by)
             except Exception:
                 logger.exception("Cancelling what the shared registry asks for failed")
-            finally:
-                # What the callbacks of tokens and the receivers of signals have opened.
-                self._subject.leave_thread()
-                done.release()
-
-        try:
-            start_thread(cancel, "qbwi-registry-cancel")
-        except RuntimeError:
-            # There is none to be had, or the interpreter lets none start any more.
-            cancel()
-        done.acquire(True, _CANCEL_SECONDS)
 
     # In the thread.
 

@@ -18,6 +18,9 @@ from django_qbwi.hosting.identity import sites
 from django_qbwi.inspection.records import ProcessRecord
 from django_qbwi.inspection.registry import StoredProcess, place_of_this_process
 from django_qbwi.inspection.subject import Subject
+from django_qbwi.machine.loggers import SafeLogger
+
+logger = SafeLogger("django_qbwi.inspection")
 
 
 class SharedRegistry:
@@ -105,8 +108,10 @@ class SharedRegistry:
 def _record(state: str) -> ProcessRecord | None:
     try:
         return ProcessRecord.from_dict(json.loads(state))
-    except (ProcessUnreachable, AttributeError, TypeError, ValueError, RecursionError):
-        return None  # of another version, whose process is stale soon
+    except (ProcessUnreachable, ValueError, RecursionError) as error:
+        # Of another version, whose process is stale soon, or written by somebody else.
+        logger.debug("A row of the shared registry is no process: %s", error)
+        return None
 
 
 def _place() -> str:

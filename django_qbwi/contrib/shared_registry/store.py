@@ -111,16 +111,19 @@ class Store:
 
     def read(self, sites: Iterable[str]) -> list[Found]:
         """Return the rows of a site that are not too old."""
+        # Subtracted by the database: what it hands out may be naive (USE_TZ = False), and naive times are an hour apart
+        # from the truth when the clocks change.
+        age = models.ExpressionWrapper(self._now() - models.F("seen_at"), output_field=models.DurationField())
         with self._guarded():
             rows = list(
                 self._rows.filter(site__in=list(sites))
-                .annotate(now=models.ExpressionWrapper(self._now(), output_field=models.DateTimeField()))
+                .annotate(age=age)
                 .order_by("host", "pid")
-                .values_list("key", "place", "state", "seen_at", "now")[:_MAX_ROWS]
+                .values_list("key", "place", "state", "age")[:_MAX_ROWS]
             )
         found = [
-            Found(key=key, place=place, state=state, age=max(now - seen_at, datetime.timedelta()))
-            for key, place, state, seen_at, now in rows
+            Found(key=key, place=place, state=state, age=max(age, datetime.timedelta()))
+            for key, place, state, age in rows
         ]
         return [row for row in found if row.age < PURGE_AFTER]
 

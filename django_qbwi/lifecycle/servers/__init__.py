@@ -8,14 +8,13 @@ from django_qbwi.lifecycle.servers.gunicorn import GunicornHost, GunicornMasterH
 from django_qbwi.lifecycle.servers.host import (
     CommandHost,
     HypercornHost,
-    RunserverHost,
-    RunserverParentHost,
     ServedHost,
     ServerHost,
     UvicornHost,
     WaitressHost,
 )
 from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
+from django_qbwi.lifecycle.servers.queues import BilliardChildHost, CeleryChildHost, RqHorseHost, by_stack
 from django_qbwi.lifecycle.servers.recognition import (
     after_first_request,
     from_handler_owner,
@@ -25,15 +24,24 @@ from django_qbwi.lifecycle.servers.recognition import (
     recognise,
     recognise_on_loop,
 )
+from django_qbwi.lifecycle.servers.runserver import (
+    RunserverHost,
+    RunserverParentHost,
+    WerkzeugHost,
+    tell_the_parent,
+)
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 __all__ = [
+    "BilliardChildHost",
+    "CeleryChildHost",
     "CommandHost",
     "GranianHost",
     "GunicornHost",
     "GunicornMasterHost",
     "HypercornHost",
     "ModWsgiHost",
+    "RqHorseHost",
     "RunserverHost",
     "RunserverParentHost",
     "ServedHost",
@@ -41,11 +49,14 @@ __all__ = [
     "UvicornHost",
     "UwsgiHost",
     "WaitressHost",
+    "WerkzeugHost",
     "after_first_request",
+    "by_stack",
     "from_handler_owner",
     "identify",
     "is_management_command",
     "knows_more",
     "recognise",
     "recognise_on_loop",
+    "tell_the_parent",
 ]

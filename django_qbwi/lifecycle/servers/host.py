@@ -28,6 +28,12 @@ class ServerHost:
     """How long the end of an ASGI lifespan may be held; None where the server sets no limit of its own for that."""
     resets_interrupt = False
     """Whether SIGINT has its default action behind the server's handler, instead of Python's own."""
+    serves = True
+    """Whether items run here at all."""
+    shares_its_process = False
+    """Whether others live in this process, whom our end must not take along."""
+    has_fork_hooks = True
+    """Whether its forks run the hooks of `os.register_at_fork`."""
     quits_workers = False
     """Whether its master says SIGQUIT to workers, also when they have taken their handlers back."""
 
@@ -52,6 +58,9 @@ class ServerHost:
     def on_exit(self, hold: Callable[[], None]) -> None:
         """Have the server call `hold` when it has finished its requests, where it has a hook for that."""
 
+    def on_reload(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called when this process ends since a file has changed, where only the server knows of it."""
+
     def refusal(self) -> str | None:
         """Why no item can run here, with the cure; None where items can."""
         return None
@@ -65,22 +74,6 @@ class CommandHost(ServerHost):
     """A management command, a script or a shell: nobody's server."""
 
     name = "command"
-
-
-class RunserverHost(ServerHost):
-    """Django's development server."""
-
-    name = "runserver"
-    is_server = True
-    exits_by_exception = False
-
-
-class RunserverParentHost(ServerHost):
-    """The process of runserver that only watches over the one that serves; it runs no items."""
-
-    name = "runserver parent"
-    is_server = True
-    exits_by_exception = False
 
 
 class ServedHost(ServerHost):

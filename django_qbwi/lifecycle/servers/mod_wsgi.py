@@ -22,6 +22,7 @@ class ModWsgiHost(ServerHost):
     exits_by_exception = False
     takes_handlers = False
     has_exit_hook = True
+    shares_its_process = True
 
     def __init__(self, mod_wsgi: Any) -> None:
         self._mod_wsgi = mod_wsgi

@@ -1,7 +1,8 @@
 """Tells which server hosts this process.
 
 A server is recognised by the handler that it set for SIGTERM, since that is bound to the object which knows the limits.
-A search through the garbage collector would take up to a second.
+A search through the garbage collector would take up to a second. What has no such handler is recognised by what runs
+in its main thread, never by what was imported.
 """
 
 from __future__ import annotations
@@ -10,44 +11,44 @@ import asyncio
 import os
 import signal
 import sys
+from types import BuiltinFunctionType
 from typing import Any
 
+from django_qbwi.lifecycle.servers import queues, runserver
 from django_qbwi.lifecycle.servers.granian import GranianHost
 from django_qbwi.lifecycle.servers.gunicorn import GunicornHost, GunicornMasterHost
 from django_qbwi.lifecycle.servers.host import (
     CommandHost,
     HypercornHost,
-    RunserverHost,
-    RunserverParentHost,
     ServedHost,
     ServerHost,
     UvicornHost,
     WaitressHost,
 )
 from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
+from django_qbwi.lifecycle.servers.running import runs
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 
 def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     """Tell what hosts this process, from what is visible now; cheap, may be asked again later."""
     uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is not None and hasattr(uwsgi, "opt"):
+    if isinstance(getattr(uwsgi, "masterpid", None), BuiltinFunctionType):
+        # A project's own module of that name has no functions of the server's.
         return UwsgiHost(uwsgi)
     mod_wsgi = sys.modules.get("mod_wsgi")
     if mod_wsgi is not None and hasattr(mod_wsgi, "process_group"):
         # The package of that name, which starts the server, has no process group.
         return ModWsgiHost(mod_wsgi)
-    owner = _handler_owner(signal.SIGTERM)
-    host = recognise()
+    host = queues.by_stack() or recognise()
     if host is not None:
         return host
-    if owner is not None:
+    if _handler_owner(signal.SIGTERM) is not None:
         return ServerHost()
-    if "runserver" in argv[1:2]:
-        reloads = "--noreload" not in argv
-        is_parent = reloads and environ.get("RUN_MAIN") != "true"
-        return RunserverParentHost() if is_parent else RunserverHost()
-    if "gunicorn.arbiter" in sys.modules:
+    host = runserver.by_command_line(argv, environ)
+    if host is not None:
+        return host
+    if runs("gunicorn.arbiter"):
         return GunicornMasterHost()
     if is_management_command(argv):
         return CommandHost()
@@ -58,7 +59,7 @@ def recognise() -> ServerHost | None:
     """Tell the server by the objects whose methods handle signals, None if none is known.
 
     SIGTERM belongs to whoever serves. Where that is an event loop or nobody yet, gunicorn's workers still have SIGUSR1,
-    or inherit SIGTTIN from their master.
+    or inherit SIGTTIN from their master. A reloader's handler is bound to nothing, and known by its module.
     """
     for name in ("SIGTERM", "SIGUSR1", "SIGTTIN"):
         signum = getattr(signal, name, None)
@@ -66,7 +67,7 @@ def recognise() -> ServerHost | None:
         host = None if owner is None else from_handler_owner(owner)
         if host is not None:
             return host
-    return None
+    return runserver.by_handler(signal.getsignal(signal.SIGTERM))
 
 
 def recognise_on_loop() -> ServerHost | None:
@@ -101,6 +102,8 @@ def knows_more(host: ServerHost, than: ServerHost) -> bool:
     """True if `host`, which was found later, is to take the place of `than`."""
     if than.is_final:
         return False
+    if host.is_final:
+        return True
     if isinstance(than, GunicornHost):
         return isinstance(host, GunicornHost) and host.worker is not None
     return type(host) is not type(than)
@@ -108,9 +111,9 @@ def knows_more(host: ServerHost, than: ServerHost) -> bool:
 
 def after_first_request() -> ServerHost:
     """Tell the server of a process that serves requests and was not recognised by a handler."""
-    if "hypercorn.asyncio.lifespan" in sys.modules:
+    if runs("hypercorn.asyncio"):
         return HypercornHost()
-    return WaitressHost() if "waitress.server" in sys.modules else ServedHost()
+    return WaitressHost() if runs("waitress") else ServedHost()
 
 
 def is_management_command(argv: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -10,6 +11,14 @@ from types import FrameType
 from typing import Any
 
 from django_qbwi.lifecycle.servers.host import ServerHost
+
+_GRACEFUL = "unix_signal:15 gracefully_kill_them_all"
+_IS_GRACEFUL = re.compile(r"unix_signal:\s*0*15 gracefully_kill_them_all")
+_MERCY_SECONDS = 60
+"""uWSGI's own value of worker-reload-mercy."""
+_NO = frozenset({"false", "off", "no", "0"})
+"""What uWSGI takes for a no, in any case."""
+_EVIL = ("evil-reload-on-rss", "evil-reload-on-as")
 
 
 class UwsgiHost(ServerHost):
@@ -21,15 +30,16 @@ class UwsgiHost(ServerHost):
     exits_by_exception = False
     takes_handlers = False
     has_exit_hook = True
+    has_fork_hooks = False
 
     def __init__(self, uwsgi: Any) -> None:
         self._uwsgi = uwsgi
-        self._mercy = float(self._option("worker-reload-mercy") or 60)
-        self.exit_hook_is_last = bool(self._option("skip-atexit-teardown"))
+        self._mercy = float(self._number("worker-reload-mercy", _MERCY_SECONDS))
+        self.exit_hook_is_last = self._is_on("skip-atexit-teardown")
 
     def limit(self, signum: int | None) -> float | None:
-        """worker-reload-mercy, after which the master kills."""
-        return self._mercy
+        """worker-reload-mercy, after which the master kills; None where there is no master."""
+        return self._mercy if self._has_master() else None
 
     def on_exit(self, hold: Callable[[], None]) -> None:
         """Chain uwsgi.atexit: it runs after the requests, and before the interpreter's exit begins."""
@@ -52,22 +62,80 @@ class UwsgiHost(ServerHost):
         return "uWSGI runs without threads, and items would stand still between requests: start it with enable-threads"
 
     def warnings(self, shutdown_timeout: float) -> list[str]:
-        """Say which options cut items off."""
+        """Say which options cut items off, and which lines are missing; most projects have none of them."""
+        found = [*self._about_the_master(shutdown_timeout), *self._about_kills()]
+        if self._is_on("skip-atexit"):
+            found.append("uWSGI runs with skip-atexit: items are lost whenever a worker ends; remove the option")
+        return found
+
+    def _about_the_master(self, shutdown_timeout: float) -> list[str]:
+        if not self._has_master():
+            return [
+                (
+                    "uWSGI runs without a master: a process that serves a request at SIGTERM is gone within 20 ms, and "
+                    "its items are lost without a record; add the lines master = true and hook-master-start = "
+                    f"{_GRACEFUL}"
+                )
+            ]
         found = []
+        hooks = self._values("hook-master-start")
+        if not any(_IS_GRACEFUL.fullmatch(hook) for hook in hooks):
+            found.append(
+                "uWSGI ends a worker that serves a request within 20 ms of SIGTERM, and its items are lost without a "
+                f"record; add the line hook-master-start = {_GRACEFUL}"
+                # As of 2.0.31, though all of them run.
+                + (" below the other lines of that name: uWSGI shows us only the last one" if hooks else "")
+            )
         if self._mercy < shutdown_timeout:
             found.append(
                 f"uWSGI kills its workers {self._mercy:g} s after it has told them to end, before "
                 f'QBWI["SHUTDOWN_TIMEOUT"] ({shutdown_timeout:g} s) is over; start it with worker-reload-mercy = '
                 f"{shutdown_timeout:g} or lower the setting"
             )
-        if self._option("skip-atexit"):
-            found.append("uWSGI runs with skip-atexit: items are lost whenever a worker ends; remove the option")
         return found
 
-    def _option(self, name: str) -> Any:
+    def _about_kills(self) -> list[str]:
+        found = []
+        harakiri = self._number("harakiri")
+        if harakiri > 0:
+            found.append(
+                f"uWSGI kills a worker by SIGKILL when a request takes longer than harakiri ({harakiri} s), and all "
+                "items of that worker are lost without a record; set it above what your longest request takes, or "
+                "remove it"
+            )
+        found += [
+            f"uWSGI kills a worker by SIGKILL when it is larger than {name}, and all its items are lost without a "
+            f"record; use {name.removeprefix('evil-')}, which lets a worker end in good order"
+            for name in _EVIL
+            if self._number(name) > 0
+        ]
+        return found
+
+    def _has_master(self) -> bool:
+        # Asked late: where the site is loaded once and forked, the pid is known from the fork on.
+        masterpid = getattr(self._uwsgi, "masterpid", None)
+        return self._is_on("master") if masterpid is None else bool(masterpid())
+
+    def _is_on(self, name: str) -> bool:
+        values = self._values(name)
+        return bool(values) and values[-1].lower() not in _NO
+
+    def _number(self, name: str, default: int = 0) -> int:
+        values = self._values(name)
+        if not values:
+            return default
+        # As atoi() reads it.
+        digits = re.match(r"\s*[+-]?\d+", values[-1])
+        return int(digits[0]) if digits else 0
+
+    def _values(self, name: str) -> list[str]:
+        """Return all values of an option that uWSGI shows, in their order: bytes, True where it has none, or a list."""
         options = self._uwsgi.opt
-        value = options.get(name, options.get(name.encode()))
-        return value.decode() if isinstance(value, bytes) else value
+        value = options.get(name, options.get(name.encode(), []))
+        return [
+            entry.decode(errors="replace") if isinstance(entry, bytes) else str(entry)
+            for entry in (value if isinstance(value, list) else [value])
+        ]
 
 
 def _ignore_further_signals() -> None:

@@ -91,7 +91,9 @@ class Command(BaseCommand):
             else:
                 work(options)
         except WorkItemNotFound as error:
-            raise NotFound(str(error), returncode=NOT_FOUND) from error
+            if not error.is_certain:
+                raise Incomplete(clean(str(error)), returncode=INCOMPLETE) from error
+            raise NotFound(clean(str(error)), returncode=NOT_FOUND) from error
         except QBWIError as error:
             raise CommandError(str(error)) from error
         except BrokenPipeError:
@@ -139,7 +141,7 @@ class Command(BaseCommand):
                 self._write_entry(entry, details=False)
             if not entries:
                 self.stdout.write("Nothing is running.")
-        self._end([], [], results.unresponsive)
+        self._end([], [], results.unresponsive, results.problem)
 
     def _cancel(self, options: dict[str, Any]) -> None:
         results = operations.cancel(options["ids"], by=_who())
@@ -184,7 +186,7 @@ class Command(BaseCommand):
         elif options["format"] == "jsonl":
             for result in results:
                 self._write_json(result, "jsonl")
-        self._end(options["pid"], [result["pid"] for result in results], results.unresponsive)
+        self._end(options["pid"], [result["pid"] for result in results], results.unresponsive, results.problem)
 
     def _drained(self, pids: set[int], seconds: float) -> Iterator[dict[str, Any]]:
         """Yield the record of each process when its drain is over, or of those that are left after the limit."""
@@ -248,6 +250,8 @@ class Command(BaseCommand):
         count = found["answered"] + len(found["unresponsive"]) + len(found["stale"])
         if found["scope"] == "process":
             self.stdout.write("Only this process can be looked at here: no channel to the others.")
+            if found["problem"] is not None:
+                self.stdout.write(self.style.WARNING(clean(found["problem"])))
         else:
             self.stdout.write(f"{found['answered']} of {count} process{'' if count == 1 else 'es'} answered.")
         if found["registry"] is not None:
@@ -255,6 +259,10 @@ class Command(BaseCommand):
         if found["refused"]:
             pids = ", ".join(str(pid) for pid in found["refused"])
             self.stdout.write(self.style.WARNING(f"Of another user, who can ask: {pids}."))
+        for stranger in found["strangers"]:
+            who = ", ".join(f"{key} {stranger[key]}" for key in ("pid", "uid") if stranger[key] is not None)
+            text = f"A stranger took the name of this site {stranger['sockets']} time(s), and was told nothing: {who}."
+            self.stdout.write(self.style.WARNING(text))
         rows_of = Rows(self.style, shows_hosts=found["registry"] is not None)
         rows = [rows_of.of_process(record, now) for record in found["processes"]]
         rows += [rows_of.of_unresponsive(pid) for pid in found["unresponsive"]]
@@ -350,7 +358,9 @@ def _select(found: dict[str, Any], pids: list[int], statuses: list[str]) -> None
 
 
 def _missing(found: dict[str, Any]) -> str:
-    """Return what the registry of all hosts could not tell."""
+    """Return what could not be looked at, and what the registry of all hosts could not tell."""
+    if found["problem"] is not None:
+        return str(found["problem"])
     if found["registry"] is not None and found["registry"]["error"]:
         return str(found["registry"]["error"])
     silent = ", ".join(f"{process['host']}:{process['pid']}" for process in found["stale"])

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 
-from django_qbwi.inspection import channel
+from django_qbwi.inspection import places
 from tests.processes.inspected.settings import *  # noqa: F403
 from tests.processes.inspected.settings import INSTALLED_APPS
 
@@ -16,7 +16,7 @@ DATABASES = {"default": json.loads(os.environ["QBWI_TEST_DATABASE"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 _host = os.environ["QBWI_TEST_HOST"]
-_place = channel.DirectoryPlace(os.environ["QBWI_TEST_PLACE"])
+_place = places.DirectoryPlace(os.environ["QBWI_TEST_PLACE"])
 socket.gethostname = lambda: _host
 # Settings are read before anybody imports this function by its name.
-channel.find_place = lambda: _place
+places.find_place = lambda: _place

@@ -51,6 +51,20 @@ async def async_item(token: Any, seconds: float = SECONDS) -> None:
         await Note.objects.acreate(text="async, the last")
 
 
+def checking_item(token: Any) -> None:
+    """Look at the token before the work, as the documentation teaches."""
+    token.raise_if_cancellation_requested()
+    with _reported("checking_item", token):
+        time.sleep(_STEP)
+
+
+async def checking_async_item(token: Any) -> None:
+    """Look at the token before the work."""
+    token.raise_if_cancellation_requested()
+    with _reported("checking_async_item", token):
+        await asyncio.sleep(_STEP)
+
+
 def honouring_item(token: Any) -> None:
     """Wait for the cancellation, and leave."""
     with _reported("honouring_item", token):
@@ -200,6 +214,8 @@ ITEMS = {
         stuck_pool_item,
         forked_child_item,
         waiting_item,
+        checking_item,
+        checking_async_item,
     )
 }
 

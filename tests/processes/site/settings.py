@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -30,6 +31,8 @@ DATABASES = {
         "OPTIONS": {"timeout": 30},
     }
 }
+for _name in os.environ.get("QBWI_SITE_IMPORTS", "").split():
+    importlib.import_module(_name)
 QBWI = json.loads(os.environ.get("QBWI_SITE_SETTINGS", "{}"))
 
 

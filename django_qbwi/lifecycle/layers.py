@@ -1,4 +1,4 @@
-"""Stop signals: seen by a handler of ours that stands before the server's, which always runs.
+"""Who stands where before the stop signals: a layer of ours before each handler of the server's, which always runs.
 
 A handler stores plain attributes, posts to a mailbox and calls its previous handler; it never takes a lock that the
 main thread could hold, never starts a thread, never blocks.
@@ -18,14 +18,13 @@ from types import FrameType
 from typing import Any
 
 from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.lifecycle.debt import Debt
 from django_qbwi.lifecycle.drain import DUPLICATE_SECONDS, DrainCoordinator
 from django_qbwi.lifecycle.servers import ServerHost
 
 _MAX_LAYERS = 8
 _QUIT = getattr(signal, "SIGQUIT", None)
 _STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name))
-
-_GIVING_UP_SECONDS = 2.0
 
 _Handler = Callable[[int, FrameType | None], Any]
 
@@ -34,26 +33,23 @@ class SignalLayers:
     """The handlers of this process, set in the main thread: never over SIG_IGN, over Python's SIGINT after SIGTERM."""
 
     def __init__(self, coordinator: DrainCoordinator, host: ServerHost) -> None:
-        self.host = host
-        self.owed: int | None = None
-        """A stop signal that would have killed the process, to be sent again after the drain."""
+        self.debt = Debt(coordinator, host)
         self._coordinator = coordinator
         self._pid = os.getpid()
         self._layers = 0
-        self._blocked: set[int] = set()
         self._first_seen: dict[int, float] = {}
-        self._raised: int | None = None
-        self._exits_until = 0.0
-        self._pays = False
 
     def __repr__(self) -> str:
-        return f"<SignalLayers layers={self._layers} owed={self.owed}>"
+        return f"<SignalLayers layers={self._layers} debt={self.debt!r}>"
 
     @property
-    def stopped_by(self) -> int | None:
-        """The stop signal that ends the process by what we do in its place, if any."""
-        # waitress ends with 0 after a SystemExit.
-        return self.owed or (None if self.host.is_server else self._raised)
+    def host(self) -> ServerHost:
+        """The server around this process, as far as it is known now."""
+        return self.debt.host
+
+    @host.setter
+    def host(self, host: ServerHost) -> None:
+        self.debt.host = host
 
     def install(self, *, over_default: bool = True, at_exit: bool = False) -> None:
         """Stand before the handlers found now; does nothing where ours is on top already.
@@ -75,28 +71,9 @@ class SignalLayers:
             if self._layers < _MAX_LAYERS * len(_STOP_SIGNALS) and self._wants(signum, previous, over_default):
                 self._install(signum, previous, seen)
 
-    def finish(self) -> None:
-        """Pay what is owed: let a blocked or postponed stop signal end the process, as it would have without us.
-
-        Returns if none is owed.
-        """
-        if os.getpid() != self._pid:
-            return
-        if self.owed is not None:
-            self._default_action(self.owed)
-        while self._blocked:
-            self._unblock(self._blocked.pop())
-
-    def release_interrupt(self) -> None:
-        """Let SIGINT through again, when a layer stands before its default action: the second one has to force."""
-        if signal.SIGINT in self._blocked:
-            self._blocked.discard(signal.SIGINT)
-            self._unblock(signal.SIGINT)
-
-    def after_fork_in_child(self) -> None:
-        """Let the child be stopped: it inherits the mask of the thread that forked."""
-        for signum in self._blocked:
-            self._unblock(signum)
+    def tell(self, coordinator: DrainCoordinator) -> None:
+        """Tell `coordinator` of all that comes from now on: that of another scheduler."""
+        self._coordinator = coordinator
 
     def is_ours(self, handler: Any) -> bool:
         """True if `handler` is one of our layers, of this process or of one that forked it."""
@@ -161,55 +138,36 @@ class SignalLayers:
                     now = time.monotonic()
                     seen.setdefault(signum, now)
                     self._first_seen.setdefault(signum, now)
-                    self._sign(signum, is_uvicorns, repeated)
+                    self._coordinator.stop_signal(signal.Signals(signum).name, signum, repeated=repeated)
+                    if is_uvicorns:
+                        self.debt.block(signum)
                     if previous is signal.SIG_DFL:
                         return self._instead_of_default(signum, seen)
                 elif previous is signal.SIG_DFL:
-                    return self._default_action(signum)
+                    return self.debt.default_action(signum)
                 return None if is_uvicorns else previous(signum, frame)
             finally:
                 active = False
 
         return self._mark(layer, previous)
 
-    def _sign(self, signum: int, is_uvicorns: bool, repeated: bool) -> None:
-        self._coordinator.stop_signal(signal.Signals(signum).name, signum, repeated=repeated)
-        if is_uvicorns and signum in (signal.SIGTERM, signal.SIGINT) and hasattr(signal, "pthread_sigmask"):
-            # uvicorn raises it again under the default action when it has finished. Blocked, it stays pending: the
-            # process comes to its normal exit, and dies of it after the drain. After Ctrl-C it is the master of several
-            # processes that sends SIGTERM, maybe when the default action is back already.
-            self._blocked.add(signal.SIGTERM)
-            if signum == signal.SIGINT and self.host.resets_interrupt:
-                self._blocked.add(signal.SIGINT)
-            signal.pthread_sigmask(signal.SIG_BLOCK, self._blocked)
-
     def _instead_of_default(self, signum: int, seen: dict[int, float]) -> None:
         scheduler = self._coordinator.scheduler
         if signum == _QUIT:
             # We stand before it only while the exit is held, which goes on to its last records, and pays then.
-            self.owed = self.owed or signum
+            self.debt.owe(signum)
             return
         if signum == signal.SIGTERM and self._coordinator.holds_last:
             # The process ends already, with a status of its own; a master or a control group repeats itself.
             return
         if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
-            self._default_action(signum)
+            self.debt.default_action(signum)
             return
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             # Nobody who wants it for himself comes any more. Without us a Ctrl-C now would only begin the hold.
             self._install(signal.SIGINT, signal.default_int_handler, seen)
         self._stand_on_top(signum, seen)
-        if self.host.exits_by_exception and self._raised is None:
-            self._raised = signum
-            self._exits_until = time.monotonic() + self.host.exits_within
-            # A bare `except:` may eat it; then the keeper goes on as with the others.
-            self._coordinator.scheduler.keeper.post(lambda: self._if_nothing_happens(signum))
-            raise SystemExit(128 + signum)
-        if signum == signal.SIGTERM and time.monotonic() < self._exits_until:
-            return
-        if self.owed is None:
-            self.owed = signum
-            self._coordinator.drain_in_background(self._send_again)
+        self.debt.incur(signum)
 
     def _stand_on_top(self, signum: int, seen: dict[int, float]) -> None:
         # A user's handler has gone on to ours. It has run, and shall not run again when we send the signal again.
@@ -218,7 +176,7 @@ class SignalLayers:
             return
 
         def layer(signum: int, frame: FrameType | None) -> Any:
-            if self._pays and os.getpid() == self._pid:
+            if self.debt.pays and os.getpid() == self._pid:
                 return self._instead_of_default(signum, seen)
             return on_top(signum, frame)
 
@@ -230,33 +188,6 @@ class SignalLayers:
         layer.previous = previous
         marked: _Handler = layer
         return marked
-
-    def _if_nothing_happens(self, signum: int) -> None:
-        keeper = self._coordinator.scheduler.keeper
-
-        def drain() -> None:
-            self._coordinator.drain_in_background(lambda: self._kill(signum))
-
-        keeper.call_at(time.monotonic() + self.host.exits_within, drain)
-
-    def _send_again(self) -> None:
-        # Not in the main thread, where alone Python lets us restore the default action: the layer does it there,
-        # since nothing is queued or running any more.
-        if self.owed is not None:
-            self._kill(self.owed)
-
-    def _kill(self, signum: int) -> None:
-        self._pays = True
-        os.kill(self._pid, signum)
-
-    def _default_action(self, signum: int) -> None:
-        signal.signal(signum, signal.SIG_DFL)
-        self._unblock(signum)
-        os.kill(os.getpid(), signum)
-
-    def _unblock(self, signum: int) -> None:
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
 
 
 def _resumes_calls(signum: int, handler: Any) -> bool:
@@ -278,37 +209,3 @@ def _is_repeated(signum: int, seen: dict[int, float]) -> bool:
     # One Ctrl-C is SIGINT from the terminal and SIGQUIT from gunicorn's master, which may be slow.
     since = time.monotonic() - DUPLICATE_SECONDS
     return any(at < since for other, at in seen.items() if (signum, other) != (_QUIT, signal.SIGINT))
-
-
-def swallow_first_interrupt() -> None:
-    """Keep runserver's parent from killing its child 0.25 s after a Ctrl-C, as `subprocess.call` does.
-
-    The child gets the same Ctrl-C from the terminal and drains; the parent leaves when the child is gone, also if that
-    was about to be replaced since a file had changed. After a second one the child has two seconds to say which items
-    it gives up; a third works as ever.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is not signal.default_int_handler:
-        return
-
-    def first(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, previous)
-        if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
-            signal.signal(signal.SIGCHLD, leave)
-            signal.signal(signum, second)
-
-    def second(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, previous)
-        if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
-            raise KeyboardInterrupt
-        signal.signal(signal.SIGALRM, previous)
-        signal.setitimer(signal.ITIMER_REAL, _GIVING_UP_SECONDS)
-
-    def leave(signum: int, frame: FrameType | None) -> None:
-        # Not when it was only stopped, or goes on.
-        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, first)

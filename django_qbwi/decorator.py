@@ -1,0 +1,236 @@
+"""What `background_work_item` makes of a function or of a method: it can be queued."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import transaction
+from django.http import HttpRequest
+
+from django_qbwi import hosting
+from django_qbwi.core.cancellation import CancellationToken
+from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
+from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.names import name_of
+from django_qbwi.intake.callables import examine, parameter_of
+from django_qbwi.intake.decorated import DecoratedFunction
+from django_qbwi.intake.options import checked
+from django_qbwi.intake.snapshot import RequestSnapshot
+from django_qbwi.signals import scheduler_logger
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S", contravariant=True)
+
+# How tasks of other libraries are queued, and what does it here.
+_ELSEWHERE = {
+    "aenqueue": "queue",
+    "apply_async": "queue",
+    "delay": "queue",
+    "delay_on_commit": "queue_on_commit",
+    "enqueue": "queue",
+}
+
+
+class _Decorated(DecoratedFunction):
+    """A decorated function with its options."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        using: str | None = None,
+    ) -> None:
+        name, timeout = checked(name, timeout)
+        super().__init__(function)
+        self._name = name
+        self._timeout = timeout
+        self._using = using
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name or name_of(self._function)}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            ours = _ELSEWHERE.get(name)
+            if ours is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise AttributeError(f"{self!r} has no .{name}(...): a work item is queued with .{ours}(...)")
+
+    def _changes(self) -> dict[str, Any]:
+        options = {"name": self._name, "timeout": self._timeout, "using": self._using}
+        return {option: value for option, value in options.items() if value is not None}
+
+    def using(self, *, name: str | None = None, timeout: float | None = None, using: str | None = None) -> Self:
+        """Return it with other options; `using` is the database alias for `queue_on_commit`."""
+        return type(self)(
+            self._function,
+            name=self._name if name is None else name,
+            timeout=self._timeout if timeout is None else timeout,
+            using=self._using if using is None else using,
+        )
+
+
+class BackgroundWorkItem(_Decorated, Generic[P, R]):
+    """A function that can be queued: what `background_work_item` makes of it.
+
+    Calling it still runs the function, in place, with a token as the first argument.
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(self, function: Callable[Concatenate[CancellationToken, P], R]) -> None: ...
+
+        def __call__(self, token: CancellationToken, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Run the function here and now, as a unit test does."""
+
+    else:
+
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Run the function here and now, as a unit test does."""
+            if not args or not isinstance(args[0], CancellationToken):
+                raise _without_token(self, args)
+            return self._function(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> BackgroundWorkItem[..., R]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> BackgroundWorkItem[..., R]:
+        """Bind it as its function is bound: not at all, if it is a static method."""
+        bind = getattr(self._function, "__get__", None)
+        bound = self._function if bind is None else bind(instance, owner)
+        return self if bound is self._function else BackgroundWorkItem(bound, **self._changes())
+
+    def copying_request(
+        self: BackgroundWorkItem[Concatenate[RequestSnapshot, Q], R],
+        copy: Callable[[Callable[..., Any]], Callable[..., Any]],
+        /,
+    ) -> BackgroundWorkItem[Concatenate[HttpRequest | RequestSnapshot, Q], R]:
+        """Return it with its function inside of `copy`; for `copies_request` above `background_work_item`."""
+        return BackgroundWorkItem(copy(self._function), **self._changes())
+
+    def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
+        """Queue the function with its own arguments; see `queue_background_work_item`."""
+        call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
+        return hosting.queue(call, args, self._name, self._timeout)
+
+    def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Queue the function when the current transaction commits; see `queue_on_commit`."""
+        call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
+        queue_call_on_commit(call, args, self._name, self._timeout, self._using)
+
+
+class BackgroundMethod(_Decorated, Generic[S, P, R]):
+    """A decorated method as its class has it; that of an instance is a `BackgroundWorkItem`."""
+
+    @property
+    def owner_missing(self) -> str:
+        """What to do where it is queued without its instance or class."""
+        if _first_parameter(self._function) == "cls":
+            return "it has no class: put @background_work_item above @classmethod"
+        return f"it has no instance: queue it from one, as in instance.{self._function.__name__}.queue(...)"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, function: Callable[Concatenate[S, CancellationToken, P], R]) -> None: ...
+
+        def __call__(self, owner: S, token: CancellationToken, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Run the method here and now, as a unit test does."""
+
+    else:
+
+        def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Run the method here and now, as a unit test does."""
+            if len(args) < 2 or not isinstance(args[1], CancellationToken):
+                raise _without_token(self, args[1:])
+            return self._function(*args, **kwargs)
+
+        # Reached from a class, and through `classmethod`, which tells nobody the class from Python 3.13 on.
+
+        def queue(self, /, *args: Any, **kwargs: Any) -> Any:
+            """Refuse, with what to do instead."""
+            raise InvalidWorkItem(f"{name_of(self)} cannot be queued so: {self.owner_missing}")
+
+        queue_on_commit = queue
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, instance: S, owner: type | None = None) -> BackgroundWorkItem[P, R]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind it; `instance.method.queue(...)` passes the instance along."""
+        return self if instance is None else decorate_function(self._function.__get__(instance, owner), self._changes())
+
+    def copying_request(
+        self: BackgroundMethod[S, Concatenate[RequestSnapshot, Q], R],
+        copy: Callable[[Callable[..., Any]], Callable[..., Any]],
+        /,
+    ) -> BackgroundMethod[S, Concatenate[HttpRequest | RequestSnapshot, Q], R]:
+        """Return it with its function inside of `copy`; for `copies_request` above `background_work_item`."""
+        return BackgroundMethod(copy(self._function), **self._changes())
+
+
+def queue_call_on_commit(
+    work_item: Callable[..., Any], args: tuple[Any, ...], name: str | None, timeout: float | None, using: str | None
+) -> None:
+    """Take a call now, and queue it when the transaction on the database `using` commits."""
+    is_async = examine(work_item, args)
+    name, timeout = checked(name, timeout)
+    # Raises here what a hook after the commit could only log: wrong settings, no app.
+    work_item, args = hosting.take(work_item, args, is_async)
+
+    # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
+    def queue_after_commit() -> None:
+        try:
+            hosting.queue(work_item, args, name, timeout, is_async)
+        except WorkItemRejected as error:
+            # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
+            scheduler_logger.error("After the commit: %s", error)
+        except Exception:
+            scheduler_logger.exception("After the commit, %s could not be queued", name or name_of(work_item))
+
+    if hosting.runs_before_commit(using):
+        queue_after_commit()
+        return
+    try:
+        transaction.on_commit(queue_after_commit, using=using, robust=True)
+    except SynchronousOnlyOperation as error:
+        raise InvalidWorkItem(
+            f"queue_on_commit({name_of(work_item)}) was called on a running event loop, where no transaction can be "
+            "open: call queue_background_work_item(), or queue inside the function that opens the transaction and is "
+            "run by sync_to_async()"
+        ) from error
+
+
+def decorate_function(
+    function: Any, options: dict[str, Any]
+) -> BackgroundWorkItem[..., Any] | BackgroundMethod[Any, ..., Any]:
+    """Return what `background_work_item` makes of a function, or of a method as its class has it."""
+    is_method = _first_parameter(function) in ("self", "cls")
+    return (BackgroundMethod if is_method else BackgroundWorkItem)(function, **options)
+
+
+def _first_parameter(function: Any) -> str | None:
+    """Return the name of what a call of it gives first; of a bound method it is what comes after the instance."""
+    return parameter_of(function, -1)
+
+
+def _without_token(decorated: DecoratedFunction, args: tuple[Any, ...]) -> InvalidWorkItem:
+    got = f"a {name_of(type(args[0]))}" if args else "nothing"
+    name = decorated.function.__name__ if hasattr(decorated.function, "__name__") else "it"
+    return InvalidWorkItem(
+        f"{name_of(decorated)} was called with {got} in the place of its CancellationToken: to run it in the "
+        f"background, use {name}.queue(...); to run it here, as in a unit test, {name}(CancellationToken.none(), ...)"
+    )

@@ -1,0 +1,35 @@
+"""The options of an item: checked where they are given."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.names import printable
+
+
+def checked(name: Any, timeout: Any) -> tuple[str | None, float | None]:
+    """Return name and timeout as an item has them.
+
+    Raises:
+        InvalidWorkItem: One of them is wrong; the message says what to give.
+    """
+    if name is not None:
+        if not isinstance(name, str) or not name:
+            raise InvalidWorkItem(f"name is {name!r}: give a non-empty str, or leave it out")
+        name = printable(str(name))
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= sys.float_info.max:
+            raise InvalidWorkItem(f"timeout is {timeout!r}: give a number of seconds above 0, or None for no limit")
+        timeout = float(timeout)
+    return name, timeout
+
+
+def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:
+    """Return the refusal of options that there are not."""
+    names = ", ".join(map(repr, unknown))
+    return InvalidWorkItem(
+        f"unknown option(s) {names}: options never reach the work item. To pass keyword arguments to it, queue "
+        "functools.partial(work_item, keyword=value)"
+    )

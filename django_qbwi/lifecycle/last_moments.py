@@ -1,0 +1,39 @@
+"""What is kept of a limit for the last records and the server's own end: one clock for all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+_SHORTEST = 0.25
+"""Seconds for the last moments where the margin of a short limit leaves less."""
+
+
+def margin(limit: float) -> float:
+    """Return the seconds kept of a limit for the last records and the server's own end."""
+    return min(2.0, limit / 10)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LastMoments:
+    """Three moments, on the monotonic clock, by which those who wait one after the other have to be done."""
+
+    interrupted_by: float
+    """Async items that were cancelled natively have ended."""
+    records_by: float
+    """The last records are written."""
+    ends_by: float
+    """Threads have closed their connections: the process goes."""
+
+    @classmethod
+    def of(cls, now: float, deadline: float | None, limit: float) -> LastMoments:
+        """Return them for a drain that is over `now`, at its deadline or before it."""
+        span = max(_SHORTEST, margin(limit))
+        begins = now if deadline is None else min(now, deadline)
+        if begins + span < now + _SHORTEST:
+            # A server came back to us later than that.
+            begins, span = now, _SHORTEST
+        return cls(
+            interrupted_by=begins + min(0.5, max(0.1, span / 4)),
+            records_by=begins + span / 2,
+            ends_by=begins + span,
+        )

@@ -1,0 +1,107 @@
+"""The way of an item that the contributing page tells is the one that items go."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import django_qbwi
+from tests.docs import pages
+from tests.docs.journey import YOURS
+from tests.support.scripts import run_script
+
+PACKAGE = Path(django_qbwi.__file__).parent
+PAGE = (pages.DOCS / "contributing.rst").read_text(encoding="utf-8")
+
+MAX_FILES, MAX_LINES = 8, 1_800
+
+Stops = list[tuple[str, str]]
+
+_STOP = re.compile(r"^#\. ``(.+?)``", re.MULTILINE)
+
+
+def told(kind: str) -> dict[str, Stops]:
+    """Return the stops of a kind of item, as the page has them, by the thread that passes them."""
+    part = PAGE.partition(f"**{'An' if kind == 'async' else 'A'} {kind} item**\n")[2]
+    part = re.split(r"^(?:\*\*|.*\n---)", part, maxsplit=1, flags=re.MULTILINE)[0]
+    _, caller, runner = re.split(r"^(?:In|On) the .*:$", part, flags=re.MULTILINE)
+    split = {"caller": caller, "runner": runner}
+    return {name: [as_stop(text) for text in _STOP.findall(lines)] for name, lines in split.items()}
+
+
+def as_stop(text: str) -> tuple[str, str]:
+    """Read `file:function`."""
+    name, _, function = text.partition(":")
+    return name, function
+
+
+@pytest.fixture(scope="module")
+def traced() -> dict[str, dict[str, Stops]]:
+    """Follow a real item of each kind."""
+    (line,) = run_script("from tests.docs.journey import main; main()")
+    found = json.loads(line)
+    return {kind: {name: [(f, q) for f, q in calls] for name, calls in parts.items()} for kind, parts in found.items()}
+
+
+def missing(stops: Stops, calls: Stops) -> Stops:
+    """Return the stops that are not among the calls in this order, from the first such on."""
+    position = 0
+    for number, stop in enumerate(stops):
+        if stop not in calls[position:]:
+            return stops[number:]
+        position = calls.index(stop, position) + 1
+    return []
+
+
+def until_yours(stops: Stops) -> Stops:
+    """Return what comes before the user's function."""
+    return stops[: stops.index((YOURS, ""))]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("thread", ["caller", "runner"])
+def test_stops_are_passed_in_this_order(traced: dict[str, dict[str, Stops]], kind: str, thread: str) -> None:
+    """Each stop is a function of the package, and a real item passes them as they are told."""
+    stops = told(kind)[thread]
+    assert len(stops) >= 3
+    assert missing(stops, traced[kind][thread]) == []
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_no_file_is_left_out(traced: dict[str, dict[str, Stops]], kind: str) -> None:
+    """From the view to the user's function, each file that an item really passes has a stop."""
+    stops, calls = told(kind), traced[kind]
+    named = {name for name, _ in [*stops["caller"], *until_yours(stops["runner"])]}
+    passed = {name for name, _ in [*calls["caller"], *until_yours(calls["runner"])]}
+    assert passed - named == set()
+    assert all((PACKAGE / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_way_is_short(traced: dict[str, dict[str, Stops]], kind: str) -> None:
+    """From the view to the user's function are at most eight files, which are read in one sitting."""
+    calls = traced[kind]
+    passed = {name for name, _ in [*calls["caller"], *until_yours(calls["runner"])]}
+    lines = {name: len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) for name in sorted(passed)}
+    assert len(lines) <= MAX_FILES, lines
+    assert sum(lines.values()) <= MAX_LINES, lines
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_way_has_both_ends(kind: str) -> None:
+    """It begins at the public function, passes the user's once, and ends behind the terminal record."""
+    stops = told(kind)
+    assert stops["caller"][0] == ("work_items.py", "queue_background_work_item")
+    assert stops["runner"].count((YOURS, "")) == 1
+    after = stops["runner"][stops["runner"].index((YOURS, "")) :]
+    assert ("signals.py", "SignalsAndRecords.finished") in after
+
+
+def test_a_wrong_order_is_seen(traced: dict[str, dict[str, Stops]]) -> None:
+    """Stops that are turned around, renamed or invented are found."""
+    stops, calls = told("sync")["runner"], traced["sync"]["runner"]
+    assert missing(stops[::-1], calls) != []
+    assert missing([*stops, ("core/scheduler.py", "gone")], calls) == [("core/scheduler.py", "gone")]
