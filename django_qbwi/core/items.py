@@ -145,7 +145,7 @@ class WorkItem(Waited):
                 run = self.last_run
                 if run is None:
                     # One that waits for its turn is not cancelled by the stop of the process.
-                    run = self.last_run = Run(self.owner.stop, waits=True)
+                    run = self.last_run = Run(self.owner.stop, early=True)
         return run
 
     @property

@@ -19,10 +19,12 @@ class Run:
     Lock: that of the item's owner.
     """
 
-    __slots__ = ("attempt", "ident", "overdue", "started", "thread", "token")
+    __slots__ = ("attempt", "early", "ident", "overdue", "started", "thread", "token")
 
-    def __init__(self, stop: StopFlag, attempt: int = 1, *, waits: bool = False) -> None:
-        self.token = CancellationToken(stop, waits=waits)
+    def __init__(self, stop: StopFlag, early: bool = False, attempt: int = 1) -> None:
+        self.token = CancellationToken(stop, waits=early)
+        self.early = early
+        """Whether it was made before its start, because somebody asked for its token."""
         self.attempt = attempt
         self.started: float | None = None
         """The monotonic second of its start; the store that makes the item RUNNING."""

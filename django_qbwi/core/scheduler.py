@@ -84,7 +84,7 @@ class WorkItemScheduler(WorkItemRegistry):
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
-        self._queued_in_hold: set[WorkItem | None] = set()
+        self._queued_in_hold: set[WorkItem] = set()
         self._closed = False
         self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
@@ -271,7 +271,7 @@ class WorkItemScheduler(WorkItemRegistry):
         if parent is not None and (parent in self._queued_in_hold or parent.ending is None):
             return parent in self._queued_in_hold
         # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
-        return self._held and all(item in self._queued_in_hold for item in self.live_items())
+        return self._held and self._queued_in_hold.issuperset(self.live_items())
 
     def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
         self.observer.rejected(item, refusal)
@@ -282,7 +282,9 @@ class WorkItemScheduler(WorkItemRegistry):
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
         items.enter_item(item)
-        item.token.begin()
+        run = item.run
+        if run.early or self.stop.cancels_since is not None:
+            run.token.begin()
         if item.options.timeout is not None:
             self._timeouts.arm(item)
 

@@ -16,6 +16,7 @@ import pytest
 from django_qbwi.core.items import WorkItemStatus
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.executors.loop_repair import LoopMender
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.machine.primitives import thread_ident_getter
 from tests.support.gates import until
@@ -136,7 +137,7 @@ def test_loop_without_those_attributes_is_stopped_all_the_same() -> None:
     """Where the loop keeps its queue under another name, it stops a step later."""
     executor = LoopExecutor(WorkItemScheduler(), Lane("async"))
     stopped: list[int] = []
-    executor._loop = SimpleNamespace(stop=lambda: stopped.append(1))  # type: ignore[assignment]
+    executor._loop = SimpleNamespace(stop=lambda: stopped.append(1), set_exception_handler=lambda handler: None)  # type: ignore[assignment]
     executor._ident = thread_ident_getter()()
     executor.stop_in_child()
     assert stopped == [1]
@@ -156,6 +157,7 @@ def test_leftovers_are_the_parents() -> None:
 
     task = loop.create_task(swallow())
     loop.run_until_complete(asyncio.sleep(0))
+    executor._mender = LoopMender(loop)
     executor._close_loop(loop)
     assert not task.done()
     assert not loop.is_closed()

@@ -85,33 +85,18 @@ def test_g1_hostile_exception_within_a_chain(start: Start, make: Callable[[BaseE
 class Nameless:
     """A callable that leaves where it is asked for its name."""
 
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-
-    def __call__(self, token: Any) -> Any:
-        return self.call(token)
+    def __call__(self, token: Any) -> None: ...
 
     def __getattr__(self, name: str) -> Any:
-        raise SystemExit if name == "__qualname__" else AttributeError(name)
+        raise SystemExit
 
 
-def test_g1_name_that_leaves_keeps_nobody_waiting(manual: ManualRuntime) -> None:
-    """A callable's own code may be asked for its name at the end; who waits for the item is woken before it leaves."""
-    handle = manual.handle(Nameless(noop))
-    woken: list[int] = []
-    handle._item.add_waiter(lambda: woken.append(1))
-    item = manual.sync.start()
-    assert item is not None
-    with pytest.raises(SystemExit):
-        manual.sync.finish(item)
-    assert woken == [1]
-
-
-def test_g1_worker_that_a_name_has_ended_leaves_no_item(start: Start) -> None:
-    """On real threads: the item leaves the registry, and another worker goes on."""
+def test_g1_name_that_leaves_keeps_nobody_waiting(start: Start) -> None:
+    """A callable that is named at its end is not asked: it ends, is called by its class, and leaves nothing behind."""
     runtime = start(max_workers=1)
-    handle = runtime.queue(Nameless(noop))
+    handle = runtime.queue(Nameless())
     assert handle.wait(PATIENCE)
+    assert (handle.status, handle.name) == (S.SUCCEEDED, f"{__name__}.Nameless")
     assert runtime.run(noop) is S.SUCCEEDED
     runtime.await_empty()
 
