@@ -111,6 +111,11 @@ class WorkItem(Waited):
         return self._id
 
     @property
+    def known_id(self) -> str | None:
+        """The id if somebody has asked for it, else None."""
+        return self._id
+
+    @property
     def name(self) -> str:
         """The given name, or that of the function."""
         name = self.options.name

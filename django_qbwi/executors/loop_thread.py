@@ -206,6 +206,14 @@ class LoopExecutor:
         """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
         return not self._started or self._ended.acquire(True, timeout)
 
+    @property
+    def is_stuck(self) -> bool:
+        """True if the loop stands still, or all slots, and all that may be lost, have overdue items in them."""
+        if self._monitor.stands_still:
+            return True
+        with self._lock:
+            return len(self._overdue) >= self._max_in_flight and all(item.run.overdue for item in self._in_flight)
+
     def stop_in_child(self) -> None:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
         loop = self._loop

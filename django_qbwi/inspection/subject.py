@@ -281,7 +281,7 @@ def _bounded(line: str) -> str:
 
 def _known(scheduler: WorkItemScheduler, item_ids: set[str]) -> list[WorkItem]:
     # The ids of items that nobody has looked at do not exist yet, and are not made here.
-    return [item for item in (*scheduler.live_items(), *scheduler.finished_items()) if item._id in item_ids]
+    return [item for item in (*scheduler.live_items(), *scheduler.finished_items()) if item.known_id in item_ids]
 
 
 def _describe(item: WorkItem) -> Item:
