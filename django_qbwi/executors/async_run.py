@@ -14,6 +14,7 @@ from typing import Any
 
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import Environment
+from django_qbwi.core.results import waited_for
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.executors.loop_slots import ItemExecutors
@@ -64,7 +65,7 @@ class AsyncRuns:
 
     async def go_on(self, item: WorkItem, awaitable: Any) -> None:
         """Run the awaitable that a sync item has returned."""
-        await self._run(item, lambda: _own(awaitable), begins=False)
+        await self._run(item, lambda: waited_for(awaitable), begins=False)
 
     async def _run(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> None:
         # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
@@ -81,7 +82,9 @@ class AsyncRuns:
                             await scheduler.observer.astarted(item)
                         else:
                             scheduler.observer.started(item)
-                    await call()
+                    result = await call()
+                    if result is not None:
+                        await waited_for(result)
                 except BaseException as caught:
                     # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
                     error: BaseException | None = caught
@@ -89,8 +92,8 @@ class AsyncRuns:
                     error = None
                 if os.getpid() != scheduler.pid:
                     return
-                # It keeps the arguments alive.
-                del call
+                # They keep the arguments, and what was made of them, alive.
+                call = result = None  # type: ignore[assignment]
                 await self._end.areach(item, error, self._executors, executor)
                 error = None
         except BaseException as error:
@@ -108,13 +111,3 @@ def close(awaitable: Any) -> None:
         close = getattr(awaitable, "close", None)
         if close is not None:
             close()
-
-
-def _own(awaitable: Any) -> Awaitable[Any]:
-    if asyncio.isfuture(awaitable) and awaitable.get_loop() is not asyncio.get_running_loop():
-        raise RuntimeError(
-            "the work item returned a future of another event loop: make it an async function, or return a "
-            "coroutine, which then runs on the background loop"
-        )
-    result: Awaitable[Any] = awaitable
-    return result
