@@ -219,15 +219,15 @@ class ThreadExecutor:
         error: BaseException | None = None
         try:
             scheduler.observer.started(item)
-            call = item.call
-            result = call.function(run.token, *call.args)
+            function, args = item.work
+            result = function(run.token, *args)
             if result is not None:
                 result = to_wait_for(result)
         except BaseException as caught:
             # User code returns to us here: SystemExit, KeyboardInterrupt and the like end the item, not the worker.
             error, result = caught, None
-        # It keeps the arguments alive.
-        call = None  # type: ignore[assignment]
+        # They keep large objects alive.
+        function = args = None  # type: ignore[assignment]
         if os.getpid() != scheduler.pid:
             return FORKED
         worker.state.renew(item)
