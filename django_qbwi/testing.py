@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 from django_qbwi import hosting
-from django_qbwi.core.calls import NO_ORIGIN, Call, Options
+from django_qbwi.core.calls import NO_ORIGIN, Call
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -189,7 +189,7 @@ def _make(
     timeout: float | None,
 ) -> tuple[Assembly, WorkItem]:
     assembly = hosting.this_process().current
-    options = Options(name, assembly.item_timeout if timeout is None else timeout)
+    options = assembly.options_of(name, timeout)
     origin = origin_of(work_item, args) or NO_ORIGIN
     item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin, options))
     if waits != "real":

@@ -14,7 +14,7 @@ import pytest
 from django_qbwi.conf import Settings
 from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItemHandle
-from django_qbwi.hosting import Assembly
+from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.inspection.channel import Site
 from django_qbwi.inspection.places import AbstractPlace, Place
 from django_qbwi.inspection.publisher import Publisher
