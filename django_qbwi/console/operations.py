@@ -298,7 +298,8 @@ def _ask_others(request: dict[str, Any], here: Process, pids: set[int] | None) -
         raise InspectionError('QBWI["INSPECTION"] is False in these settings: no other process can be asked')
     if place is None:
         raise InspectionError("this system has no sockets by which processes could ask one another")
-    own = None if here.publisher is None else here.publisher.address
+    publisher = here.visibility.publisher
+    own = None if publisher is None else publisher.address
     return ask(place, sites(), request, but=own, pids=pids)
 
 
