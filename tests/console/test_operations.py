@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from django_qbwi import CancelReason, WorkItemHandle, WorkItemNotFound, hosting, queue_background_work_item
 from django_qbwi.console import operations
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.subject import Subject

@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_qbwi.core.cancellation import OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining
-from django_qbwi.core.items import WorkItem, WorkItemStatus, handle_of
+from django_qbwi.core.items import WorkItem, handle_of
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState
 from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
 

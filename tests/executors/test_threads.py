@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.exceptions import WorkItemRejected
-from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item
+from django_qbwi.core.items import WorkItemHandle, current_work_item
+from django_qbwi.core.ports import NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.executors import threads as thread_executor
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, Gate, until

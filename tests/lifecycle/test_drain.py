@@ -8,8 +8,8 @@ import pytest
 
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import SchedulerClosed, SchedulerDraining
-from django_qbwi.core.items import WorkItem, WorkItemStatus
-from django_qbwi.core.records import DrainOutcome, DrainStart
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.records import DrainOutcome, DrainStart, WorkItemStatus
 from django_qbwi.core.scheduler import SchedulerState
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.drain_reports import NextInterrupt
