@@ -13,7 +13,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 
 from django_qbwi.connections import in_test_transaction, thread_state, under_test
-from django_qbwi.core.calls import NO_ORIGIN, Call, Origin
+from django_qbwi.core.calls import NO_ORIGIN, Origin
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
@@ -92,7 +92,7 @@ class Admission:
         if here.interceptors:
             return here.interceptors[-1](work_item, args, is_async, name, timeout)
         options = assembly.options if name is None and timeout is None else assembly.options_of(name, timeout)
-        item = WorkItem(assembly.scheduler, Call(work_item, args, is_async, origin or NO_ORIGIN, options))
+        item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
         if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
             return WorkItemHandle(item)
         if (
