@@ -19,6 +19,7 @@ from django_qbwi.core.items import (
     WorkItemError,
     WorkItemStatus,
     current_work_item,
+    handle_of,
 )
 from tests.support.gates import PATIENCE, until
 from tests.support.manual import ManualRuntime, anoop, noop
