@@ -4,6 +4,8 @@ States: OPEN -> DRAINING (at the first sign of the process's end) -> CLOSED.
 Lock: `lock`, one re-entrant lock for all of a scheduler, guards the containers, the statuses and `closed`. It is held
 to read or change state only: no user code, no record and no signal under it.
 
+"Struck" is said of a line behind which a signal handler's exception may come, in the main thread (R1).
+
 Three ways in which this could fail, and what stands against each:
 - A signal handler raises between any two statements of the main thread (gunicorn's QUIT, Ctrl-C): every count is the
   length of a container, and an item is inserted by the last step.
@@ -21,15 +23,14 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from django_qbwi.core import items
+from django_qbwi.core.admission import Admission
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import StopFlag
-from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
+from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.failures import is_a, without_frames
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import NullObserver, Observer
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
-from django_qbwi.core.registry import WorkItemRegistry
 from django_qbwi.core.runs import Ending
 from django_qbwi.core.timeouts import Timeouts
 from django_qbwi.core.withdrawal import Withdrawal
@@ -48,7 +49,7 @@ class SchedulerState(enum.StrEnum):
     CLOSED = "closed"
 
 
-class WorkItemScheduler(WorkItemRegistry):
+class WorkItemScheduler(Admission):
     """Keeps the items of one process.
 
     - An accepted item stays in the registry until its record and its signal are out.
@@ -70,28 +71,19 @@ class WorkItemScheduler(WorkItemRegistry):
         start: Callable[[], None] = lambda: None,
     ) -> None:
         stop = StopFlag(clock) if stop is None else stop
-        super().__init__(stop, clock, history_size)
+        super().__init__(stop, clock, history_size, max_queued, accept_while_draining)
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
         self.stop.call_at = self.keeper.call_at
-        self.final_hold = False
-        """True once the exit is held: only items queued by items of before are still accepted."""
-        self._held = False
-        self._max_queued = max_queued
-        self._accept_while_draining = accept_while_draining
         self._start = start
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
-        self._queued_in_hold: set[WorkItem] = set()
-        self._closed = False
         self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
     def __repr__(self) -> str:
         return f"<WorkItemScheduler {self.state} queued={self.queued_count} running={self.running_count}>"
-
-    # Reading: any thread, never blocks for long, allowed everywhere.
 
     @property
     def state(self) -> SchedulerState:
@@ -111,13 +103,6 @@ class WorkItemScheduler(WorkItemRegistry):
 
     # Accepting, in the caller's thread.
 
-    def attach(self, *lanes: Lane[WorkItem]) -> None:
-        """Set the lanes, each with its executor; once, before the first item."""
-        self.lanes = {lane.name: lane for lane in lanes}
-        for lane in lanes:
-            # All that the path of an item needs is found from its lane.
-            lane.beside = tuple(other.queue for other in lanes if other is not lane)
-
     def make_item(self, call: Call) -> WorkItem:
         """Return a new item of this scheduler, which knows its lane and is not queued yet.
 
@@ -130,19 +115,15 @@ class WorkItemScheduler(WorkItemRegistry):
         """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
 
         Raises:
-            QueueFull, SchedulerDraining, SchedulerClosed: Refused; nothing was queued.
-            WorkItemRejected: No thread could be started; nothing was queued.
+            WorkItemRejected: Refused (its subclasses say why), or no thread could be started; nothing was queued.
         """
         if not self._started:
             self._start_threads(item)
-        lane = item.lane
+        lane, tells, woken, refusal = item.lane, self.observer.announces, True, None
         queue = lane.queue
-        tells = self.observer.announces
-        woken, refusal = True, None
         try:
             try:
-                # As `with self.lock:`, at half of its cost. It is taken inside of `try`, since an exception from a
-                # signal handler may come the moment it is taken.
+                # As `with self.lock:`, at half of its cost; inside of `try`, for it may be struck once it is taken.
                 self._acquire()
                 waiting = len(self._announcing) + len(queue)
                 for other in lane.beside:
@@ -154,15 +135,14 @@ class WorkItemScheduler(WorkItemRegistry):
                         # Its place is reserved, and nobody takes it before it was told of.
                         self._announcing[item] = None
                     else:
-                        # Wake first, insert last: an exception from a signal handler in between leaves a worker that
-                        # looks in vain, where the other order would leave an item that nobody looks for.
+                        # Insert last: struck in between, a worker looks in vain, and no item is left waiting.
                         woken = lane.executor.wake()
                         queue.append(item)
             finally:
                 try:
                     self._release()
                 except RuntimeError:
-                    # Such an exception came while we waited for the lock, which we do not have then.
+                    # Struck while we waited for the lock, which we do not have then.
                     pass
             if refusal is not None:
                 self._reject(item, refusal)
@@ -170,7 +150,7 @@ class WorkItemScheduler(WorkItemRegistry):
                 self.observer.queued(item)
                 woken = holding(self.lock, self._publish, item)
         except BaseException:
-            # Out of a signal handler, at any point: what has its place has to run, and not to hold the exit for ever.
+            # Struck at any point: what has its place has to run, and not to hold the exit for ever.
             if tells:
                 holding(self.lock, self._publish, item)
             raise
@@ -237,40 +217,9 @@ class WorkItemScheduler(WorkItemRegistry):
             lane.executor.prepare()
         self._start()
         self._started = True
-        if self._closed:
+        if self.state is SchedulerState.CLOSED:
             # Meanwhile, by somebody who saw no threads and waited for none.
             self.retire()
-
-    def _refusal(self, item: WorkItem) -> WorkItemRejected | None:
-        if self._closed:
-            return SchedulerClosed(
-                f"{item.name} was not queued: the background work of this process has ended (pid {self.pid})"
-            )
-        if self.stop.first_sign is not None:
-            if self.final_hold:
-                self._queued_in_hold.add(item)
-                if self._comes_of_the_hold(items.current_item()):
-                    return SchedulerDraining(
-                        f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
-                        "one which was itself queued during the final wait"
-                    )
-            if not self._accept_while_draining:
-                return SchedulerDraining(
-                    f'{item.name} was not queued: the process is ending, and QBWI["ACCEPT_WHILE_DRAINING"] is False'
-                )
-        if self.queued_count >= self._max_queued:
-            return QueueFull(
-                f"{item.name} was not queued: {self._max_queued} items are waiting already, which is "
-                'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
-            )
-        return None
-
-    def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
-        """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
-        if parent is not None and (parent in self._queued_in_hold or parent.ending is None):
-            return parent in self._queued_in_hold
-        # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
-        return self._held and self._queued_in_hold.issuperset(self.live_items())
 
     def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
         self.observer.rejected(item, refusal)
@@ -388,15 +337,6 @@ class WorkItemScheduler(WorkItemRegistry):
 
     def _close(self) -> None:
         self._closed = True
-
-    def hold_begins(self) -> None:
-        """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
-        self.final_hold = True
-        self._held = True
-
-    def hold_ends(self) -> None:
-        """Accept again what a request queues that the server still answers."""
-        self._held = False
 
     def interrupt(self, items: Iterable[WorkItem] | None = None) -> None:
         """Natively cancel what can be interrupted of the given items, or of all, that run; returns at once."""

@@ -1,0 +1,84 @@
+"""What a scheduler accepts: into which lane, up to which bound, and until when.
+
+States of the end: accepting -> held (the exit waits; R21) -> closed.
+Lock: that of the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django_qbwi.core import items
+from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import Lane
+from django_qbwi.core.registry import WorkItemRegistry
+from django_qbwi.core.stop import StopFlag
+
+
+class Admission(WorkItemRegistry):
+    """A registry that knows what it still takes, and says why it refuses the rest."""
+
+    def __init__(
+        self,
+        stop: StopFlag,
+        clock: Callable[[], float],
+        history_size: int,
+        max_queued: int,
+        accept_while_draining: bool,
+    ) -> None:
+        super().__init__(stop, clock, history_size)
+        self.final_hold = False
+        """True once the exit is held: only items queued by items of before are still accepted."""
+        self._held = False
+        self._queued_in_hold: set[WorkItem] = set()
+        self._max_queued = max_queued
+        self._accept_while_draining = accept_while_draining
+        self._closed = False
+
+    def attach(self, *lanes: Lane[WorkItem]) -> None:
+        """Set the lanes, each with its executor; once, before the first item."""
+        self.lanes = {lane.name: lane for lane in lanes}
+        for lane in lanes:
+            # All that the path of an item needs is found from its lane.
+            lane.beside = tuple(other.queue for other in lanes if other is not lane)
+
+    def hold_begins(self) -> None:
+        """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
+        self.final_hold = True
+        self._held = True
+
+    def hold_ends(self) -> None:
+        """Accept again what a request queues that the server still answers."""
+        self._held = False
+
+    def _refusal(self, item: WorkItem) -> WorkItemRejected | None:
+        if self._closed:
+            return SchedulerClosed(
+                f"{item.name} was not queued: the background work of this process has ended (pid {self.pid})"
+            )
+        if self.stop.first_sign is not None:
+            if self.final_hold:
+                self._queued_in_hold.add(item)
+                if self._comes_of_the_hold(items.current_item()):
+                    return SchedulerDraining(
+                        f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
+                        "one which was itself queued during the final wait"
+                    )
+            if not self._accept_while_draining:
+                return SchedulerDraining(
+                    f'{item.name} was not queued: the process is ending, and QBWI["ACCEPT_WHILE_DRAINING"] is False'
+                )
+        if self.queued_count >= self._max_queued:
+            return QueueFull(
+                f"{item.name} was not queued: {self._max_queued} items are waiting already, which is "
+                'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
+            )
+        return None
+
+    def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
+        """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
+        if parent is not None and (parent in self._queued_in_hold or parent.ending is None):
+            return parent in self._queued_in_hold
+        # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
+        return self._held and self._queued_in_hold.issuperset(self.live_items())
