@@ -308,7 +308,7 @@ lock, step = {
     "holding": (plain, lambda: holding(plain, int)),
     "nested": (plain, lambda: holding(plain, holding, plain, int)),
     "service": (service._lock, lambda: (service.start(), service.call_at(time.monotonic() + 60, int).cancel())),
-    "executor": (executor._guard, lambda: executor.submit(int)),
+    "executor": (executor._guard, lambda: executor.submit(int) if executor._mailbox.qsize() < 100 else None),
     "cancel": (runtime.scheduler.lock, withdraw),
     "read": (runtime.scheduler.lock, read),
     "start": (runtime.scheduler._starting, start),
