@@ -31,10 +31,10 @@ class CapturedWorkItem:
         self._scheduler = scheduler
         self._item = item
         self.handle = WorkItemHandle(item)
-        queued = item.call.function
+        queued = item.work[0]
         self.work_item: Callable[..., Any] | None = queued.function if isinstance(queued, Surrounded) else queued
         """The queued function."""
-        self.args = item.call.args
+        self.args = item.work[1]
         """Its arguments after the token."""
         self.timeout = item.timeout
         """Seconds, or None."""

@@ -291,6 +291,19 @@ def test_immediate_sync_item_may_use_async_code(start: Callable) -> None:
     assert ran == ["before", "sent", "after"]
 
 
+async def _returns_a_generator(token) -> object:
+    return (number for number in "a")
+
+
+@pytest.mark.parametrize("item", [lambda token: (number for number in "a"), _returns_a_generator])
+def test_g12_immediate_item_that_returns_a_generator_fails(item: Callable) -> None:
+    """Where items run at the call, one of which nothing has run is found as well."""
+    with immediate_work_items():
+        handle = queue_background_work_item(item)
+    assert handle.status is WorkItemStatus.FAILED
+    assert isinstance(handle.exception(), InvalidWorkItem)
+
+
 def test_immediate_item_has_a_context_of_its_own() -> None:
     """An item that runs at the call still sees nothing of its caller's context, and changes nothing of it."""
     variable.set("request")

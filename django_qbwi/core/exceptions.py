@@ -8,7 +8,10 @@ class QBWIError(Exception):
 
 
 class InvalidWorkItem(QBWIError, TypeError):
-    """What was given cannot be queued; the message names the value and the cure. Nothing was queued."""
+    """What was given cannot be queued; the message names the value and the cure. Nothing was queued.
+
+    An item fails with it when what it returned means that nothing has run: a generator, for instance.
+    """
 
 
 class CapturedRequest(InvalidWorkItem):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
-from django_qbwi.core.calls import Call
+from django_qbwi.core.calls import Call, Options, Origin
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.names import name_of
@@ -54,9 +54,10 @@ class WorkItem(Waited):
 
     __slots__ = (
         "__weakref__",
-        "_call",
         "_id",
+        "_work",
         "ending",
+        "is_async",
         "lane",
         "last_run",
         "options",
@@ -64,13 +65,22 @@ class WorkItem(Waited):
         "queued",
     )
 
-    def __init__(self, owner: Owner[WorkItem], call: Call) -> None:
+    def __init__(
+        self,
+        owner: Owner[WorkItem],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        is_async: bool,
+        origin: Origin,
+        options: Options,
+    ) -> None:
+        """Make it of the fields of a `Call`; a call of its own for each item cost a sixth of queueing it."""
         self.owner: Owner[WorkItem] = owner
-        options = call.options
-        self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if call.is_async else SYNC)]
-        self._call: Call | str | types.FunctionType = call
-        """The call, until it is dropped; then what its name is made of."""
-        self.origin = call.origin
+        self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if is_async else SYNC)]
+        self._work: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
+        """What to call with what, in one store, until it is dropped; then what its name is made of."""
+        self.is_async = is_async
+        self.origin = origin
         self.options = options
         self.queued = owner.clock()
         self.ending: Ending | None = None
@@ -123,21 +133,31 @@ class WorkItem(Waited):
         """The given name, or that of the function."""
         name = self.options.name
         if name is None:
-            call = self._call
-            name = call if type(call) is str else name_of(call.function if type(call) is Call else call)
+            work = self._work
+            name = work if type(work) is str else name_of(work[0] if type(work) is tuple else work)
         return name
 
     @property
+    def work(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """What to call, and its arguments after the token, until it has ended.
+
+        Raises:
+            RuntimeError: It has ended, and both were dropped.
+        """
+        work = self._work
+        if type(work) is not tuple:
+            raise RuntimeError(f"the call of {self.name} was dropped at its end")
+        return work
+
+    @property
     def call(self) -> Call:
-        """What is to be called, until it has ended.
+        """The call that it was made of.
 
         Raises:
             RuntimeError: It has ended, and the call was dropped.
         """
-        call = self._call
-        if type(call) is not Call:
-            raise RuntimeError(f"the call of {self.name} was dropped at its end")
-        return call
+        function, args = self.work
+        return Call(function, args, self.is_async, self.origin, self.options)
 
     @property
     def timeout(self) -> float | None:
@@ -182,10 +202,10 @@ class WorkItem(Waited):
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
-        call, name = self._call, self.options.name
-        if type(call) is not Call:
+        work, name = self._work, self.options.name
+        if type(work) is not tuple:
             return
-        function = call.function
+        function = work[0]
         try:
             # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
             # anyway; anything else can hold large objects, and must go now.
@@ -193,7 +213,7 @@ class WorkItem(Waited):
                 name = name_of(function)
         finally:
             # Unnamed if the object's own code has left where it was asked.
-            self._call = name or (function if type(function) is types.FunctionType else "<unnamed>")
+            self._work = name or (function if type(function) is types.FunctionType else "<unnamed>")
 
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""

@@ -19,7 +19,7 @@ class Run:
     Lock: that of the item's owner.
     """
 
-    __slots__ = ("attempt", "early", "ident", "overdue", "started", "thread", "token")
+    __slots__ = ("attempt", "early", "ident", "overdue", "started", "thread", "token", "told")
 
     def __init__(self, stop: StopFlag, early: bool = False, attempt: int = 1) -> None:
         self.token = CancellationToken(stop, waits=early)
@@ -32,6 +32,8 @@ class Run:
         """Name of the thread that runs it."""
         self.ident: int | None = None
         self.overdue = False
+        self.told = False
+        """Whether the telling of its end has begun, which is done once at the most."""
 
     def __repr__(self) -> str:
         return f"<Run attempt={self.attempt} started={self.started} thread={self.thread}>"

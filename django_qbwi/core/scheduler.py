@@ -109,7 +109,7 @@ class WorkItemScheduler(Admission):
         Raises:
             KeyError: It asks for a lane that there is not.
         """
-        return WorkItem(self, call)
+        return WorkItem(self, call.function, call.args, call.is_async, call.origin, call.options)
 
     def queue(self, item: WorkItem) -> None:
         """Accept `item`, made by `make_item`; never blocks but for the first thread starts.

@@ -12,14 +12,20 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import Environment
+from django_qbwi.core.results import waited_for
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.executors.loop_slots import ItemExecutors
+from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.scheduler")
+
+_IGNORED = "coroutine ignored GeneratorExit"
+"""What the interpreter raises where a coroutine awaits while it is closed."""
 
 
 class AsyncRuns:
@@ -59,47 +65,100 @@ class AsyncRuns:
 
     async def begin(self, item: WorkItem) -> None:
         """Run an item that was taken from the queue."""
-        call = item.call
-        await self._run(item, lambda: call.function(item.token, *call.args), begins=True)
+        function, args = item.work
+        await self._run(item, lambda: function(item.token, *args), begins=True)
 
     async def go_on(self, item: WorkItem, awaitable: Any) -> None:
         """Run the awaitable that a sync item has returned."""
-        await self._run(item, lambda: _own(awaitable), begins=False)
+        await self._run(item, lambda: waited_for(awaitable), begins=False)
 
     async def _run(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> None:
         # Before any user code: what leaves `run_forever` in an eager first step would otherwise be stored nowhere.
         self.in_flight[item] = asyncio.current_task()
-        scheduler = self._scheduler
+        goes_on = False
         try:
             self._begun(item)
             executor = self._executors.lend(item)
             async with self._environment.scope(executor):
-                try:
-                    if begins:
-                        scheduler.begin(item)
-                        if scheduler.observer.follows:
-                            await scheduler.observer.astarted(item)
-                        else:
-                            scheduler.observer.started(item)
-                    await call()
-                except BaseException as caught:
-                    # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
-                    error: BaseException | None = caught
-                else:
-                    error = None
-                if os.getpid() != scheduler.pid:
+                error = await self._call(item, call, begins=begins)
+                if os.getpid() != self._scheduler.pid:
                     return
                 # It keeps the arguments alive.
                 del call
-                await self._end.areach(item, error, self._executors, executor)
+                if error is not None and _may_be_closing(error):
+                    goes_on = self._end_apart(item, error, executor)
+                else:
+                    await self._end.areach(item, error, self._executors, executor)
                 error = None
         except BaseException as error:
             # None of the item's code is above, but its surroundings are, and a task can be killed anywhere.
-            if os.getpid() == scheduler.pid:
-                self._end.rescue(item, error)
+            self._rescue(item, error)
         finally:
-            if os.getpid() == scheduler.pid:
-                self._over(item)
+            if not goes_on:
+                self._leave(item)
+
+    async def _call(self, item: WorkItem, call: Callable[[], Awaitable[Any]], *, begins: bool) -> BaseException | None:
+        """Run the item's code; return what it has raised."""
+        scheduler = self._scheduler
+        try:
+            if begins:
+                scheduler.begin(item)
+                if scheduler.observer.follows:
+                    await scheduler.observer.astarted(item)
+                else:
+                    scheduler.observer.started(item)
+            result = await call()
+            if result is not None:
+                await waited_for(result)
+        except BaseException as caught:
+            # User code returns to us here; an uncaught SystemExit would end the loop and all its items.
+            return caught
+        return None
+
+    def _end_apart(self, item: WorkItem, error: BaseException, executor: DaemonExecutor) -> bool:
+        """Have the item ended by another task, since this one may not await any more."""
+        if item not in self.in_flight:
+            # Closed when it was dropped: the net was there first.
+            return False
+        self.in_flight[item] = asyncio.get_running_loop().create_task(self._end_in_task(item, error, executor))
+        return True
+
+    async def _end_in_task(self, item: WorkItem, error: BaseException | None, executor: DaemonExecutor) -> None:
+        try:
+            async with self._environment.scope(executor):
+                await self._end.areach(item, error, self._executors, executor)
+            error = None
+        except BaseException as left:
+            self._rescue(item, left)
+        finally:
+            self._leave(item)
+
+    def net(self, item: WorkItem, error: BaseException) -> None:
+        """End an item whose task has ended without ending it, killed where nothing above could catch it."""
+        running = self.in_flight.get(item)
+        if item in self.in_flight and (running is None or running.done()):
+            self._rescue(item, error)
+            self._leave(item)
+
+    def _rescue(self, item: WorkItem, error: BaseException) -> None:
+        if os.getpid() == self._scheduler.pid:
+            self._end.rescue(item, error)
+
+    def _leave(self, item: WorkItem) -> None:
+        if os.getpid() == self._scheduler.pid:
+            if item in self._executors.lent:
+                # Left before it was given back; nobody knows in which state it is.
+                self._executors.take_back(item, clean=False)
+            self._over(item)
+
+
+def _may_be_closing(error: BaseException) -> bool:
+    """Return whether this coroutine may be one that is being closed, in which every `await` fails.
+
+    A future that fails with GeneratorExit does that: the interpreter does not throw it into the coroutines that await
+    one another, but closes them from the outermost on.
+    """
+    return is_a(error, GeneratorExit) or (is_a(error, RuntimeError) and error.args == (_IGNORED,))
 
 
 def close(awaitable: Any) -> None:
@@ -108,13 +167,3 @@ def close(awaitable: Any) -> None:
         close = getattr(awaitable, "close", None)
         if close is not None:
             close()
-
-
-def _own(awaitable: Any) -> Awaitable[Any]:
-    if asyncio.isfuture(awaitable) and awaitable.get_loop() is not asyncio.get_running_loop():
-        raise RuntimeError(
-            "the work item returned a future of another event loop: make it an async function, or return a "
-            "coroutine, which then runs on the background loop"
-        )
-    result: Awaitable[Any] = awaitable
-    return result

@@ -46,6 +46,7 @@ class ItemEnd:
                 clean_up()
             finally:
                 if decided:
+                    item.run.told = True
                     scheduler.observer.finished(item)
                     if scheduler.observer.follows:
                         clean_up()
@@ -67,6 +68,7 @@ class ItemEnd:
                     clean = await executors.clean_up(executor)
             finally:
                 if decided:
+                    item.run.told = True
                     if observer.follows:
                         await self._tell(item)
                         if clean and executor.touched:
@@ -79,14 +81,22 @@ class ItemEnd:
             self._leave(item, decided)
 
     def rescue(self, item: WorkItem, error: BaseException) -> None:
-        """End `item`, whose run was left by an error between its steps, with what it has not had of them."""
+        """End `item`, whose run was left by an error between its steps, with what it has not had of them.
+
+        What the registry and the run say counts, never a variable of whoever was struck. It may be called again.
+        """
         if not is_a(error, asyncio.CancelledError):
             logger.error("The run of %s was left by %r", item.name, error)
-        if self._scheduler.conclude(item, error):
-            self._scheduler.report_unstarted(item)
-        elif not item.ended and item.status is not WorkItemStatus.ABANDONED:
-            # Left between its status and its last step.
-            self._scheduler.settle(item)
+        scheduler, run = self._scheduler, item.run
+        if not scheduler.conclude(item, error) and (item.ended or item.status is WorkItemStatus.ABANDONED):
+            # An abandoned item is told of, and settled, by whoever has given it up.
+            return
+        try:
+            if not run.told:
+                run.told = True
+                scheduler.observer.finished(item)
+        finally:
+            scheduler.settle(item)
 
     async def _tell(self, item: WorkItem) -> None:
         try:

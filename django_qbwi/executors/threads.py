@@ -9,7 +9,6 @@ frames of failures alive, and it runs an item after having refused it when no th
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import os
 import threading
@@ -22,6 +21,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import Environment, NullEnvironment
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.results import to_wait_for
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.machine.loggers import SafeLogger
@@ -226,17 +226,19 @@ class ThreadExecutor:
         error: BaseException | None = None
         try:
             scheduler.observer.started(item)
-            call = item.call
-            result = call.function(run.token, *call.args)
+            function, args = item.work
+            result = function(run.token, *args)
+            if result is not None:
+                result = to_wait_for(result)
         except BaseException as caught:
             # User code returns to us here: SystemExit, KeyboardInterrupt and the like end the item, not the worker.
-            error = caught
-        # It keeps the arguments alive.
-        call = None  # type: ignore[assignment]
+            error, result = caught, None
+        # They keep large objects alive.
+        function = args = None  # type: ignore[assignment]
         if os.getpid() != scheduler.pid:
             return FORKED
         worker.state.renew(item)
-        if error is None and result is not None and self._adopt is not None and inspect.isawaitable(result):
+        if result is not None and self._adopt is not None:
             self._environment.after()
             return result
         del result

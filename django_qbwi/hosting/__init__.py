@@ -23,7 +23,7 @@ from django.utils.autoreload import autoreload_started, file_changed
 
 from django_qbwi import conf
 from django_qbwi.connections import in_test_transaction, thread_state, under_test
-from django_qbwi.core.calls import NO_ORIGIN, Call, Options
+from django_qbwi.core.calls import NO_ORIGIN, Options
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -151,7 +151,7 @@ def queue(
         if name is None and timeout is None
         else Options(name, assembly.item_timeout if timeout is None else timeout)
     )
-    item = WorkItem(assembly.scheduler, Call(work_item, args, is_async, origin or NO_ORIGIN, options))
+    item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
     if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
         return WorkItemHandle(item)
     if _thread_state.opened and assembly.warns_in_transaction and taken is None and not here.hints.transaction_warned:

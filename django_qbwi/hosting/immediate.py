@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
@@ -19,8 +18,11 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
+from django_qbwi.core.calls import Call
+from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.results import to_wait_for, waited_for
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.thread_locals import Emptied
 from django_qbwi.machine.running_loop import on_running_loop
@@ -45,7 +47,7 @@ def run_immediately(scheduler: WorkItemScheduler, item: WorkItem, scope: Scope) 
         Context().run(_run, scheduler, item, _in_this_thread)
         return
     executor = executor_of_sync_code()
-    if item.call.is_async:
+    if item.is_async:
         run_in_a_thread(lambda: Context().run(_run, scheduler, item, lambda call: _on_own_loop(call, scope, executor)))
     else:
         executor.submit(_beside_a_loop, lambda: Context().run(_run, scheduler, item, _in_this_thread)).result()
@@ -107,12 +109,16 @@ def _run(
 
 def _call(item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]) -> None:
     call = item.call
-    if call.is_async:
-        wait_for(lambda: call.function(item.token, *call.args))
+    if item.is_async:
+        wait_for(lambda: _wait_out(call, item.token))
         return
     result = call.function(item.token, *call.args)
-    if result is not None and inspect.isawaitable(result):
-        wait_for(lambda: result)
+    if result is not None and to_wait_for(result) is not None:
+        wait_for(lambda: waited_for(result))
+
+
+async def _wait_out(call: Call, token: CancellationToken) -> None:
+    await waited_for(await call.function(token, *call.args))
 
 
 def _in_this_thread(call: Callable[[], Awaitable[Any]]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from django_qbwi.core.names import FunctionWrapper, name_of
+from django_qbwi.core.results import waited_for
 from django_qbwi.intake.activation import SurroundedAwaitable, active
 from django_qbwi.intake.carriers import Carried, Carrier, arestored, capture, restored
 from django_qbwi.intake.copier import find_copier, snapshot_of, with_snapshot
@@ -85,9 +86,10 @@ class Surrounded(FunctionWrapper):
         """The function that was queued."""
         return self._function
 
-    async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         async with self._asurroundings():
-            return await self._function(*args, **kwargs)
+            # An item is not left with something that runs outside of its surroundings.
+            await waited_for(await self._function(*args, **kwargs))
 
     @contextlib.contextmanager
     def _surroundings(self) -> Iterator[None]:
