@@ -5,14 +5,13 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 
-from django_qbwi.connections import in_test_transaction, thread_state, under_test
+from django_qbwi.connections import in_test_transaction, thread_state
 from django_qbwi.core.calls import NO_ORIGIN, Origin
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
@@ -30,7 +29,6 @@ _SIGTERM = int(signal.SIGTERM)
 _get_ident = threading.get_ident
 _thread_state = thread_state
 _getsignal = _signal.getsignal
-_modules = sys.modules
 
 
 class Admission:
@@ -93,7 +91,7 @@ class Admission:
             return here.interceptors[-1](work_item, args, is_async, name, timeout)
         options = assembly.options if name is None and timeout is None else assembly.options_of(name, timeout)
         item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
-        if (assembly.unusual or "django.test.utils" in _modules) and _queue_unusually(here, assembly, item):
+        if assembly.unusual and _queue_unusually(here, assembly, item):
             return handle_of(item)
         if (
             _thread_state.opened
@@ -154,6 +152,6 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
             scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
         assembly.scheduler.discard(item)
         return True
-    if not here.hints.test_warned and under_test():
+    if here.host.hints_at_tests and not here.hints.test_warned:
         here.hints.warn_of_test_transaction(item)
     return False

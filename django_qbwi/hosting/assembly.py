@@ -84,7 +84,10 @@ class Assembly:
         """Take notice of what hosts this process, once more is known of it."""
         self.host = self.coordinator.host = host
         self.refusal = host.refusal()
-        self.unusual = not self.looked or self.settings.immediate or self.refusal is not None or not host.serves
+        self.environment.keeps_connections = host.keeps_connections
+        self.environment.hints_at_tests = host.hints_at_tests
+        is_usual = host.serves and not host.hints_at_tests
+        self.unusual = not self.looked or self.settings.immediate or self.refusal is not None or not is_usual
 
     def end(self, timeout: float) -> None:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""

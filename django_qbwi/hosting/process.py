@@ -13,7 +13,6 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
-from django_qbwi.connections import under_test
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.ending import ProcessEnd, StopWatch, without_exception
@@ -42,7 +41,7 @@ class Process:
     def __init__(self, share: Callable[[Subject], object] = lambda subject: None) -> None:
         """Make it; `share` is called with the first request or item, off the items' path, to show it to other hosts."""
         self.pid = os.getpid()
-        self.host = servers.identify(sys.argv, dict(os.environ))
+        self.host = servers.test_run(sys.argv) or servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
         self.admitting: Assembly | None = None
         """That of now, once it was looked at for its first item; it saves a look for each of the others."""
@@ -152,14 +151,14 @@ class Process:
     def first_request(self) -> None:
         """Look again at the server, which may have set its handlers after we were loaded; any thread."""
         self._recognise()
-        if not self.host.is_server:
+        if not self.host.is_server and not self.host.is_final:
             self._set_host(servers.after_first_request())
         self._hook_server_exit()
         self._stand_before_handlers()
         self.open_channel()
 
     def _recognise(self) -> None:
-        for look in (servers.by_stack, servers.recognise, servers.recognise_on_loop):
+        for look in (_look_for_tests, servers.by_stack, servers.recognise, servers.recognise_on_loop):
             # A host may hold a file descriptor: none is made that cannot be taken.
             host = None if self.host.is_final else look()
             if host is not None and servers.knows_more(host, self.host):
@@ -210,18 +209,14 @@ class Process:
             return
         self._host_warned = True
         texts = self.host.warnings(self.current.settings.shutdown_timeout)
-        if not under_test():
-            # There nothing is left for the exit of the interpreter.
+        if self.host.holds_at_exit:
             texts = [*texts, *interpreter.warnings()]
         for text in texts:
             lifecycle_logger.warning("%s", text)
 
     def open_channel(self) -> None:
-        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' path.
-
-        Not under test: the processes of a parallel test run are one site, and would see each other's items.
-        """
-        if not under_test():
+        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' path."""
+        if self.host.opens_channel:
             self.visibility.open()
 
     # Settings for a block.
@@ -307,3 +302,7 @@ class Process:
         self.visibility.close_in_child()
         if self.layers is not None:
             self.layers.debt.after_fork_in_child()
+
+
+def _look_for_tests() -> servers.ServerHost | None:
+    return servers.test_run(sys.argv)
