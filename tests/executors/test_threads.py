@@ -17,6 +17,7 @@ from django_qbwi.core.items import WorkItemHandle, current_work_item
 from django_qbwi.core.ports import NullEnvironment
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.executors import threads as thread_executor
+from django_qbwi.machine.supervised import Life
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, Gate, until
 from tests.support.manual import anoop, noop
@@ -317,7 +318,7 @@ def test_enlisting_beyond_the_limit_ends_the_thread(start: Start) -> None:
     runtime = start(max_workers=1)
     runtime.run(noop)
     worker = thread_executor._Worker(runtime.threads)
-    worker.run()
+    worker.run([Life()])
     assert len(runtime.threads._workers) == 1
 
 
