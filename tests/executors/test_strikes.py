@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import django_qbwi
-from django_qbwi.core.items import NullEnvironment, WorkItemStatus
+from django_qbwi.core.ports import NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, until
 from tests.support.manual import anoop, noop
