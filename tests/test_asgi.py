@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-def here() -> Iterator[hosting.Process]:
+def here(outside_of_tests: None) -> Iterator[hosting.Process]:
     """Return the state of this process, which is taken for no server again afterwards."""
     here = hosting.this_process()
     host = here.host

@@ -24,6 +24,7 @@ from django_qbwi.lifecycle.servers.recognition import (
     knows_more,
     recognise,
     recognise_on_loop,
+    test_run,
 )
 from django_qbwi.lifecycle.servers.runserver import (
     RunserverHost,
@@ -31,7 +32,7 @@ from django_qbwi.lifecycle.servers.runserver import (
     WerkzeugHost,
     tell_the_parent,
 )
-from django_qbwi.lifecycle.servers.test_run import TestHost, test_run
+from django_qbwi.lifecycle.servers.test_run import TestHost
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 __all__ = [

@@ -27,6 +27,7 @@ from django_qbwi.lifecycle.servers.host import (
 )
 from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
 from django_qbwi.lifecycle.servers.running import runs
+from django_qbwi.lifecycle.servers.test_run import TestHost, is_set_up
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 
@@ -53,6 +54,11 @@ def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     if is_management_command(argv):
         return CommandHost()
     return ServerHost()
+
+
+def test_run(argv: list[str]) -> ServerHost | None:
+    """Tell a test run by the command that is about to run, or by what runs; None if it is none."""
+    return TestHost() if (is_management_command(argv) and argv[1:2] == ["test"]) or is_set_up() else None
 
 
 def recognise() -> ServerHost | None:
