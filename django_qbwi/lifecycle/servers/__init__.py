@@ -21,9 +21,12 @@ from django_qbwi.lifecycle.servers.recognition import (
     from_handler_owner,
     identify,
     is_management_command,
+    is_raised_again,
     knows_more,
     recognise,
     recognise_on_loop,
+    resumes_calls,
+    speaks_lifespan,
     test_run,
 )
 from django_qbwi.lifecycle.servers.runserver import (
@@ -59,10 +62,13 @@ __all__ = [
     "from_handler_owner",
     "identify",
     "is_management_command",
+    "is_raised_again",
     "knows_more",
     "recognise",
     "recognise_on_loop",
     "refusal_of_threads",
+    "resumes_calls",
+    "speaks_lifespan",
     "tell_the_parent",
     "test_run",
 ]

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from types import BuiltinFunctionType
 from typing import Any
 
@@ -137,3 +138,23 @@ def _handler_owner(signum: int) -> Any:
 
 def _is_a(value: Any, module: str, name: str) -> bool:
     return any(base.__module__ == module and base.__name__ == name for base in type(value).__mro__)
+
+
+def resumes_calls(signum: int, handler: Any) -> bool:
+    """Tell whether `handler` is one for whose signal its owner has system calls go on, as can only be set, not seen."""
+    if _is_a(getattr(handler, "__self__", None), "gunicorn.workers.base", "Worker"):
+        # To protect requests. Any other main thread has to notice the signal, though it waits for a lock.
+        return signum == signal.SIGTERM
+    # The event loops learn of it by a descriptor.
+    return getattr(handler, "__name__", "").endswith("_sighandler_noop")
+
+
+def is_raised_again(handler: Any) -> bool:
+    """Tell whether `handler` only takes notice of a signal, which its owner raises again at the end: uvicorn's."""
+    owner = getattr(handler, "__self__", None)
+    return owner is not None and type(owner).__module__.startswith("uvicorn")
+
+
+def speaks_lifespan(installed_apps: Iterable[str]) -> bool:
+    """Tell whether the ASGI server of a site may speak the lifespan protocol: daphne, an app itself, does not."""
+    return "daphne" not in installed_apps
