@@ -16,8 +16,8 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from django_qbwi import CancelReason, NotHosted, checks, hosting, queue_background_work_item
-from django_qbwi.lifecycle import servers
 from django_qbwi.asgi import get_asgi_application
+from django_qbwi.lifecycle import servers
 
 PATIENCE = 30
 T = TypeVar("T")
