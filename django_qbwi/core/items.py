@@ -21,6 +21,7 @@ from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
+from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 __all__ = [
@@ -114,10 +115,12 @@ class WorkItem(Waited):
     @property
     def id(self) -> str:
         """The unguessable id, made when somebody asks."""
+        known = self._id
+        return holding(self.owner.lock, self._make_id) if known is None else known
+
+    def _make_id(self) -> str:
         if self._id is None:
-            with self.owner.lock:
-                if self._id is None:
-                    self._id = self.owner.make_id()
+            self._id = self.owner.make_id()
         return self._id
 
     @property
@@ -165,13 +168,13 @@ class WorkItem(Waited):
     def run(self) -> Run:
         """Its run, made on first use."""
         run = self.last_run
-        if run is None:
-            with self.owner.lock:
-                run = self.last_run
-                if run is None:
-                    # One that waits for its turn is not cancelled by the stop of the process.
-                    run = self.last_run = Run(self.owner.stop, early=True)
-        return run
+        return holding(self.owner.lock, self._make_run) if run is None else run
+
+    def _make_run(self) -> Run:
+        if self.last_run is None:
+            # One that waits for its turn is not cancelled by the stop of the process.
+            self.last_run = Run(self.owner.stop, early=True)
+        return self.last_run
 
     @property
     def token(self) -> CancellationToken:
@@ -249,8 +252,8 @@ class WorkItemHandle(ProcessLocal):
 
     __slots__ = ("__weakref__", "_item")
 
-    def __init__(self, item: WorkItem) -> None:
-        self._item = item
+    _item: WorkItem
+    # No __init__: a call of one, where an item is queued, takes as long as all that it would do.
 
     def __repr__(self) -> str:
         return f"<WorkItemHandle id={self.id} name={self.name} status={self.status}>"
@@ -333,10 +336,17 @@ class WorkItemHandle(ProcessLocal):
         return self._item.info()
 
 
+def handle_of(item: WorkItem) -> WorkItemHandle:
+    """Return a handle of an item."""
+    handle = WorkItemHandle()
+    handle._item = item
+    return handle
+
+
 def current_work_item() -> WorkItemHandle | None:
     """Return the handle of the item that is running here, None outside of an item; also in `sync_to_async` code."""
     item = _current.get(None)
-    return None if item is None else WorkItemHandle(item)
+    return None if item is None else handle_of(item)
 
 
 def current_item() -> WorkItem | None:

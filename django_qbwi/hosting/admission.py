@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django_qbwi.connections import in_test_transaction, thread_state
 from django_qbwi.core.calls import NO_ORIGIN, Origin
 from django_qbwi.core.exceptions import NotHosted
-from django_qbwi.core.items import WorkItem, WorkItemHandle
+from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Process
@@ -92,7 +92,7 @@ class Admission:
         options = assembly.options if name is None and timeout is None else assembly.options_of(name, timeout)
         item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
         if assembly.unusual and _queue_unusually(here, assembly, item):
-            return WorkItemHandle(item)
+            return handle_of(item)
         if (
             _thread_state.opened
             and assembly.warns_in_transaction
@@ -106,7 +106,10 @@ class Admission:
         if here.host.watched:
             here.watch()
         assembly.scheduler.queue(item)
-        return WorkItemHandle(item)
+        # As `handle_of(item)`, without its frame.
+        handle = WorkItemHandle()
+        handle._item = item
+        return handle
 
     def runs_before_commit(self, using: str | None) -> bool:
         """Say whether an item that waits for a commit is run at the call: where that commit would never come.
