@@ -252,8 +252,8 @@ class WorkItemHandle(ProcessLocal):
 
     __slots__ = ("__weakref__", "_item")
 
-    def __init__(self, item: WorkItem) -> None:
-        self._item = item
+    _item: WorkItem
+    # No __init__: a call of one, where an item is queued, takes as long as all that it would do.
 
     def __repr__(self) -> str:
         return f"<WorkItemHandle id={self.id} name={self.name} status={self.status}>"
@@ -336,10 +336,17 @@ class WorkItemHandle(ProcessLocal):
         return self._item.info()
 
 
+def handle_of(item: WorkItem) -> WorkItemHandle:
+    """Return a handle of an item."""
+    handle = WorkItemHandle()
+    handle._item = item
+    return handle
+
+
 def current_work_item() -> WorkItemHandle | None:
     """Return the handle of the item that is running here, None outside of an item; also in `sync_to_async` code."""
     item = _current.get(None)
-    return None if item is None else WorkItemHandle(item)
+    return None if item is None else handle_of(item)
 
 
 def current_item() -> WorkItem | None:

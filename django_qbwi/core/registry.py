@@ -37,7 +37,8 @@ class WorkItemRegistry:
         self.lock: Lock = stop.lock
         self.lanes: Mapping[str, Lane[WorkItem]] = {}
         self._announcing: dict[WorkItem, None] = {}
-        self._running: dict[WorkItem, None] = {}
+        # With who has taken each: what a worker had is known here also when it is dead.
+        self._running: dict[WorkItem, object] = {}
         # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.
         self._ending: dict[WorkItem, object] = {}
         self._empty_waiters: list[Lock] = []
@@ -116,8 +117,8 @@ class WorkItemRegistry:
 
     # Moving.
 
-    def take(self, lane: Lane[WorkItem]) -> WorkItem | None:
-        """Move the first queued item of a lane to the running ones; the caller holds the lock."""
+    def take(self, lane: Lane[WorkItem], by: object = None) -> WorkItem | None:
+        """Move the first queued item of a lane to the running ones, taken `by` somebody; the caller holds the lock."""
         queue = lane.queue
         while queue:
             item = queue[0]
@@ -130,10 +131,20 @@ class WorkItemRegistry:
                 run = item.last_run = Run(self.stop)
             run.started = self.clock()
             # In both for a moment, rather than in none.
-            self._running[item] = None
+            self._running[item] = by
             queue.popleft()
             return item
         return None
+
+    def pass_on(self, item: WorkItem, by: object) -> None:
+        """Let a running item be another one's; the caller holds the lock."""
+        if item in self._running:
+            self._running[item] = by
+
+    def taken_by(self, by: object) -> list[WorkItem]:
+        """Return the items that were taken by somebody, and have not left."""
+        with self.lock:
+            return [item for item, taker in self._running.items() if taker is by]
 
     def leave_queue(self, item: WorkItem, status: WorkItemStatus, by: object = None) -> None:
         """Move a queued item to the ending ones, with its terminal status; the caller holds the lock.

@@ -155,6 +155,8 @@ class LoopExecutor:
                 item.lane = self._lane
                 self.wake()
                 self._adopted[item] = (awaitable, context)
+                # Last: until here it is the worker's, and ends with it.
+                self._scheduler.pass_on(item, self)
         if retired:
             # The scheduler has given up meanwhile; its item is abandoned and reported already.
             close(awaitable)
@@ -298,7 +300,7 @@ class LoopExecutor:
                     item = next(iter(self._adopted))
                     adopted = self._adopted.pop(item)
                 else:
-                    taken = self._scheduler.take(self._lane)
+                    taken = self._scheduler.take(self._lane, self)
                     if taken is None:
                         return
                     item = taken
