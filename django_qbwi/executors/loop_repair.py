@@ -18,6 +18,9 @@ from django_qbwi.machine.supervised import Backoff, sleep
 
 logger = SafeLogger("django_qbwi.scheduler")
 
+# The public way to take that mark away is to end the loop.
+_set_running_loop = asyncio._set_running_loop
+
 _LOST = "the selector of the background event loop was closed, and with it what this work item may have waited for"
 
 
@@ -45,6 +48,10 @@ class LoopMender:
             error: What has left it.
             tasks: Those to be cancelled if what they wait for may be lost.
         """
+        if self._loop.is_running():
+            # Struck within the last lines of `run_forever`, or killed with its thread: it would not start again.
+            self._loop._thread_id = None
+            _set_running_loop(None)
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             # A task's own, of which asyncio lets go in this way.
             logger.error("A task on the background event loop raised %r; the loop goes on", error, exc_info=error)

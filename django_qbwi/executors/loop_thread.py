@@ -39,6 +39,7 @@ from django_qbwi.machine.primitives import (
     thread_ident_getter,
 )
 from django_qbwi.machine.stacks import stack_of_task, stack_of_thread
+from django_qbwi.machine.supervised import SupervisedThread
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -74,8 +75,11 @@ class LoopExecutor:
         self._loop: asyncio.SelectorEventLoop | None = None
         self._default_executor: DaemonExecutor | None = None
         self._ident: int | None = None
+        # A second start, of a signal handler that queues in the middle of the first one, serves nothing.
+        self._thread = SupervisedThread("qbwi-loop", self._run, spawn=start_thread)
         self._started = False
         self._retired = False
+        self._closing = False
         self._monitor = LoopMonitor(
             scheduler.keeper,
             scheduler.clock,
@@ -120,7 +124,7 @@ class LoopExecutor:
                 loop.close()
             else:
                 self._default_executor, self._mender, self._loop = executor, mender, loop
-        start_thread(self._run, "qbwi-loop")
+        self._thread.start()
         if STARTS_NO_THREADS_LATE:
             assert self._default_executor is not None  # made with the loop
             self._default_executor.prestart(2)
@@ -216,7 +220,7 @@ class LoopExecutor:
     @property
     def is_stuck(self) -> bool:
         """True if the loop stands still, or all slots, and all that may be lost, have overdue items in them."""
-        if self._monitor.stands_still:
+        if self._monitor.stands_still or self._thread.is_lost:
             return True
         return holding(self._lock, self._is_full_of_overdue)
 
@@ -231,6 +235,7 @@ class LoopExecutor:
 
     def _ask_loop(self, answer: Callable[[], None]) -> None:
         if self._loop is not None:
+            self._thread.revive()
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(answer, context=self._context)
 
@@ -246,12 +251,8 @@ class LoopExecutor:
     def _run(self) -> None:
         loop = self._loop
         assert loop is not None
-        with self._lock:
-            # Counted here and not where it is started: a signal handler that queues, in the middle of a start, starts
-            # the thread as well, and two would not let go of one loop.
-            if self._ident is not None:
-                return
-            self._ident = thread_ident_getter()()
+        # A thread that was killed has a successor, in which the same loop goes on with the same tasks.
+        self._ident = thread_ident_getter()()
         while not self._retired:
             try:
                 loop.run_forever()
@@ -261,6 +262,9 @@ class LoopExecutor:
                     self._mender.mend(error, [*self._in_flight.values()])
             if os.getpid() != self._scheduler.pid:
                 return
+        if self._closing:
+            return  # struck on the way out
+        self._closing = True
         try:
             self._close_loop(loop)
         finally:

@@ -27,6 +27,7 @@ from django_qbwi.inspection.places import Address, Place
 from django_qbwi.inspection.subject import MAX_ITEMS, Subject
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import new_lock, start_thread
+from django_qbwi.machine.supervised import SupervisedThread
 
 logger = SafeLogger("django_qbwi.inspection")
 
@@ -83,7 +84,7 @@ class Publisher:
         self._listener, self.address = listener, address
         self._ended.acquire()
         try:
-            start_thread(lambda: self._serve(listener), "qbwi-inspection")
+            SupervisedThread("qbwi-inspection", lambda: self._serve(listener), spawn=start_thread).start()
         except RuntimeError:
             self._ended.release()
             self.close()
@@ -111,18 +112,18 @@ class Publisher:
     # In the thread that listens.
 
     def _serve(self, listener: _socket.socket) -> None:
-        try:
-            while self._listener is listener:
-                try:
-                    number, _ = listener._accept()  # type: ignore[attr-defined]
-                except OSError as error:
-                    if self._listener is listener and error.errno != errno.ECONNABORTED:
-                        # No more files, for instance: the one who connects stays in the queue, and without a pause
-                        # this would turn on the spot.
-                        time.sleep(_PAUSE)
-                    continue
-                self._welcome(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, number))
-        finally:
+        while self._listener is listener:
+            try:
+                number, _ = listener._accept()  # type: ignore[attr-defined]
+            except OSError as error:
+                if self._listener is listener and error.errno != errno.ECONNABORTED:
+                    # No more files, for instance: the one who connects stays in the queue, and without a pause
+                    # this would turn on the spot.
+                    time.sleep(_PAUSE)
+                continue
+            self._welcome(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, number))
+        # Not where it is struck: it serves on then. Released already, if it was struck in this line.
+        with contextlib.suppress(RuntimeError):
             self._ended.release()
 
     def _welcome(self, connection: _socket.socket) -> None:

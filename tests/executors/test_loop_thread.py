@@ -968,7 +968,7 @@ def test_f24_loop_whose_thread_cannot_be_started(start: Start, monkeypatch: pyte
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop_executor, "start_thread", refuse)
+        patch.setattr(runtime.loop._thread, "_spawn", refuse)
         with pytest.raises(WorkItemRejected, match="can't start new thread"):
             runtime.queue(anoop)
     loop = runtime.loop.loop
@@ -983,7 +983,7 @@ def test_f24_loop_without_a_thread_is_closed(start: Start, monkeypatch: pytest.M
     def refuse(*args: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(loop_executor, "start_thread", refuse)
+    monkeypatch.setattr(runtime.loop._thread, "_spawn", refuse)
     with pytest.raises(WorkItemRejected):
         runtime.queue(anoop)
     runtime.loop.retire()
@@ -995,10 +995,8 @@ def test_f24_loop_without_a_thread_is_closed(start: Start, monkeypatch: pytest.M
 def test_second_thread_for_the_loop_ends_at_once(runtime: Runtime) -> None:
     """R2: a signal handler that queues in the middle of the first start cannot put two threads on one loop."""
     runtime.run(anoop)
-    thread = threading.Thread(target=runtime.loop._run)
-    thread.start()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    runtime.loop._thread.start()
+    until(lambda: [thread.name for thread in runtime.own_threads()].count("qbwi-loop") == 1)
     assert runtime.run(anoop) is S.SUCCEEDED
 
 

@@ -569,3 +569,25 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError])
+def test_g5_listener_that_is_struck_goes_on(
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """G5: whatever strikes the thread that listens, the next one who asks gets an answer; the end is as ever."""
+    listener = inspection.listen()
+    welcome, strikes = listener._welcome, iter([error])
+
+    def struck(connection: _socket.socket) -> None:
+        for strike in strikes:
+            connection.close()
+            raise strike
+        welcome(connection)
+
+    monkeypatch.setattr(listener, "_welcome", struck)
+    with connected(listener) as connection:
+        assert connection.recv(1) == b""
+    assert len(question().answers) == 1
+    listener.close(PATIENCE)
+    assert "qbwi-inspection" not in [thread.name for thread in threading.enumerate()]

@@ -23,7 +23,7 @@ def unexpected(stderr: str) -> str:
     return _OLD_PYTHON.sub("", _SLOW_STEP.sub("", stderr)) if STARTS_NO_THREADS_LATE else _SLOW_STEP.sub("", stderr)
 
 
-def run_script(source: str, *arguments: str, status: int = 0) -> list[str]:
+def run_script(source: str, *arguments: str, status: int = 0, patience: float = PATIENCE) -> list[str]:
     """Run `source` in a new interpreter, expect its exit status and an empty stderr, and return its lines."""
     # Unmeasured: a tracer's own locks do not survive what these programs do to an interpreter.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -33,7 +33,7 @@ def run_script(source: str, *arguments: str, status: int = 0) -> list[str]:
         env={**environ, "PYTHONPATH": path, "PYTHONDEVMODE": "1", "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
     )
     assert unexpected(result.stderr) == ""
     assert result.returncode == status, result.stdout
