@@ -21,6 +21,7 @@ from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
+from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 __all__ = [
@@ -114,10 +115,12 @@ class WorkItem(Waited):
     @property
     def id(self) -> str:
         """The unguessable id, made when somebody asks."""
+        known = self._id
+        return holding(self.owner.lock, self._make_id) if known is None else known
+
+    def _make_id(self) -> str:
         if self._id is None:
-            with self.owner.lock:
-                if self._id is None:
-                    self._id = self.owner.make_id()
+            self._id = self.owner.make_id()
         return self._id
 
     @property
@@ -165,13 +168,13 @@ class WorkItem(Waited):
     def run(self) -> Run:
         """Its run, made on first use."""
         run = self.last_run
-        if run is None:
-            with self.owner.lock:
-                run = self.last_run
-                if run is None:
-                    # One that waits for its turn is not cancelled by the stop of the process.
-                    run = self.last_run = Run(self.owner.stop, early=True)
-        return run
+        return holding(self.owner.lock, self._make_run) if run is None else run
+
+    def _make_run(self) -> Run:
+        if self.last_run is None:
+            # One that waits for its turn is not cancelled by the stop of the process.
+            self.last_run = Run(self.owner.stop, early=True)
+        return self.last_run
 
     @property
     def token(self) -> CancellationToken:

@@ -1,6 +1,7 @@
 """Our own daemon threads for sync items: parked without polling, replaced when lost, never joined without a limit.
 
-Lock: the scheduler's lock guards `_workers`, `_overdue`, `_idle` and `_joiners`.
+Lock: the scheduler's lock guards `_workers`, `_overdue`, `_idle` and `_joiners`. Where only threads of our own take it,
+no signal handler's exception can come, and `with` is enough.
 A parked worker waits on a lock of its own, which stands on the stack `_idle`; the last one parked is woken first.
 Not `concurrent.futures.ThreadPoolExecutor`: the interpreter joins its threads without limit at exit, it keeps the
 frames of failures alive, and it runs an item after having refused it when no thread can be started.
@@ -8,10 +9,11 @@ frames of failures alive, and it runs an item after having refused it when no th
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
-from collections import deque
+import weakref
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
@@ -23,15 +25,23 @@ from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.results import to_wait_for
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
+from django_qbwi.executors.restarts import Restarts
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import Lock, new_lock, start_thread, thread_ident_getter
+from django_qbwi.machine.primitives import (
+    Lock,
+    holding,
+    new_lock,
+    new_thread_locals,
+    start_thread,
+    thread_ident_getter,
+)
 from django_qbwi.machine.stacks import stack_of_thread
+from django_qbwi.machine.supervised import Life
 from django_qbwi.machine.thread_state import ThreadState
 
 logger = SafeLogger("django_qbwi.scheduler")
 
 _MAX_WORKERS = 4
-_MAX_RESTARTS_PER_MINUTE = 10
 
 FORKED = object()
 """What `run_item` returns in a child that the item forked and let return."""
@@ -61,7 +71,10 @@ class ThreadExecutor:
         self._idle: list[Any] = []
         self._joiners: list[Lock] = []
         self._numbers = itertools.count(1)
-        self._restarts: deque[float] = deque(maxlen=_MAX_RESTARTS_PER_MINUTE)
+        self.mine = new_thread_locals()
+        # Of each thread that was started: it is gone when the thread is, however it ended.
+        self.lives: dict[_Worker, weakref.ref[Life]] = {}
+        self._restarts = Restarts(scheduler.keeper, scheduler.clock, self.grow)
         self._next_warning = 0.0
         self._retired = False
 
@@ -100,6 +113,9 @@ class ThreadExecutor:
                     error,
                     len(self._workers),
                 )
+            if not self._workers:
+                # Nobody is there to wait for, and maybe nobody queues again.
+                self._restarts.try_again()
 
     def give_up_slot(self, item: WorkItem) -> bool:
         """Count the item's worker as overdue and start another; see `Executor.give_up_slot`."""
@@ -115,12 +131,14 @@ class ThreadExecutor:
     @property
     def is_stuck(self) -> bool:
         """True if no worker can take an item: all slots, and all that may be lost, have overdue items in them."""
-        with self._lock:
-            return (
-                bool(self._workers)
-                and len(self._overdue) >= self._max_workers
-                and all(worker.item is not None and worker.item.run.overdue for worker in self._workers)
-            )
+        return holding(self._lock, self._is_stuck)
+
+    def _is_stuck(self) -> bool:
+        return (
+            bool(self._workers)
+            and len(self._overdue) >= self._max_workers
+            and all(worker.item is not None and worker.item.run.overdue for worker in self._workers)
+        )
 
     def cancel_natively(self, items: Sequence[WorkItem]) -> None:
         """Do nothing: a thread cannot be interrupted."""
@@ -131,10 +149,12 @@ class ThreadExecutor:
 
     def retire(self) -> None:
         """End the workers when the queue is empty; does not wait."""
-        with self._lock:
-            self._retired = True
-            while self._idle:
-                self.wake()
+        holding(self._lock, self._retire)
+
+    def _retire(self) -> None:
+        self._retired = True
+        while self._idle:
+            self.wake()
 
     def join(self, timeout: float) -> bool:
         """Wait after `retire` until the workers are gone, connections closed, but for those that an item still holds.
@@ -143,11 +163,13 @@ class ThreadExecutor:
         """
         gone = new_lock()
         gone.acquire()
-        with self._lock:
-            if not self._is_leaving():
-                return True
-            self._joiners.append(gone)
-        return gone.acquire(True, timeout)
+        return holding(self._lock, self._are_gone, gone) or gone.acquire(True, timeout)
+
+    def _are_gone(self, joiner: Lock) -> bool:
+        if not self._is_leaving():
+            return True
+        self._joiners.append(joiner)
+        return False
 
     def stop_in_child(self) -> None:
         """Do nothing: a worker asks for its pid behind each item."""
@@ -170,7 +192,7 @@ class ThreadExecutor:
             if worker in self._overdue and not self._relieve(worker):
                 # Its slot was given to a replacement while its item was overdue.
                 return False
-            worker.item = self._scheduler.take(self._lane)
+            worker.item = self._scheduler.take(self._lane, worker)
             if worker.item is None:
                 if self._retired:
                     return False
@@ -179,10 +201,25 @@ class ThreadExecutor:
 
     def dismiss(self, worker: _Worker, error: BaseException | None) -> None:
         """Strike out a worker that ends; one that was killed is replaced, up to ten times a minute."""
-        item = worker.item
         if error is None:
             # Before it is struck out: the process may end as soon as none is left.
             self._environment.thread_ended()
+        self._strike_out(worker)
+        if error is not None:
+            # An asynchronous exception (PyThreadState_SetAsyncExc) hit our own code.
+            self._end_items_of(worker, error)
+            self._environment.thread_ended()
+            self._restarts.replace()
+
+    def _bury(self, worker: _Worker) -> None:
+        """Strike out a worker whose thread is gone without a farewell; in the keeper's thread."""
+        if worker in self.lives:
+            self._strike_out(worker)
+            self._end_items_of(worker, RuntimeError("the worker thread was killed"))
+            self._restarts.replace()
+            self.lives.pop(worker, None)
+
+    def _strike_out(self, worker: _Worker) -> None:
         with self._lock:
             self._workers.pop(worker, None)
             self._overdue.pop(worker, None)
@@ -192,19 +229,12 @@ class ThreadExecutor:
                 for gone in self._joiners:
                     gone.release()
                 self._joiners.clear()
-        if error is not None:
-            # An asynchronous exception (PyThreadState_SetAsyncExc) hit our own code.
-            logger.error("A worker thread was killed by %r", error)
-            if item is not None:
-                if self._scheduler.conclude(item, error):
-                    self._scheduler.report_unstarted(item)
-                elif not item.ended and not _is_abandoned(item):
-                    # Hit between its status and its last step.
-                    self._scheduler.settle(item)
-                worker.item = None
-            self._environment.thread_ended()
-            if not self._retired and self._may_restart():
-                self.grow()
+
+    def _end_items_of(self, worker: _Worker, error: BaseException) -> None:
+        logger.error("A worker thread was killed by %r", error)
+        for item in self._scheduler.taken_by(worker):
+            self._end.rescue(item, error)
+        worker.item = None
 
     def run_item(self, worker: _Worker, item: WorkItem) -> Any:
         """Run an item in its own context; return an awaitable that it made, FORKED in a child that it made, or None."""
@@ -267,18 +297,18 @@ class ThreadExecutor:
 
     def _spawn(self) -> None:
         worker = _Worker(self)
-        start_thread(worker.run, f"qbwi-worker-{next(self._numbers)}")
+        held = [Life()]
 
-    def _may_restart(self) -> bool:
-        now = self._scheduler.clock()
-        if len(self._restarts) == _MAX_RESTARTS_PER_MINUTE and now - self._restarts[0] < 60.0:
-            logger.critical(
-                "More than %d workers were killed within a minute; none is started until the next item comes",
-                _MAX_RESTARTS_PER_MINUTE,
-            )
-            return False
-        self._restarts.append(now)
-        return True
+        def died(life: object) -> None:
+            # In the last moments of the thread, which is not known as one any more: no place for records.
+            self._scheduler.keeper.post(functools.partial(self._bury, worker))
+
+        self.lives[worker] = weakref.ref(held[0], died)
+        try:
+            start_thread(functools.partial(worker.run, held), f"qbwi-worker-{next(self._numbers)}")
+        except RuntimeError:
+            del self.lives[worker]
+            raise
 
 
 class _Worker:
@@ -294,21 +324,23 @@ class _Worker:
         self.park = new_lock()
         self.park.acquire()
 
-    def run(self) -> None:
+    def run(self, held: list[Life]) -> None:
+        """Serve until there is nothing left to do; `held` is what the executor knows the thread's life by."""
         executor = self._executor
+        executor.mine.life = held.pop()
         error: BaseException | None = None
         self.name, self.ident = threading.current_thread().name, thread_ident_getter()()
         self.state = ThreadState()
-        if not executor.enlist(self):
-            return
         try:
-            self._serve()
+            if executor.enlist(self):
+                self._serve()
         except BaseException as caught:
             error = caught
         # In a child that an item forked and let return, nothing of the parent may be touched any more: the child
         # would go on with the parent's queue ("charge card" ran twice).
         if os.getpid() == executor.pid:
             executor.dismiss(self, error)
+        executor.lives.pop(self, None)
 
     def _serve(self) -> None:
         executor = self._executor

@@ -215,7 +215,7 @@ class Process:
             lifecycle_logger.warning("%s", text)
 
     def open_channel(self) -> None:
-        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' path."""
+        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' way."""
         if self.host.opens_channel:
             self.visibility.open()
 

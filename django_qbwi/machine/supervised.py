@@ -24,7 +24,7 @@ _TOLD_EVERY = 60.0
 """Seconds, as all of these. A service that goes well for so long is well again."""
 
 
-class _Life:
+class Life:
     """Held by the locals of one thread only: it is gone when the thread is, however it ended.
 
     Not by its frames, which the traceback of what killed it may keep.
@@ -104,8 +104,8 @@ class SupervisedThread:
         self._backoff = Backoff(clock)
         self._revivals = Backoff(clock)
         self._revive_at = 0.0
-        self._sent: Callable[[], _Life | None] = _nobody
-        self._serving: Callable[[], _Life | None] = _nobody
+        self._sent: Callable[[], Life | None] = _nobody
+        self._serving: Callable[[], Life | None] = _nobody
         self._mine = new_thread_locals()
         self._started = False
         self._over = False
@@ -122,6 +122,16 @@ class SupervisedThread:
     def is_lost(self) -> bool:
         """Whether there should be a thread and is none; any thread, never blocks."""
         return self._started and not self._over and not self.is_alive and os.getpid() == self._pid
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a start has succeeded; any thread, never blocks."""
+        return self._started
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was never started, but for a start that was struck; any thread, never blocks."""
+        return not self._started and not self.is_alive
 
     def start(self) -> None:
         """Start the thread; a second one, which a start that was struck may leave, ends at once.
@@ -147,13 +157,13 @@ class SupervisedThread:
         return True
 
     def _send(self) -> None:
-        held = [_Life()]
+        held = [Life()]
         self._sent = weakref.ref(held[0])
         self._spawn(lambda: self._run(held), self._name)
 
     # In the thread.
 
-    def _run(self, held: list[_Life]) -> None:
+    def _run(self, held: list[Life]) -> None:
         self._mine.life = held.pop()
         if not holding(self._lock, self._enlist):
             return

@@ -250,10 +250,10 @@ def test_s15_id_is_made_once_by_two_threads(manual: ManualRuntime, monkeypatch: 
     item = manual.queue()
 
     class Lock:
-        def __enter__(self) -> None:
+        def acquire(self) -> None:
             item._id = "of the other thread"
 
-        def __exit__(self, *exc_info: object) -> None: ...
+        def release(self) -> None: ...
 
     monkeypatch.setattr(manual.scheduler, "lock", Lock())
     assert item.id == "of the other thread"

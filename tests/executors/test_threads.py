@@ -15,6 +15,7 @@ import pytest
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item
 from django_qbwi.executors import threads as thread_executor
+from django_qbwi.machine.supervised import Life
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, Gate, until
 from tests.support.manual import anoop, noop
@@ -315,7 +316,7 @@ def test_enlisting_beyond_the_limit_ends_the_thread(start: Start) -> None:
     runtime = start(max_workers=1)
     runtime.run(noop)
     worker = thread_executor._Worker(runtime.threads)
-    worker.run()
+    worker.run([Life()])
     assert len(runtime.threads._workers) == 1
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from django_qbwi.machine.supervised import Backoff, SupervisedThread, _Life, sleep
+from django_qbwi.machine.supervised import Backoff, Life, SupervisedThread, sleep
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, until
 
@@ -160,7 +160,7 @@ def test_r13_thread_ends_in_another_process(
             raise error
 
     monkeypatch.setattr(service.thread, "_serve", serve)
-    service.thread._run([_Life()])
+    service.thread._run([Life()])
     monkeypatch.undo()
     assert len(service.turns) == 1
     assert caplog.records == []
