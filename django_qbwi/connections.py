@@ -7,7 +7,6 @@ at. On a thread that never opened one, that is 0.1 instead of 15 microseconds, w
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +46,10 @@ class ConnectionEnvironment:
             shares_memory: Called, in a thread of items, when it connects to the in-memory SQLite database of tests.
         """
         self._shares_memory = shares_memory
+        self.keeps_connections = True
+        """Whether one may live from one item to the next."""
+        self.hints_at_tests = False
+        """Whether `shares_memory` is called at all."""
         connection_created.connect(_mark_thread, dispatch_uid="django_qbwi.connections")
 
     def __repr__(self) -> str:
@@ -56,12 +59,12 @@ class ConnectionEnvironment:
         """Close connections of this thread that are too old or unusable, as at the start of a request."""
         thread_state.environment = self
         if thread_state.opened:
-            _close_old()
+            self._close_old()
 
     def after(self) -> None:
         """The same, as at the end of a request; a transaction that an item left open is rolled back."""
         if thread_state.opened:
-            _close_old()
+            self._close_old()
 
     def thread_ended(self) -> None:
         """Close all connections of this thread."""
@@ -71,7 +74,7 @@ class ConnectionEnvironment:
 
     def connected(self, connection: BaseDatabaseWrapper) -> None:
         """Take notice of a connection of an item."""
-        if under_test() and connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+        if self.hints_at_tests and connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
             self._shares_memory(connection.alias)
 
     def scope(self, executor: ThreadPoolExecutor) -> AbstractAsyncContextManager[Any]:
@@ -82,6 +85,25 @@ class ConnectionEnvironment:
         if _TAKES_EXECUTOR:
             return ThreadSensitiveContext(executor=executor)
         return _OldThreadSensitiveContext(executor)
+
+    def _close_old(self) -> None:
+        for connection in connections.all(initialized_only=True):
+            try:
+                # With DEBUG, Django keeps the text of each query until the next request begins, and none does here.
+                connection.queries_log.clear()
+                if not self.keeps_connections:
+                    _discard(connection)
+                elif connection.in_atomic_block:
+                    logger.warning(
+                        "A work item left a transaction open on the database connection %r; it is rolled back",
+                        connection.alias,
+                    )
+                    _discard(connection)
+                else:
+                    connection.close_if_unusable_or_obsolete()
+            except Exception:
+                logger.exception("Closing the database connection %r failed; it is replaced", connection.alias)
+                _discard(connection)
 
 
 class _OldThreadSensitiveContext(ThreadSensitiveContext):
@@ -100,12 +122,6 @@ class _OldThreadSensitiveContext(ThreadSensitiveContext):
         # It is not asgiref's to shut down: an item that runs at the call may use the one of the whole process.
         SyncToAsync.context_to_thread_executor.pop(self, None)
         await super().__aexit__(*exc_info)  # type: ignore[no-untyped-call]
-
-
-def under_test() -> bool:
-    """True between Django's `setup_test_environment` and `teardown_test_environment`."""
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
 
 
 def in_test_transaction(alias: str | None = None) -> bool:
@@ -141,28 +157,6 @@ def _mark_thread(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     thread_state.opened = True
     if thread_state.environment is not None:
         thread_state.environment.connected(connection)
-
-
-def _close_old() -> None:
-    testing = under_test()
-    for connection in connections.all(initialized_only=True):
-        try:
-            # With DEBUG, Django keeps the text of each query until the next request begins, and none does here.
-            connection.queries_log.clear()
-            if testing:
-                # A test database can only be dropped, and its tables only be flushed, when nobody else is connected.
-                _discard(connection)
-            elif connection.in_atomic_block:
-                logger.warning(
-                    "A work item left a transaction open on the database connection %r; it is rolled back",
-                    connection.alias,
-                )
-                _discard(connection)
-            else:
-                connection.close_if_unusable_or_obsolete()
-        except Exception:
-            logger.exception("Closing the database connection %r failed; it is replaced", connection.alias)
-            _discard(connection)
 
 
 def _discard(connection: BaseDatabaseWrapper) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 from django_qbwi import hosting
-from django_qbwi.core.calls import NO_ORIGIN, Call, Options
+from django_qbwi.core.calls import NO_ORIGIN, Call
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
-from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus, handle_of
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
@@ -30,11 +30,11 @@ class CapturedWorkItem:
     def __init__(self, scheduler: WorkItemScheduler, item: WorkItem) -> None:
         self._scheduler = scheduler
         self._item = item
-        self.handle = WorkItemHandle(item)
-        queued = item.call.function
+        self.handle = handle_of(item)
+        queued = item.work[0]
         self.work_item: Callable[..., Any] | None = queued.function if isinstance(queued, Surrounded) else queued
         """The queued function."""
-        self.args = item.call.args
+        self.args = item.work[1]
         """Its arguments after the token."""
         self.timeout = item.timeout
         """Seconds, or None."""
@@ -86,7 +86,7 @@ class _Immediately:
     def __call__(self, *call: Any) -> WorkItemHandle:
         assembly, item = _make(self._waits, *call)
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
-        return WorkItemHandle(item)
+        return handle_of(item)
 
 
 class _ImpatientToken(CancellationToken):
@@ -189,7 +189,7 @@ def _make(
     timeout: float | None,
 ) -> tuple[Assembly, WorkItem]:
     assembly = hosting.this_process().current
-    options = Options(name, assembly.item_timeout if timeout is None else timeout)
+    options = assembly.options_of(name, timeout)
     origin = origin_of(work_item, args) or NO_ORIGIN
     item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin, options))
     if waits != "real":

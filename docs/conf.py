@@ -32,9 +32,11 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(asgiref|asyncio|collections|concurrent|contextlib|contextvars|datetime|django|typing)\..*"),
     (r"py:.*", r"(BaseException|Exception|RuntimeError|TypeError|ValueError|bool|bytes|dict|float|int|list|str)"),
     # The type variables of the decorator: parameters and result of the decorated function.
-    (r"py:class", r"~?(django_qbwi\.work_items\.)?[PR]"),
+    (r"py:class", r"~?(django_qbwi\.work_items\.)?[PRS]"),
+    # What it makes of methods, for type checkers.
+    (r"py:class", r"django_qbwi\.(decorator\.BackgroundMethod|work_items\.Decorator)"),
     # What copies_request takes and returns, for type checkers; and Django's names as docstrings write them.
-    (r"py:class", r"django_qbwi\.intake\.copier\.([PQR]|Queueable|RequestCopier|Decorator)"),
+    (r"py:class", r"django_qbwi\.intake\.copier\.([PQRS]|Queueable|RequestCopier|MethodCopier|Decorator)"),
     (r"py:.*", r"AbstractBaseUser|AnonymousUser|ContentFile|DisallowedHost"),
 ]
 

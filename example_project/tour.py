@@ -26,6 +26,7 @@ COUNTS = {  # address of the button: the item's name and its goal, one a second;
     "counts/": ("count to 25", 25),
     "counts/to-the-end/": ("count to 10, to the end", 10),
 }
+PATIENCE = 60  # seconds for an answer: the first one comes when the worker has loaded the site
 GRACEFUL_TIMEOUT = 95  # seconds; gunicorn must wait for longer than the items may take, which is 90
 
 
@@ -40,14 +41,14 @@ class Visitor:
 
     def get(self, path: str = "") -> str:
         """Load a page."""
-        with self._opener.open(self.address + path, timeout=10) as answer:
+        with self._opener.open(self.address + path, timeout=PATIENCE) as answer:
             return answer.read().decode()
 
     def post(self, path: str, **fields: object) -> None:
         """Send a form and load the page that the site then shows."""
         token = next(cookie.value for cookie in self._cookies if cookie.name == "csrftoken")
         data = urllib.parse.urlencode({**fields, "csrfmiddlewaretoken": token}).encode()
-        with self._opener.open(self.address + path, data, timeout=10) as answer:
+        with self._opener.open(self.address + path, data, timeout=PATIENCE) as answer:
             answer.read()
 
     def names_at_work(self) -> list[str]:
@@ -124,12 +125,14 @@ class Tour:
 
     def press_buttons(self) -> None:
         """Queue some work."""
+        # First: of the five that run in threads one has to wait for the first to end, and what begins only while the
+        # server ends is left in peace, so that there would be nothing to save.
+        self.keep_counting()
         say("Pressing buttons on the page: two sample pictures, a postcard, an album ...")
         self.visitor.post("pictures/sample/")
         self.visitor.post("pictures/sample/")
         self.visitor.post("postcards/", address="you@example.com", greeting="Greetings from the tour!")
         self.visitor.post("albums/")
-        self.keep_counting()
         for name in self.visitor.names_at_work():
             say(f"    at work: {name}")
         banner(f"Open  {self.visitor.address}  and press some buttons.", "Then press Ctrl-C here, once.")
@@ -177,9 +180,8 @@ def foreground() -> Iterator[None]:
 
     It would take an interrupted command for a failed one, and speak of that while the server still finishes its work.
     """
-    try:
-        terminal = os.open("/dev/tty", os.O_RDWR)
-    except OSError:  # there is none
+    terminal = controlling_terminal()
+    if terminal is None:
         yield
         return
     before = os.getpgrp()
@@ -197,6 +199,14 @@ def foreground() -> Iterator[None]:
                 hand_over(terminal, before)
     finally:
         os.close(terminal)
+
+
+def controlling_terminal() -> int | None:
+    """Open the terminal that we were started in; None where there is none."""
+    try:
+        return os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        return None
 
 
 def hand_over(terminal: int, group: int) -> None:

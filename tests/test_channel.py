@@ -13,6 +13,7 @@ from django.test import override_settings
 
 from django_qbwi import checks, conf, hosting, queue_background_work_item
 from django_qbwi.hosting import process as process_module
+from django_qbwi.hosting import visibility
 from django_qbwi.hosting.identity import sites
 from django_qbwi.inspection.places import AbstractPlace
 from tests.inspection.conftest import FORGED_LINES, bound
@@ -34,9 +35,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[hosting.Process]:
         process = hosting.this_process()
         monkeypatch.setattr(process_module, "under_test", lambda: False)
         yield process
-        if process.publisher is not None:
-            process.publisher.close(PATIENCE)
-            process.publisher = None
+        if process.visibility.publisher is not None:
+            process.visibility.publisher.close(PATIENCE)
+            process.visibility.publisher = None
 
 
 def listening() -> list[int]:
@@ -79,7 +80,7 @@ def test_setting_switches_it_off(here: hosting.Process) -> None:
     """QBWI["INSPECTION"] = False: nobody can look into this process."""
     with override_settings(QBWI={"INSPECTION": False}):
         queue_and_wait(here)
-        assert (listening(), here.publisher) == ([], None)
+        assert (listening(), here.visibility.publisher) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -96,17 +97,17 @@ def test_items_run_without_a_channel(
     hindrance: Callable[[], Any],
 ) -> None:
     """F43: no error, and nothing above DEBUG."""
-    monkeypatch.setattr(process_module, "find_place", hindrance)
+    monkeypatch.setattr(visibility, "find_place", hindrance)
     with caplog.at_level(logging.DEBUG, "django_qbwi.inspection"):
         queue_and_wait(here)
-    assert (here.publisher, {record.levelname for record in caplog.records} - {"DEBUG"}) == (None, set())
+    assert (here.visibility.publisher, {record.levelname for record in caplog.records} - {"DEBUG"}) == (None, set())
 
 
 def test_hindrance_is_one_debug_line(
     here: hosting.Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F43: with the reason."""
-    monkeypatch.setattr(process_module, "find_place", Unreachable)
+    monkeypatch.setattr(visibility, "find_place", Unreachable)
     with caplog.at_level(logging.DEBUG, "django_qbwi.inspection"):
         here.open_channel()
     assert [record.getMessage() for record in caplog.records] == [
@@ -119,7 +120,7 @@ def test_site_without_a_key_has_no_channel(here: hosting.Process, secret: str | 
     """Processes know one another by the key; Django itself refuses most things without one."""
     with override_settings(SECRET_KEY=secret):
         here.open_channel()
-        assert here.publisher is None
+        assert here.visibility.publisher is None
         with pytest.raises(ImproperlyConfigured):
             sites()
 

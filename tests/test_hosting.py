@@ -186,6 +186,7 @@ def test_g7_block_that_is_left_while_threads_start_leaves_none(
     assert _ours() == before
 
 
+@override_settings(QBWI={"MAX_WORKERS": 1})
 def test_g7_first_items_at_the_end_of_a_hundred_blocks_leak_nothing() -> None:
     """Neither a thread nor a file descriptor, whichever of the two comes first."""
     queue_background_work_item(lambda token: None).wait(PATIENCE)

@@ -13,6 +13,7 @@ from django.test import override_settings
 from django_qbwi import InspectionError, WorkItemNotFound, hosting
 from django_qbwi.console import operations
 from django_qbwi.hosting import process as process_module
+from django_qbwi.hosting import visibility
 from django_qbwi.inspection import registry as protocol
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.records import ProcessRecord
@@ -297,7 +298,7 @@ def test_command_cannot_say_that_an_item_is_unknown(registry: FakeRegistry) -> N
 def opened(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Subject]]:
     """Return a function that does what the first request does, and says who was opened."""
     monkeypatch.setattr(process_module, "under_test", lambda: False)
-    monkeypatch.setattr(process_module, "find_place", lambda: None)
+    monkeypatch.setattr(visibility, "find_place", lambda: None)
 
     def first_request() -> list[Subject]:
         hosting.this_process().open_channel()

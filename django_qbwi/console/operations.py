@@ -17,7 +17,6 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import hosting
-from django_qbwi.connections import under_test
 from django_qbwi.console.results import (
     Asked,
     Cancellation,
@@ -170,21 +169,20 @@ def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> Drai
 
 def _shared(live: list[ProcessRecord], asked: Asked) -> _Shared:
     """Look into the registry of all hosts for what is not `live`, and cannot be asked."""
-    registry = hosting.registry()
-    # As for the channel: the processes of a parallel test run are one site.
-    if registry is None or under_test() or not hosting.this_process().current.settings.inspection:
+    registry, here = hosting.registry(), hosting.this_process()
+    if registry is None or not here.host.opens_channel or not here.current.settings.inspection:
         return _Shared()
     try:
         stored = registry.read()
     except InspectionError as error:
         return _Shared(registry={"name": registry.name, "error": str(error)})
-    here = place_of_this_process() if asked.scope == "machine" else ""
+    place_here = place_of_this_process() if asked.scope == "machine" else ""
     answered = {_identity(record) for record in live}
     # Who would be seen on the channel, if it lived, is not shown for what it once wrote down.
     others = [
         process
         for process in stored
-        if _identity(process.record) not in answered and not (here and process.place == here)
+        if _identity(process.record) not in answered and not (place_here and process.place == place_here)
     ]
     return _Shared(
         registry={"name": registry.name, "error": None},
@@ -291,14 +289,14 @@ def _ask(
 def _ask_others(request: dict[str, Any], here: Process, pids: set[int] | None) -> Answers | None:
     """Return what the other processes say, None if nobody can ask them."""
     place = find_place()
-    # The processes of a parallel test run are one site, and would see each other's items.
-    if under_test():
+    if not here.host.opens_channel:
         return None
     if not here.current.settings.inspection:
         raise InspectionError('QBWI["INSPECTION"] is False in these settings: no other process can be asked')
     if place is None:
         raise InspectionError("this system has no sockets by which processes could ask one another")
-    own = None if here.publisher is None else here.publisher.address
+    publisher = here.visibility.publisher
+    own = None if publisher is None else publisher.address
     return ask(place, sites(), request, but=own, pids=pids)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from django_qbwi.core.loops import loop_waker
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
-from django_qbwi.machine.primitives import Alarm
+from django_qbwi.machine.primitives import Alarm, holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 __all__ = [
@@ -106,11 +106,13 @@ class CancellationToken(ProcessLocal):
     def reason(self) -> CancelReason | None:
         """Why the token was cancelled, None if it is not. It never changes once set."""
         if self._reason is None and self.is_cancellation_requested:
-            # What is stored first wins, so that no two readers see different reasons.
-            with self._stop.lock:
-                if self._reason is None:
-                    self._reason = CancelReason.SHUTDOWN
+            holding(self._stop.lock, self._stopped)
         return self._reason
+
+    def _stopped(self) -> None:
+        # What is stored first wins, so that no two readers see different reasons.
+        if self._reason is None:
+            self._reason = CancelReason.SHUTDOWN
 
     @property
     def message(self) -> str | None:
@@ -195,19 +197,21 @@ class CancellationToken(ProcessLocal):
     def _register(self, callback: Callable[[], Any], *, wakes: bool) -> CancellationRegistration:
         stop = self._stop
         # Publish first, then read the flags again: the one who cancels sets them first, then takes the registered.
-        with stop.lock:
-            if self._registrations is None:
-                self._registrations = {}
-            registration = CancellationRegistration(self, stop, self._registrations, callback, wakes)
-            self._registrations[registration] = None
-            (stop.registrations if self._began is None else stop.spared)[registration] = None
+        registration = holding(stop.lock, self._enter, callback, wakes)
         if self.is_cancellation_requested:
-            with stop.lock:
-                claimed = registration.claim()
-            if claimed:
+            if holding(stop.lock, registration.claim):
                 registration.call()
         elif self._began is not None:
             stop.look_at(self.stopped_from)
+        return registration
+
+    def _enter(self, callback: Callable[[], Any], wakes: bool) -> CancellationRegistration:
+        stop = self._stop
+        if self._registrations is None:
+            self._registrations = {}
+        registration = CancellationRegistration(self, stop, self._registrations, callback, wakes)
+        self._registrations[registration] = None
+        (stop.registrations if self._began is None else stop.spared)[registration] = None
         return registration
 
     def begin(self) -> None:
@@ -218,18 +222,21 @@ class CancellationToken(ProcessLocal):
         stop = self._stop
         if self._began is None and stop.cancels_since is None:
             return
-        with stop.lock:
-            self._began = None if stop.cancels_since is None else stop.clock()
-            if self._began is None and self._registrations:
-                for registration in self._registrations:
-                    stop.registrations[registration] = None
-                    stop.spared.pop(registration, None)
+        holding(stop.lock, self._begin)
         # As in `_register`: the one who cancels may just have taken those that were registered there.
         if self._registrations:
             if self.is_cancellation_requested:
                 self._deliver()
             else:
                 stop.look_at(self.stopped_from if self._began else NOT_BEGUN)
+
+    def _begin(self) -> None:
+        stop = self._stop
+        self._began = None if stop.cancels_since is None else stop.clock()
+        if self._began is None and self._registrations:
+            for registration in self._registrations:
+                stop.registrations[registration] = None
+                stop.spared.pop(registration, None)
 
     def _cancel(self, reason: CancelReason, message: str | None = None) -> bool:
         first = self._request(reason, message)
@@ -239,14 +246,16 @@ class CancellationToken(ProcessLocal):
 
     def _request(self, reason: CancelReason, message: str | None = None) -> bool:
         """Set the reason and no more, False if there was one; the caller has to `_deliver`, without the lock."""
-        with self._stop.lock:
-            if self._reason is not None:
-                return False
-            if self._stop.requested and self._is_stopped():
-                self._reason = CancelReason.SHUTDOWN
-                return False
-            self._message = None if message is None else str(message)[:_MAX_MESSAGE_LENGTH]
-            self._reason = reason
+        return holding(self._stop.lock, self._set_reason, reason, message)
+
+    def _set_reason(self, reason: CancelReason, message: str | None) -> bool:
+        if self._reason is not None:
+            return False
+        if self._stop.requested and self._is_stopped():
+            self._reason = CancelReason.SHUTDOWN
+            return False
+        self._message = None if message is None else str(message)[:_MAX_MESSAGE_LENGTH]
+        self._reason = reason
         return True
 
     def _deliver(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
-from django_qbwi.core.calls import Call
+from django_qbwi.core.calls import Call, Options, Origin
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.names import name_of
@@ -21,6 +21,7 @@ from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
+from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 __all__ = [
@@ -53,9 +54,10 @@ class WorkItem(Waited):
 
     __slots__ = (
         "__weakref__",
-        "_call",
         "_id",
+        "_work",
         "ending",
+        "is_async",
         "lane",
         "last_run",
         "options",
@@ -63,13 +65,22 @@ class WorkItem(Waited):
         "queued",
     )
 
-    def __init__(self, owner: Owner[WorkItem], call: Call) -> None:
+    def __init__(
+        self,
+        owner: Owner[WorkItem],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        is_async: bool,
+        origin: Origin,
+        options: Options,
+    ) -> None:
+        """Make it of the fields of a `Call`; a call of its own for each item cost a sixth of queueing it."""
         self.owner: Owner[WorkItem] = owner
-        options = call.options
-        self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if call.is_async else SYNC)]
-        self._call: Call | str | types.FunctionType = call
-        """The call, until it is dropped; then what its name is made of."""
-        self.origin = call.origin
+        self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if is_async else SYNC)]
+        self._work: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
+        """What to call with what, in one store, until it is dropped; then what its name is made of."""
+        self.is_async = is_async
+        self.origin = origin
         self.options = options
         self.queued = owner.clock()
         self.ending: Ending | None = None
@@ -104,10 +115,12 @@ class WorkItem(Waited):
     @property
     def id(self) -> str:
         """The unguessable id, made when somebody asks."""
+        known = self._id
+        return holding(self.owner.lock, self._make_id) if known is None else known
+
+    def _make_id(self) -> str:
         if self._id is None:
-            with self.owner.lock:
-                if self._id is None:
-                    self._id = self.owner.make_id()
+            self._id = self.owner.make_id()
         return self._id
 
     @property
@@ -120,21 +133,31 @@ class WorkItem(Waited):
         """The given name, or that of the function."""
         name = self.options.name
         if name is None:
-            call = self._call
-            name = call if type(call) is str else name_of(call.function if type(call) is Call else call)
+            work = self._work
+            name = work if type(work) is str else name_of(work[0] if type(work) is tuple else work)
         return name
 
     @property
+    def work(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """What to call, and its arguments after the token, until it has ended.
+
+        Raises:
+            RuntimeError: It has ended, and both were dropped.
+        """
+        work = self._work
+        if type(work) is not tuple:
+            raise RuntimeError(f"the call of {self.name} was dropped at its end")
+        return work
+
+    @property
     def call(self) -> Call:
-        """What is to be called, until it has ended.
+        """The call that it was made of.
 
         Raises:
             RuntimeError: It has ended, and the call was dropped.
         """
-        call = self._call
-        if type(call) is not Call:
-            raise RuntimeError(f"the call of {self.name} was dropped at its end")
-        return call
+        function, args = self.work
+        return Call(function, args, self.is_async, self.origin, self.options)
 
     @property
     def timeout(self) -> float | None:
@@ -145,13 +168,13 @@ class WorkItem(Waited):
     def run(self) -> Run:
         """Its run, made on first use."""
         run = self.last_run
-        if run is None:
-            with self.owner.lock:
-                run = self.last_run
-                if run is None:
-                    # One that waits for its turn is not cancelled by the stop of the process.
-                    run = self.last_run = Run(self.owner.stop, early=True)
-        return run
+        return holding(self.owner.lock, self._make_run) if run is None else run
+
+    def _make_run(self) -> Run:
+        if self.last_run is None:
+            # One that waits for its turn is not cancelled by the stop of the process.
+            self.last_run = Run(self.owner.stop, early=True)
+        return self.last_run
 
     @property
     def token(self) -> CancellationToken:
@@ -179,10 +202,10 @@ class WorkItem(Waited):
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
-        call, name = self._call, self.options.name
-        if type(call) is not Call:
+        work, name = self._work, self.options.name
+        if type(work) is not tuple:
             return
-        function = call.function
+        function = work[0]
         try:
             # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
             # anyway; anything else can hold large objects, and must go now.
@@ -190,7 +213,7 @@ class WorkItem(Waited):
                 name = name_of(function)
         finally:
             # Unnamed if the object's own code has left where it was asked.
-            self._call = name or (function if type(function) is types.FunctionType else "<unnamed>")
+            self._work = name or (function if type(function) is types.FunctionType else "<unnamed>")
 
     def for_history(self) -> WorkItem:
         """Return what is kept of an item that has ended: itself, or a copy that does not keep what it has raised alive.
@@ -245,8 +268,8 @@ class WorkItemHandle(ProcessLocal):
 
     __slots__ = ("__weakref__", "_item")
 
-    def __init__(self, item: WorkItem) -> None:
-        self._item = item
+    _item: WorkItem
+    # No __init__: a call of one, where an item is queued, takes as long as all that it would do.
 
     def __repr__(self) -> str:
         return f"<WorkItemHandle id={self.id} name={self.name} status={self.status}>"
@@ -329,10 +352,17 @@ class WorkItemHandle(ProcessLocal):
         return self._item.info()
 
 
+def handle_of(item: WorkItem) -> WorkItemHandle:
+    """Return a handle of an item."""
+    handle = WorkItemHandle()
+    handle._item = item
+    return handle
+
+
 def current_work_item() -> WorkItemHandle | None:
     """Return the handle of the item that is running here, None outside of an item; also in `sync_to_async` code."""
     item = _current.get(None)
-    return None if item is None else WorkItemHandle(item)
+    return None if item is None else handle_of(item)
 
 
 def current_item() -> WorkItem | None:

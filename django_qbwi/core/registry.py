@@ -19,7 +19,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
-from django_qbwi.machine.primitives import Lock, new_lock
+from django_qbwi.machine.primitives import Lock, holding, new_lock
 
 
 class WorkItemRegistry:
@@ -65,14 +65,15 @@ class WorkItemRegistry:
     def is_empty(self) -> bool:
         """True if nothing is queued, running, or about to be reported."""
         # Under the lock: between two looks an item may move on, from what is looked at next to what was empty.
-        with self.lock:
-            return not (self._running or self._ending or self.queued_count)
+        return holding(self.lock, self._is_empty)
+
+    def _is_empty(self) -> bool:
+        return not (self._running or self._ending or self.queued_count)
 
     @property
     def totals(self) -> dict[WorkItemStatus, int]:
         """How many items have ended, by status."""
-        with self.lock:
-            return {WorkItemStatus(value): total for value, total in self._totals.items()}
+        return {WorkItemStatus(value): total for value, total in holding(self.lock, self._totals.copy).items()}
 
     def live_items(self, limit: int | None = None) -> list[WorkItem]:
         """Return the items that run, then those that are queued, oldest first; `limit` at the most.
@@ -92,13 +93,11 @@ class WorkItemRegistry:
 
     def finished_items(self) -> list[WorkItem]:
         """Return the items that ended last, newest first."""
-        with self.lock:
-            return list(reversed(self._finished))
+        return list(reversed(holding(self.lock, self._finished.copy)))
 
     def running_items(self) -> list[WorkItem]:
         """Return the items that run."""
-        with self.lock:
-            return list(self._running)
+        return list(holding(self.lock, self._running.copy))
 
     def make_id(self) -> str:
         """Return a new public id for an item: unguessable, and made only when somebody looks."""
@@ -216,26 +215,31 @@ class WorkItemRegistry:
         """Block until nothing is queued or running, or for `timeout` seconds; return whether it is so."""
         waiter = new_lock()
         waiter.acquire()
-        with self.lock:
-            if self.is_empty:
-                return True
-            self._empty_waiters.append(waiter)
+        if holding(self.lock, self._enter, waiter):
+            return True
         try:
             waiter.acquire(True, -1 if timeout is None else max(0.0, timeout))
         finally:
-            with self.lock:
-                if waiter in self._empty_waiters:
-                    self._empty_waiters.remove(waiter)
+            holding(self.lock, self._take_back, waiter)
         return self.is_empty
+
+    def _enter(self, waiter: Lock) -> bool:
+        if self._is_empty():
+            return True
+        self._empty_waiters.append(waiter)
+        return False
+
+    def _take_back(self, waiter: Lock) -> None:
+        if waiter in self._empty_waiters:
+            self._empty_waiters.remove(waiter)
 
     def nudge(self) -> None:
         """Have those in `wait_until_empty` return at once, to look at their limit again."""
-        with self.lock:
-            self._wake_empty_waiters()
+        holding(self.lock, self._wake_empty_waiters)
 
     def wake_if_empty(self) -> None:
         """Wake those in `wait_until_empty`, if it is so; the caller holds the lock."""
-        if self.is_empty:
+        if self._is_empty():
             self._wake_empty_waiters()
 
     def _wake_empty_waiters(self) -> None:

@@ -34,7 +34,7 @@ from django_qbwi.core.records import WorkItemError, WorkItemStatus
 from django_qbwi.core.runs import Ending
 from django_qbwi.core.timeouts import Timeouts
 from django_qbwi.core.withdrawal import Withdrawal
-from django_qbwi.machine.primitives import new_rlock
+from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.service_thread import ServiceThread
 
 # A member is looked up by Python code before 3.12.
@@ -109,7 +109,7 @@ class WorkItemScheduler(Admission):
         Raises:
             KeyError: It asks for a lane that there is not.
         """
-        return WorkItem(self, call)
+        return WorkItem(self, call.function, call.args, call.is_async, call.origin, call.options)
 
     def queue(self, item: WorkItem) -> None:
         """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
@@ -148,11 +148,11 @@ class WorkItemScheduler(Admission):
                 self._reject(item, refusal)
             if tells:
                 self.observer.queued(item)
-                woken = self._publish(item)
+                woken = holding(self.lock, self._publish, item)
         except BaseException:
             # Struck at any point: what has its place has to run, and not to hold the exit for ever.
             if tells:
-                self._publish(item)
+                holding(self.lock, self._publish, item)
             raise
         if not woken:
             lane.executor.grow()
@@ -163,20 +163,20 @@ class WorkItemScheduler(Admission):
         Raises:
             SchedulerDraining, SchedulerClosed: Refused.
         """
-        with self.lock:
-            refusal = self._refusal(item)
+        refusal = holding(self.lock, self._refusal, item)
         if refusal is not None:
             self._reject(item, refusal)
         self.observer.queued(item)
-        with self.lock:
-            item.status.then(WorkItemStatus.RUNNING)
-            item.run.started = self.clock()
-            self._running[item] = None
+        holding(self.lock, self._run_here, item)
+
+    def _run_here(self, item: WorkItem) -> None:
+        item.status.then(WorkItemStatus.RUNNING)
+        item.run.started = self.clock()
+        self._running[item] = None
 
     def discard(self, item: WorkItem) -> None:
         """End `item`, which was never queued, as DISCARDED; for a process that runs nothing."""
-        with self.lock:
-            self.leave_queue(item, WorkItemStatus.DISCARDED)
+        holding(self.lock, self.leave_queue, item, WorkItemStatus.DISCARDED)
         self.settle(item)
 
     def after_fork_in_child(self) -> None:
@@ -188,14 +188,13 @@ class WorkItemScheduler(Admission):
             lane.executor.stop_in_child()
 
     def _publish(self, item: WorkItem) -> bool:
-        with self.lock:
-            if item not in self._announcing:
-                return True  # refused, or discarded meanwhile at the limit of a drain, or here already
-            queue = item.lane.queue
-            woken = item.lane.executor.wake()
-            # No call between these: an exception from a signal handler cannot come in between.
-            del self._announcing[item]
-            queue.append(item)
+        if item not in self._announcing:
+            return True  # refused, or discarded meanwhile at the limit of a drain, or here already
+        queue = item.lane.queue
+        woken = item.lane.executor.wake()
+        # No call between these: an exception from a signal handler cannot come in between.
+        del self._announcing[item]
+        queue.append(item)
         return woken
 
     def _start_threads(self, item: WorkItem) -> None:
@@ -204,20 +203,23 @@ class WorkItemScheduler(Admission):
             assert refused is not None
             self._reject(item, refused)
         try:
-            with self._starting:
-                if not self._started:
-                    for lane in self.lanes.values():
-                        lane.executor.prepare()
-                    self._start()
-                    self._started = True
-                    if self.state is SchedulerState.CLOSED:
-                        # While the threads started, by somebody who saw none and waited for none.
-                        self.retire()
+            holding(self._starting, self._start_once)
         except (RuntimeError, OSError) as error:
             # No thread, no file descriptor for the loop: what has started stays, and the next item tries again.
             refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
             self.observer.rejected(item, refusal)
             raise refusal from error
+
+    def _start_once(self) -> None:
+        if self._started:
+            return
+        for lane in self.lanes.values():
+            lane.executor.prepare()
+        self._start()
+        self._started = True
+        if self.state is SchedulerState.CLOSED:
+            # Meanwhile, by somebody who saw no threads and waited for none.
+            self.retire()
 
     def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
         self.observer.rejected(item, refusal)
@@ -246,10 +248,17 @@ class WorkItemScheduler(Admission):
             status = WorkItemStatus.FAILED
             failure = WorkItemError.of(error)
         token = item.run.token
-        with self.lock:
+        try:
+            # In the order of `queue`: the main thread comes here with an item that it runs at once.
+            self._acquire()
             decided = item.ending is None
             if decided:
                 item.ending = Ending(status, self.clock(), token.reason, failure, error)
+        finally:
+            try:
+                self._release()
+            except RuntimeError:
+                pass
         if ended_by is not None and (failure is None or not decided):
             # Nobody looks at it any more, and its frames keep what the item has worked with.
             without_frames(ended_by)
@@ -269,10 +278,16 @@ class WorkItemScheduler(Admission):
         finally:
             # A callable's own code may be asked for its name; nothing that it raises keeps those who wait.
             item.wake_waiters()
-            with self.lock:
+            try:
+                self._acquire()
                 self.leave(item)
                 if self._empty_waiters:
                     self.wake_if_empty()
+            finally:
+                try:
+                    self._release()
+                except RuntimeError:
+                    pass
 
     def late(self, item: WorkItem) -> None:
         """Note that an abandoned item has ended after all; it changes nothing."""
@@ -294,6 +309,7 @@ class WorkItemScheduler(Admission):
 
     def _mark_overdue(self, item: WorkItem) -> None:
         executor = item.lane.executor
+        # In the keeper's thread, where no signal handler runs.
         with self.lock:
             if not item.runs:
                 return
@@ -308,15 +324,19 @@ class WorkItemScheduler(Admission):
 
     def close_if_empty(self) -> bool:
         """Close, if nothing is queued or running, in the same step that sees it."""
-        with self.lock:
-            if self.is_empty:
-                self._closed = True
-            return self._closed
+        return holding(self.lock, self._close_if_empty)
+
+    def _close_if_empty(self) -> bool:
+        if self._is_empty():
+            self._closed = True
+        return self._closed
 
     def close(self) -> None:
         """Refuse everything from now on."""
-        with self.lock:
-            self._closed = True
+        holding(self.lock, self._close)
+
+    def _close(self) -> None:
+        self._closed = True
 
     def interrupt(self, items: Iterable[WorkItem] | None = None) -> None:
         """Natively cancel what can be interrupted of the given items, or of all, that run; returns at once."""
@@ -329,9 +349,11 @@ class WorkItemScheduler(Admission):
 
         Each of them has still to be reported and settled by the caller.
         """
-        with self.lock:
-            self._closed = True
-            return self.end_all()
+        return holding(self.lock, self._give_up)
+
+    def _give_up(self) -> list[WorkItem]:
+        self._closed = True
+        return self.end_all()
 
     def retire(self) -> None:
         """Let the threads of the executors end."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import Lock, new_rlock
+from django_qbwi.machine.primitives import Lock, holding, new_rlock
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -99,9 +99,10 @@ class StopFlag:
         try:
             call_all(lambda: [one for one in self.spared if one.is_due], self.lock)
         finally:
-            with self.lock:
-                waiting = [one.token.stopped_from for one in self.spared]
-            self.look_at(min(waiting, default=math.inf))
+            self.look_at(holding(self.lock, self._earliest_spared))
+
+    def _earliest_spared(self) -> float:
+        return min((one.token.stopped_from for one in self.spared), default=math.inf)
 
 
 class Cancellable(Protocol):
@@ -161,8 +162,7 @@ class CancellationRegistration(ProcessLocal):
     def close(self) -> None:
         """Take the callback back; never blocks, and does not wait for one that runs already."""
         if self._pending:
-            with self._stop.lock:
-                self.claim()
+            holding(self._stop.lock, self.claim)
 
     def claim(self) -> bool:
         """Take the registration out of its places; the caller holds the lock. Only the first caller gets True."""
@@ -188,8 +188,7 @@ def call_all(take: Callable[[], list[CancellationRegistration]], lock: Lock) -> 
     leaving: BaseException | None = None
     while leaving is None:
         # A copy: the first key of a dict is found by passing over all those that were deleted before it.
-        with lock:
-            pending = take()
+        pending = holding(lock, take)
         if not pending:
             return
         for registration in pending:
@@ -197,8 +196,7 @@ def call_all(take: Callable[[], list[CancellationRegistration]], lock: Lock) -> 
                 if registration.wakes:
                     # Called first: struck by a signal handler's exception, it is still there to be called again.
                     registration.call()
-                with lock:
-                    claimed = registration.claim()
+                claimed = holding(lock, registration.claim)
                 if claimed and not registration.wakes:
                     registration.call()
             except BaseException as error:

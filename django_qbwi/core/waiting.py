@@ -8,7 +8,7 @@ from typing import Any
 from django_qbwi.core.loops import loop_waker
 from django_qbwi.core.ports import Owner
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import Alarm
+from django_qbwi.machine.primitives import Alarm, holding
 
 logger = SafeLogger("django_qbwi.scheduler")
 
@@ -29,37 +29,29 @@ class Waited:
 
     def add_waiter(self, wake: Callable[[], object]) -> bool:
         """Have `wake` called at the end; False, and it is not, if that is over already."""
-        with self.owner.lock:
-            if self.waiters is None:
-                self.waiters = []
-            self.waiters.append(wake)
-            if not self.ended:
-                return True
-            self.remove_waiter(wake)
-            return False
+        holding(self.owner.lock, self._publish, wake)
+        if not self.ended:
+            return True
+        self.remove_waiter(wake)
+        return False
 
     def remove_waiter(self, wake: Callable[[], object]) -> None:
         """Take `wake` back."""
-        with self.owner.lock:
-            if self.waiters is not None and wake in self.waiters:
-                self.waiters.remove(wake)
+        holding(self.owner.lock, self._take_back, wake)
 
     def wake_waiters(self) -> None:
         """Mark it as ended, and wake those who wait for it."""
         self.ended = True
         if self.waiters is None:
             return
-        with self.owner.lock:
-            waiters = list(self.waiters or ())
-        for wake in waiters:
+        for wake in holding(self.owner.lock, self._waiting):
             try:
                 wake()
             except Exception:
                 # The loop of one who waits may be anybody's; the others wait too.
                 logger.exception("Waking one who waits for %r failed", self)
         # Last: interrupted by an exception, it is done again. Woken twice does no harm.
-        with self.owner.lock:
-            self.waiters = None
+        holding(self.owner.lock, self._forget_waiters)
 
     def wait(self, timeout: float | None) -> bool:
         """Block until the end, or for `timeout` seconds; return whether it is over."""
@@ -80,3 +72,20 @@ class Waited:
                 await woken
             finally:
                 self.remove_waiter(wake)
+
+    # Each with the lock held.
+
+    def _publish(self, wake: Callable[[], object]) -> None:
+        if self.waiters is None:
+            self.waiters = []
+        self.waiters.append(wake)
+
+    def _take_back(self, wake: Callable[[], object]) -> None:
+        if self.waiters is not None and wake in self.waiters:
+            self.waiters.remove(wake)
+
+    def _waiting(self) -> list[Callable[[], object]]:
+        return list(self.waiters or ())
+
+    def _forget_waiters(self) -> None:
+        self.waiters = None

@@ -14,7 +14,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import Observer
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import Lock
+from django_qbwi.machine.primitives import Lock, holding
 from django_qbwi.machine.service_thread import ServiceThread
 
 logger = SafeLogger("django_qbwi.scheduler")
@@ -63,7 +63,7 @@ class Withdrawal:
     def run(self) -> bool:
         """Take all steps in this thread; return whether this was the first cancellation of an item not ended."""
         try:
-            if not self._take():
+            if not holding(self._scheduler.lock, self._take):
                 return False
             if self._first:
                 self._item.token._deliver()
@@ -75,16 +75,18 @@ class Withdrawal:
             raise
 
     def _take(self) -> bool:
-        """Cancel the token, and take the item out of its queue, if it is there; False if it has ended, not by this."""
+        """Cancel the token, and take the item out of its queue, if it is there; False if it has ended, not by this.
+
+        The caller holds the lock.
+        """
         item, scheduler = self._item, self._scheduler
-        with scheduler.lock:
-            if item.ending is not None and not scheduler.is_ended_by(item, self):
-                return False
-            if item.token._request(CancelReason.REQUESTED, self._message):
-                self._first = True
-            if item.waits or scheduler.is_ended_by(item, self):
-                scheduler.leave_queue(item, WorkItemStatus.CANCELLED, self)
-            return True
+        if item.ending is not None and not scheduler.is_ended_by(item, self):
+            return False
+        if item.token._request(CancelReason.REQUESTED, self._message):
+            self._first = True
+        if item.waits or scheduler.is_ended_by(item, self):
+            scheduler.leave_queue(item, WorkItemStatus.CANCELLED, self)
+        return True
 
     def _end(self) -> None:
         """Tell of the end of an item of its own, and settle it."""
@@ -102,12 +104,11 @@ class Withdrawal:
     def _complete(self) -> None:
         """Take the steps that were cut off, in the keeper's thread."""
         item, scheduler = self._item, self._scheduler
-        with scheduler.lock:
-            # All the others may be done.
-            scheduler.wake_if_empty()
+        # All the others may be done.
+        holding(scheduler.lock, scheduler.wake_if_empty)
         if self._telling and not self._told:
             logger.info("Telling the end of %s id=%s, %s, was interrupted", item.name, item.id, item.status)
-        self._take()
+        holding(scheduler.lock, self._take)
         try:
             if item.token.is_cancellation_requested:
                 # Cut off in the middle of its callbacks, it has been the first one.

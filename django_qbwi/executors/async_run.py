@@ -65,8 +65,8 @@ class AsyncRuns:
 
     async def begin(self, item: WorkItem) -> None:
         """Run an item that was taken from the queue."""
-        call = item.call
-        await self._run(item, lambda: call.function(item.token, *call.args), begins=True)
+        function, args = item.work
+        await self._run(item, lambda: function(item.token, *args), begins=True)
 
     async def go_on(self, item: WorkItem, awaitable: Any) -> None:
         """Run the awaitable that a sync item has returned."""

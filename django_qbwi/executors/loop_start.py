@@ -21,13 +21,18 @@ def new_loop(selector: selectors.BaseSelector | None) -> asyncio.SelectorEventLo
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    is_whole = False
+    """A loop whose finalizer has nothing to say of one that was never made wholly.
+
+    asyncio's own warns of a loop that was not closed, and one without a pipe cannot be. There is no finalizer here,
+    since what a signal handler raises in one is printed.
+    """
+
+    # asyncio's own name: what is closed is left alone. Its `__init__` sets it to False.
+    _closed = True
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
-        super().__init__(selector)
-        self.is_whole = True
-
-    def __del__(self) -> None:
-        # asyncio's own warns of a loop that was not closed, though one without a pipe cannot be.
-        if self.is_whole:
-            super().__del__()
+        try:
+            super().__init__(selector)
+        except BaseException:
+            self._closed = True
+            raise

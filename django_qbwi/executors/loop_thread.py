@@ -32,6 +32,7 @@ from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import (
     STARTS_NO_THREADS_LATE,
+    holding,
     new_lock,
     new_selector,
     start_thread,
@@ -188,12 +189,9 @@ class LoopExecutor:
 
     def retire(self) -> None:
         """Cancel what is left, close the loop and end its thread; does not wait."""
-        with self._lock:
-            if self._retired:
-                return
-            self._retired = True
-            adopted, self._adopted = self._adopted, {}
-        for awaitable, _ in adopted.values():
+        if self._retired:
+            return
+        for awaitable, _ in holding(self._lock, self._retire):
             close(awaitable)
         loop = self._loop
         if loop is None:
@@ -205,6 +203,12 @@ class LoopExecutor:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(loop.stop, context=self._context)
 
+    def _retire(self) -> list[tuple[Any, Context]]:
+        self._retired = True
+        adopted = list(self._adopted.values())
+        self._adopted.clear()
+        return adopted
+
     def join(self, timeout: float) -> bool:
         """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
         return not self._started or self._ended.acquire(True, timeout)
@@ -214,8 +218,10 @@ class LoopExecutor:
         """True if the loop stands still, or all slots, and all that may be lost, have overdue items in them."""
         if self._monitor.stands_still:
             return True
-        with self._lock:
-            return len(self._overdue) >= self._max_in_flight and all(item.run.overdue for item in self._in_flight)
+        return holding(self._lock, self._is_full_of_overdue)
+
+    def _is_full_of_overdue(self) -> bool:
+        return len(self._overdue) >= self._max_in_flight and all(item.run.overdue for item in self._in_flight)
 
     def stop_in_child(self) -> None:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""

@@ -1,6 +1,7 @@
 """Our own daemon threads for sync items: parked without polling, replaced when lost, never joined without a limit.
 
-Lock: the scheduler's lock guards `_workers`, `_overdue`, `_idle` and `_joiners`.
+Lock: the scheduler's lock guards `_workers`, `_overdue`, `_idle` and `_joiners`. Where only threads of our own take it,
+no signal handler's exception can come, and `with` is enough.
 A parked worker waits on a lock of its own, which stands on the stack `_idle`; the last one parked is woken first.
 Not `concurrent.futures.ThreadPoolExecutor`: the interpreter joins its threads without limit at exit, it keeps the
 frames of failures alive, and it runs an item after having refused it when no thread can be started.
@@ -26,7 +27,14 @@ from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.executors.restarts import Restarts
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.machine.primitives import Lock, new_lock, new_thread_locals, start_thread, thread_ident_getter
+from django_qbwi.machine.primitives import (
+    Lock,
+    holding,
+    new_lock,
+    new_thread_locals,
+    start_thread,
+    thread_ident_getter,
+)
 from django_qbwi.machine.stacks import stack_of_thread
 from django_qbwi.machine.supervised import Life
 from django_qbwi.machine.thread_state import ThreadState
@@ -123,12 +131,14 @@ class ThreadExecutor:
     @property
     def is_stuck(self) -> bool:
         """True if no worker can take an item: all slots, and all that may be lost, have overdue items in them."""
-        with self._lock:
-            return (
-                bool(self._workers)
-                and len(self._overdue) >= self._max_workers
-                and all(worker.item is not None and worker.item.run.overdue for worker in self._workers)
-            )
+        return holding(self._lock, self._is_stuck)
+
+    def _is_stuck(self) -> bool:
+        return (
+            bool(self._workers)
+            and len(self._overdue) >= self._max_workers
+            and all(worker.item is not None and worker.item.run.overdue for worker in self._workers)
+        )
 
     def cancel_natively(self, items: Sequence[WorkItem]) -> None:
         """Do nothing: a thread cannot be interrupted."""
@@ -139,10 +149,12 @@ class ThreadExecutor:
 
     def retire(self) -> None:
         """End the workers when the queue is empty; does not wait."""
-        with self._lock:
-            self._retired = True
-            while self._idle:
-                self.wake()
+        holding(self._lock, self._retire)
+
+    def _retire(self) -> None:
+        self._retired = True
+        while self._idle:
+            self.wake()
 
     def join(self, timeout: float) -> bool:
         """Wait after `retire` until the workers are gone, connections closed, but for those that an item still holds.
@@ -151,11 +163,13 @@ class ThreadExecutor:
         """
         gone = new_lock()
         gone.acquire()
-        with self._lock:
-            if not self._is_leaving():
-                return True
-            self._joiners.append(gone)
-        return gone.acquire(True, timeout)
+        return holding(self._lock, self._are_gone, gone) or gone.acquire(True, timeout)
+
+    def _are_gone(self, joiner: Lock) -> bool:
+        if not self._is_leaving():
+            return True
+        self._joiners.append(joiner)
+        return False
 
     def stop_in_child(self) -> None:
         """Do nothing: a worker asks for its pid behind each item."""
@@ -235,15 +249,15 @@ class ThreadExecutor:
         error: BaseException | None = None
         try:
             scheduler.observer.started(item)
-            call = item.call
-            result = call.function(run.token, *call.args)
+            function, args = item.work
+            result = function(run.token, *args)
             if result is not None:
                 result = to_wait_for(result)
         except BaseException as caught:
             # User code returns to us here: SystemExit, KeyboardInterrupt and the like end the item, not the worker.
             error, result = caught, None
-        # It keeps the arguments alive.
-        call = None  # type: ignore[assignment]
+        # They keep large objects alive.
+        function = args = None  # type: ignore[assignment]
         if os.getpid() != scheduler.pid:
             return FORKED
         worker.state.renew(item)

@@ -44,8 +44,8 @@ class Assembly:
             hint_at_locks: Called with an alias, in an item's thread, when a test shares its database with that thread.
         """
         self.settings = settings
-        self._started = started
         self.host = host
+        self._started = started
         self.item_timeout = settings.item_timeout
         self.options = Options(timeout=settings.item_timeout)
         """Those of an item that asks for nothing."""
@@ -61,28 +61,9 @@ class Assembly:
         """Whether there are carriers to ask at each queueing."""
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
-        self.scheduler = WorkItemScheduler(
-            max_queued=settings.max_queued,
-            overdue_after=settings.overdue_after,
-            accept_while_draining=settings.accept_while_draining,
-            history_size=settings.history_size,
-            observer=SignalsAndRecords(self._schedule),
-            keeper=self.keeper,
-            start=self._start_services,
-        )
-        sync = Lane[WorkItem](SYNC, "sync", Limits(running=settings.max_workers))
-        asynchronous = Lane[WorkItem](ASYNC, "async", Limits(running=settings.max_async_in_flight))
-        self.loop_executor = LoopExecutor(self.scheduler, asynchronous, environment=self.environment)
-        ThreadExecutor(self.scheduler, sync, environment=self.environment, adopt=self.loop_executor.adopt)
-        self.scheduler.attach(sync, asynchronous)
-        self.coordinator = DrainCoordinator(
-            self.scheduler,
-            self.reporter,
-            DrainRecords(),
-            host,
-            shutdown_timeout=settings.shutdown_timeout,
-            cancel_after=settings.cancel_after,
-        )
+        self.scheduler = self._make_scheduler()
+        self.loop_executor = self._attach_lanes()
+        self.coordinator = self._make_coordinator()
         self.host_is(host)
 
     def __repr__(self) -> str:
@@ -95,11 +76,18 @@ class Assembly:
         serve = [service.revive() for service in (self.keeper, self.reporter)]
         return self.refusal is not None or self.scheduler.is_stuck or not all(serve)
 
+    def options_of(self, name: str | None, timeout: float | None) -> Options:
+        """Return those of an item that asks for a name or a timeout."""
+        return Options(name, self.item_timeout if timeout is None else timeout)
+
     def host_is(self, host: servers.ServerHost) -> None:
         """Take notice of what hosts this process, once more is known of it."""
         self.host = self.coordinator.host = host
         self.refusal = host.refusal()
-        self.unusual = not self.looked or self.settings.immediate or self.refusal is not None or not host.serves
+        self.environment.keeps_connections = host.keeps_connections
+        self.environment.hints_at_tests = host.hints_at_tests
+        is_usual = host.serves and not host.hints_at_tests
+        self.unusual = not self.looked or self.settings.immediate or self.refusal is not None or not is_usual
 
     def end(self, timeout: float) -> None:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""
@@ -115,6 +103,36 @@ class Assembly:
     def join(self, timeout: float) -> None:
         """Wait until the threads of items have closed their connections, for `timeout` seconds at the most."""
         self.scheduler.join(timeout)
+
+    def _make_scheduler(self) -> WorkItemScheduler:
+        settings = self.settings
+        return WorkItemScheduler(
+            max_queued=settings.max_queued,
+            overdue_after=settings.overdue_after,
+            accept_while_draining=settings.accept_while_draining,
+            history_size=settings.history_size,
+            observer=SignalsAndRecords(self._schedule),
+            keeper=self.keeper,
+            start=self._start_services,
+        )
+
+    def _attach_lanes(self) -> LoopExecutor:
+        sync = Lane[WorkItem](SYNC, "sync", Limits(running=self.settings.max_workers))
+        asynchronous = Lane[WorkItem](ASYNC, "async", Limits(running=self.settings.max_async_in_flight))
+        loop_executor = LoopExecutor(self.scheduler, asynchronous, environment=self.environment)
+        ThreadExecutor(self.scheduler, sync, environment=self.environment, adopt=loop_executor.adopt)
+        self.scheduler.attach(sync, asynchronous)
+        return loop_executor
+
+    def _make_coordinator(self) -> DrainCoordinator:
+        return DrainCoordinator(
+            self.scheduler,
+            self.reporter,
+            DrainRecords(),
+            self.host,
+            shutdown_timeout=self.settings.shutdown_timeout,
+            cancel_after=self.settings.cancel_after,
+        )
 
     def _start_services(self) -> None:
         self.keeper.start()

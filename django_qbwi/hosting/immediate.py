@@ -47,7 +47,7 @@ def run_immediately(scheduler: WorkItemScheduler, item: WorkItem, scope: Scope) 
         Context().run(_run, scheduler, item, _in_this_thread)
         return
     executor = executor_of_sync_code()
-    if item.call.is_async:
+    if item.is_async:
         run_in_a_thread(lambda: Context().run(_run, scheduler, item, lambda call: _on_own_loop(call, scope, executor)))
     else:
         executor.submit(_beside_a_loop, lambda: Context().run(_run, scheduler, item, _in_this_thread)).result()
@@ -109,7 +109,7 @@ def _run(
 
 def _call(item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]) -> None:
     call = item.call
-    if call.is_async:
+    if item.is_async:
         wait_for(lambda: _wait_out(call, item.token))
         return
     result = call.function(item.token, *call.args)

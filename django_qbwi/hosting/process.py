@@ -7,36 +7,27 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
-from django_qbwi.connections import under_test
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.ending import ProcessEnd, StopWatch, without_exception
 from django_qbwi.hosting.hints import Hints
-from django_qbwi.hosting.identity import sites
-from django_qbwi.inspection.places import Place, find_place
-from django_qbwi.inspection.publisher import Publisher
-from django_qbwi.inspection.subject import Inspected, Subject
+from django_qbwi.hosting.visibility import Visibility, what_is_shown
+from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle import interpreter, servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.layers import SignalLayers
 from django_qbwi.lifecycle.runserver_parent import swallow_first_interrupt
 from django_qbwi.machine.primitives import holding, new_rlock
-from django_qbwi.signals import inspection_logger, lifecycle_logger
+from django_qbwi.signals import lifecycle_logger
 
-_RELOAD_SECONDS = 10.0
 _OVERRIDE_SECONDS = 5.0
-_WATCH_EVERY = 0.1
-_LAST_RESORT_AFTER = 1.0
-_FAREWELL_SECONDS = 0.5
-_RELOAD_EXIT_CODE = 3
 _SIGTERM = int(signal.SIGTERM)
-_SHOWN_LIMITS = ("max_workers", "max_async_in_flight", "max_queued", "item_timeout", "shutdown_timeout")
 
 # What `hosting.queue` compares with: `signal.getsignal` makes another object of SIG_DFL and SIG_IGN.
 _getsignal = _signal.getsignal
@@ -49,9 +40,8 @@ class Process:
 
     def __init__(self, share: Callable[[Subject], object] = lambda subject: None) -> None:
         """Make it; `share` is called with the first request or item, off the items' path, to show it to other hosts."""
-        self._share = share
         self.pid = os.getpid()
-        self.host = servers.identify(sys.argv, dict(os.environ))
+        self.host = servers.test_run(sys.argv) or servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
         self.admitting: Assembly | None = None
         """That of now, once it was looked at for its first item; it saves a look for each of the others."""
@@ -62,14 +52,15 @@ class Process:
         self.overridden: list[Assembly | None] = []
         self.main_ident = threading.main_thread().ident
         self.top_handler: Any = None
-        self._watching = False
         self._exit_hooked = False
-        self.exit_held = False
-        self._file_changed_at: float | None = None
         self._host_warned = False
         self.hints = Hints()
-        self.subject = Subject(lambda: self.host.name, self._inspected)
-        self.publisher: Publisher | None = None
+        self.end = ProcessEnd()
+        self._watch = StopWatch(lambda: self.current)
+        self.watch = self._watch.start
+        """Look at the server's stop flag, now and until nothing is queued or running any more."""
+        self.subject = Subject(lambda: self.host.name, lambda: what_is_shown(self.assembly))
+        self.visibility = Visibility(self.subject, self._assembling, lambda: self.current.settings.inspection, share)
 
     def __repr__(self) -> str:
         return f"<Process pid={self.pid} host={self.host!r} assembly={self.assembly!r}>"
@@ -160,14 +151,14 @@ class Process:
     def first_request(self) -> None:
         """Look again at the server, which may have set its handlers after we were loaded; any thread."""
         self._recognise()
-        if not self.host.is_server:
+        if not self.host.is_server and not self.host.is_final:
             self._set_host(servers.after_first_request())
         self._hook_server_exit()
         self._stand_before_handlers()
         self.open_channel()
 
     def _recognise(self) -> None:
-        for look in (servers.by_stack, servers.recognise, servers.recognise_on_loop):
+        for look in (_look_for_tests, servers.by_stack, servers.recognise, servers.recognise_on_loop):
             # A host may hold a file descriptor: none is made that cannot be taken.
             host = None if self.host.is_final else look()
             if host is not None and servers.knows_more(host, self.host):
@@ -208,33 +199,6 @@ class Process:
         self._hook_server_exit()
         self._stand_before_handlers()
 
-    def watch(self) -> None:
-        """Look at the server's stop flag, now and until nothing is queued or running any more."""
-        if not self._watching:
-            self._watching = True
-            self._watch()
-
-    def _watch(self) -> None:
-        # Only while something is queued or running: an idle worker has no wakeups.
-        coordinator = self.current.coordinator
-        if coordinator.signed and coordinator.scheduler.is_empty:
-            return
-        if self.host.is_stopping():
-            if not coordinator.signed:
-                coordinator.sign(f"{self.host.name} stops this process")
-            return
-        coordinator.scheduler.keeper.call_at(time.monotonic() + _WATCH_EVERY, self._watch_again)
-
-    def _watch_again(self) -> None:
-        scheduler = self.current.scheduler
-        if scheduler.is_empty:
-            self._watching = False
-            # Looked at again: an item may have come in between, whose queueing saw us watching.
-            if not scheduler.queued_count + scheduler.running_count or self._watching:
-                return
-            self._watching = True
-        self._watch()
-
     def _scheduler_started(self) -> None:
         # In the reporter's thread, at the first item.
         self._warn_of_host()
@@ -245,57 +209,15 @@ class Process:
             return
         self._host_warned = True
         texts = self.host.warnings(self.current.settings.shutdown_timeout)
-        if not under_test():
-            # There nothing is left for the exit of the interpreter.
+        if self.host.holds_at_exit:
             texts = [*texts, *interpreter.warnings()]
         for text in texts:
             lifecycle_logger.warning("%s", text)
 
-    # Inspection.
-
     def open_channel(self) -> None:
-        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' path.
-
-        Not under test: the processes of a parallel test run are one site, and would see each other's items.
-        """
-        if under_test():
-            return
-        self._listen()
-        try:
-            # After it, for a registry tells where this process can be asked.
-            if self.current.settings.inspection:
-                self._share(self.subject)
-        except (RuntimeError, ImproperlyConfigured) as error:
-            inspection_logger.debug("Other hosts cannot see this process: %r", error)
-
-    def _listen(self) -> None:
-        if self.publisher is not None:
-            return
-        try:
-            place = find_place()
-            if place is None or not self.current.settings.inspection:
-                return
-            holding(self._assembling, self._publish, place)
-        except (OSError, RuntimeError, ImproperlyConfigured) as error:
-            inspection_logger.debug("Other processes cannot look into this one: %r", error)
-
-    def _publish(self, place: Place) -> None:
-        if self.publisher is None:
-            publisher = Publisher(place, sites(), self.subject)
-            publisher.open()
-            self.publisher = publisher
-
-    def _inspected(self) -> Inspected | None:
-        assembly = self.assembly
-        if assembly is None:
-            return None
-        settings = assembly.settings
-        return Inspected(
-            scheduler=assembly.scheduler,
-            limits={name: getattr(settings, name) for name in _SHOWN_LIMITS},
-            drain_seconds=settings.shutdown_timeout,
-            close_connections=assembly.environment.thread_ended,
-        )
+        """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' way."""
+        if self.host.opens_channel:
+            self.visibility.open()
 
     # Settings for a block.
 
@@ -328,35 +250,27 @@ class Process:
     # The end.
 
     def file_changed(self) -> None:
-        """Note that runserver's reloader saw a change; the exit that follows within a second is a reload."""
-        self._file_changed_at = time.monotonic()
+        """Note that a reloader saw a change; the exit that follows soon is a reload."""
+        self.end.file_changed()
 
     def hold(self, *, last: bool) -> None:
         """Hold the exit of this process as long as it is worth it and allowed."""
         assembly = self.assembly
         if assembly is None or os.getpid() != self.pid:
             return
-        coordinator, scheduler = assembly.coordinator, assembly.scheduler
-        if last and not scheduler.started and scheduler.close_if_empty():
+        if last and not assembly.scheduler.started and assembly.scheduler.close_if_empty():
             return
         # A reloader may have begun after the first item, in a process that has answered no request.
         self._recognise()
-        reloads = self._reloads()
-        self._sign(assembly, "the exit of the process", reloads)
-        if not scheduler.is_empty:
+        reloads = self.end.reloads
+        self.end.sign(assembly, self.host, "the exit of the process", reloads)
+        debt = None if self.layers is None else self.layers.debt
+        if not assembly.scheduler.is_empty:
             # A server has restored the handlers that it found, and its master, or a control group, may signal again.
             self._stand_before_handlers(at_exit=True)
-            if self.layers is not None:
-                self.layers.debt.release_interrupt()
-        coordinator.hold(last=last)
-        if not last:
-            return
-        if coordinator.gave_up:
-            self._arm_last_resort(assembly, reloads)
-        ends_by = coordinator.ends_by
-        left = _FAREWELL_SECONDS if ends_by is None else max(0.0, ends_by - time.monotonic())
-        assembly.join(min(_FAREWELL_SECONDS, left))
-        interpreter.keep_interrupt_status()
+            if debt is not None:
+                debt.release_interrupt()
+        self.end.hold(assembly, self.host, debt, last=last, reloads=reloads)
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
         """Take notice that the server has finished its requests, by its lifespan.
@@ -367,32 +281,28 @@ class Process:
         assembly = self.assembly
         if assembly is None:
             return None, None
-        self._sign(assembly, "the end of the server's lifespan", self._reloads())
+        self.end.sign(assembly, self.host, "the end of the server's lifespan", self.end.reloads)
         return assembly.coordinator, self.host.lifespan_seconds
 
-    def _sign(self, assembly: Assembly, name: str, reloads: bool) -> None:
-        coordinator = assembly.coordinator
-        if coordinator.signed or not assembly.scheduler.started:
+    def hold_interpreter(self, steps: Iterable[Callable[[], object]]) -> None:
+        """Hold the exit of the interpreter, then take `steps`; at the last moment, and once. Raises nothing."""
+        if self.end.is_held:
             return
-        if reloads:
-            coordinator.restart(_RELOAD_SECONDS)
-        else:
-            coordinator.sign(name, cancel=self.host.is_server or interpreter.ended_by_interrupt())
+        self.end.is_held = True
+        for step in (lambda: self.hold(last=True), *steps, self.visibility.close):
+            without_exception(step)
+        if self.layers is not None:
+            self.layers.debt.pay()
 
-    def _reloads(self) -> bool:
-        changed_at = self._file_changed_at
-        return changed_at is not None and time.monotonic() - changed_at < 2.0
+    def after_fork_in_child(self) -> None:
+        """Make the locks of this process anew, which is now that of the parent, and leave the rest to that."""
+        for assembly in (self.assembly, *self.overridden):
+            if assembly is not None:
+                assembly.scheduler.after_fork_in_child()
+        self.visibility.close_in_child()
+        if self.layers is not None:
+            self.layers.debt.after_fork_in_child()
 
-    def _arm_last_resort(self, assembly: Assembly, reloads: bool) -> None:
-        # A stuck thread of somebody's executor is joined by the interpreter without limit; the server's limit stands.
-        stopped_by = None if self.layers is None else self.layers.debt.stopped_by
-        code = _RELOAD_EXIT_CODE if reloads else interpreter.exit_code(stopped_by)
-        pid = self.pid
 
-        def leave() -> None:
-            if os.getpid() == pid and not self.host.shares_its_process:
-                os._exit(code)
-
-        # In both: a callback of an item, or a handler of records, may be stuck in one of them.
-        for service in (assembly.keeper, assembly.reporter):
-            service.call_at(time.monotonic() + _LAST_RESORT_AFTER, leave)
+def _look_for_tests() -> servers.ServerHost | None:
+    return servers.test_run(sys.argv)

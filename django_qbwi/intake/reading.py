@@ -34,17 +34,6 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:
 _MAX_TEXT = 2_000
 
 
-def _variable_of(local: Any) -> ContextVar[Any] | None:
-    variable = getattr(getattr(local, "_storage", None), "_data", None)
-    return variable if isinstance(variable, ContextVar) else None
-
-
-# Where Django keeps language and time zone, if asgiref's Locals are built as in 3.8 to 3.13; else None. A variable
-# that was never set says that neither was activated; to find that out through a Local takes a third of a snapshot.
-_LANGUAGE = _variable_of(getattr(trans_real, "_active", None))
-_TIME_ZONE = _variable_of(getattr(timezone, "_active", None))
-
-
 def http_request_of(value: Any) -> HttpRequest | None:
     """Return the HttpRequest that `value` is, or that it wraps as Django REST framework's Request does; else None."""
     if isinstance(value, HttpRequest):
@@ -252,17 +241,24 @@ def _is_allowed(host: str, allowed: tuple[str, ...], debug: bool) -> bool:
     return bool(domain) and validate_host(domain, allowed)
 
 
+def _is_untouched(module: Any) -> bool:
+    """Say whether the language, or the time zone, of this module was never activated here.
+
+    Its `Local` takes a third of a snapshot to say that, so its variable is asked, if asgiref builds it as in 3.8 to
+    3.13. Django's tests put another Local in its place when a setting of languages changes, so none is kept.
+    """
+    variable = getattr(getattr(getattr(module, "_active", None), "_storage", None), "_data", None)
+    return isinstance(variable, ContextVar) and variable.get(None) is None
+
+
 def _language() -> str | None:
-    if _LANGUAGE is not None and _LANGUAGE.get(None) is None:
+    if _is_untouched(trans_real):
         return settings.LANGUAGE_CODE
     return translation.get_language()
 
 
 def _time_zone() -> str | None:
-    if _TIME_ZONE is not None and _TIME_ZONE.get(None) is None:
-        zone = timezone.get_default_timezone()
-    else:
-        zone = timezone.get_current_timezone()
+    zone = timezone.get_default_timezone() if _is_untouched(timezone) else timezone.get_current_timezone()
     key = getattr(zone, "key", None)
     if isinstance(key, str):
         return key

@@ -49,6 +49,7 @@ BORROWED = (
     Borrowed("asyncio", "SelectorEventLoop._csock", "the other end of it"),
     Borrowed("asyncio", "SelectorEventLoop._make_self_pipe", "to make both anew"),
     Borrowed("asyncio", "SelectorEventLoop._read_from_self", "what reads there"),
+    Borrowed("asyncio", "SelectorEventLoop._closed", "one that could not be made has nothing to say at its end"),
     Borrowed("asyncio", "SelectorEventLoop._signal_handlers", "who has taken SIGTERM on a running loop"),
     Borrowed("inspect", "_is_coroutine_marker", "functions marked by inspect.markcoroutinefunction", since=(3, 12)),
     Borrowed("asyncio.coroutines", "_is_coroutine", "the same, marked by asgiref", until=(3, 12)),

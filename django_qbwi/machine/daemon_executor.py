@@ -54,9 +54,8 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._after = after
         self._mailbox = new_mailbox()
         self._farewells = new_mailbox()
-        self._guard = new_rlock()  # guards `_thread_count`, `_supervised` and `_idle`
-        self._thread_count = 0
-        # Without those that are just being started, maybe in vain.
+        self._guard = new_rlock()  # guards `_supervised` and `_idle`
+        # With those that are still to be started: a call that is struck ahead of that leaves it to the next one.
         self._supervised: list[SupervisedThread] = []
         self._idle = 0
         self._pid = os.getpid()
@@ -67,7 +66,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         """Whether anything was submitted since whoever owns the executor last set this to False."""
 
     def __repr__(self) -> str:
-        return f"<DaemonExecutor {self._name} threads={self._thread_count}>"
+        return f"<DaemonExecutor {self._name} threads={len(self._supervised)}>"
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         """Run `fn(*args, **kwargs)` on one of the threads; see `concurrent.futures.Executor.submit`.
@@ -78,15 +77,16 @@ class DaemonExecutor(ThreadPoolExecutor):
         future: Future[_T] = Future()
         if self._before is not None and (not self.touched or self._after is not None):
             fn = functools.partial(self._surround, self._before, fn)
-        if holding(self._guard, self._claim):
-            try:
-                self._start()
-            except RuntimeError:
-                if not holding(self._guard, self._leave_to_others):
-                    raise
-        for thread in self._supervised:
+        holding(self._guard, self._claim)
+        for thread in tuple(self._supervised):
             if thread.is_lost:
                 thread.revive()
+            elif thread.is_new:
+                try:
+                    self._start(thread)
+                except RuntimeError:
+                    if not holding(self._guard, self._leave_to_others):
+                        raise
         # Not before there is a thread: there would be nothing to clean up behind the owner, and none to do it.
         self.touched = True
         self._mailbox.put((future, fn, args, kwargs))
@@ -97,7 +97,7 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def retire(self) -> None:
         """End the threads after the work that is submitted already; does not wait."""
-        for _ in range(self._thread_count):
+        for _ in range(self._count()):
             self._mailbox.put(None)
 
     def join(self, timeout: float) -> bool:
@@ -107,7 +107,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         """
         deadline = time.monotonic() + timeout
         try:
-            for _ in range(self._thread_count):
+            for _ in range(self._count()):
                 self._farewells.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return False
@@ -116,29 +116,31 @@ class DaemonExecutor(ThreadPoolExecutor):
     def prestart(self, threads: int = 1) -> None:
         """Start threads now, up to the limit."""
         for _ in range(threads):
-            if not holding(self._guard, self._count_one):
+            thread = holding(self._guard, self._add)
+            if thread is None:
                 return
-            self._start()
+            self._start(thread)
             holding(self._guard, self._count_idle)
 
     # Holding `_guard`.
 
-    def _claim(self) -> bool:
-        """Return whether a further thread is to be started for a call."""
+    def _claim(self) -> None:
+        """Take an idle thread for a call, or add one."""
         # Negative while calls wait for a thread at the limit.
-        if self._idle <= 0 and self._count_one():
-            return True
-        self._idle -= 1
-        return False
+        if self._idle > 0 or self._add() is None:
+            self._idle -= 1
 
-    def _count_one(self) -> bool:
-        if self._thread_count >= self._limit:
-            return False
-        self._thread_count += 1
-        return True
+    def _add(self) -> SupervisedThread | None:
+        """Return a further thread, which is still to be started; None at the limit."""
+        if len(self._supervised) >= self._limit:
+            return None
+        # What a thread has taken outlives it: its successor goes on with that.
+        thread = SupervisedThread(self._name, functools.partial(self._serve, deque()), spawn=start_thread)
+        self._supervised.append(thread)
+        return thread
 
     def _leave_to_others(self) -> bool:
-        if not self._supervised:
+        if not any(thread.has_started for thread in self._supervised):
             return False
         # The call waits for one of the others, as it does at the limit.
         self._idle -= 1
@@ -147,20 +149,21 @@ class DaemonExecutor(ThreadPoolExecutor):
     def _count_idle(self) -> None:
         self._idle += 1
 
-    def _uncount(self) -> None:
-        self._thread_count -= 1
+    def _remove(self, thread: SupervisedThread) -> None:
+        if thread in self._supervised:
+            self._supervised.remove(thread)
 
     # Not holding it.
 
-    def _start(self) -> None:
-        # What a thread has taken outlives it: its successor goes on with that.
-        thread = SupervisedThread(self._name, functools.partial(self._serve, deque()), spawn=start_thread)
+    def _count(self) -> int:
+        return sum(not thread.is_new for thread in tuple(self._supervised))
+
+    def _start(self, thread: SupervisedThread) -> None:
         try:
             thread.start()
         except RuntimeError:
-            holding(self._guard, self._uncount)
+            holding(self._guard, self._remove, thread)
             raise
-        holding(self._guard, self._supervised.append, thread)
 
     def _surround(self, before: Callable[[], None], fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
         before()

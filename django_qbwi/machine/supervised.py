@@ -123,6 +123,16 @@ class SupervisedThread:
         """Whether there should be a thread and is none; any thread, never blocks."""
         return self._started and not self._over and not self.is_alive and os.getpid() == self._pid
 
+    @property
+    def has_started(self) -> bool:
+        """Whether a start has succeeded; any thread, never blocks."""
+        return self._started
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was never started, but for a start that was struck; any thread, never blocks."""
+        return not self._started and not self.is_alive
+
     def start(self) -> None:
         """Start the thread; a second one, which a start that was struck may leave, ends at once.
 

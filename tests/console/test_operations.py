@@ -117,7 +117,7 @@ def test_other_processes_are_not_asked_under_test(held: WorkItemHandle, monkeypa
 
 def test_no_channel_is_opened_under_test(held: WorkItemHandle) -> None:
     """No listener stays behind a test."""
-    assert hosting.this_process().publisher is None
+    assert hosting.this_process().visibility.publisher is None
 
 
 def test_this_process_and_the_others_are_shown(held: WorkItemHandle, others: Callable[..., Any]) -> None:

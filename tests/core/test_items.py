@@ -17,9 +17,9 @@ from django_qbwi.core.items import (
     NullEnvironment,
     NullObserver,
     WorkItemError,
-    WorkItemHandle,
     WorkItemStatus,
     current_work_item,
+    handle_of,
 )
 from tests.support.gates import PATIENCE, until
 from tests.support.manual import ManualRuntime, anoop, noop
@@ -231,9 +231,9 @@ def test_exception_of_a_cancelled_item(manual: ManualRuntime) -> None:
 def test_handles_of_one_item_are_equal(manual: ManualRuntime) -> None:
     """Two handles of an item are the same key; those of two items are not."""
     item = manual.queue()
-    assert WorkItemHandle(item) == WorkItemHandle(item)
-    assert len({WorkItemHandle(item), WorkItemHandle(item), WorkItemHandle(manual.queue())}) == 2
-    assert WorkItemHandle(item) != item
+    assert handle_of(item) == handle_of(item)
+    assert len({handle_of(item), handle_of(item), handle_of(manual.queue())}) == 2
+    assert handle_of(item) != item
 
 
 def test_s15_ids_are_unguessable_and_unique(manual: ManualRuntime) -> None:
@@ -250,10 +250,10 @@ def test_s15_id_is_made_once_by_two_threads(manual: ManualRuntime, monkeypatch: 
     item = manual.queue()
 
     class Lock:
-        def __enter__(self) -> None:
+        def acquire(self) -> None:
             item._id = "of the other thread"
 
-        def __exit__(self, *exc_info: object) -> None: ...
+        def release(self) -> None: ...
 
     monkeypatch.setattr(manual.scheduler, "lock", Lock())
     assert item.id == "of the other thread"
@@ -263,7 +263,7 @@ def test_reprs_show_name_and_status(manual: ManualRuntime) -> None:
     """Item and handle show what they are."""
     item = manual.queue(name="thumbnails")
     assert repr(item) == "<WorkItem thumbnails queued>"
-    assert "name=thumbnails status=queued" in repr(WorkItemHandle(item))
+    assert "name=thumbnails status=queued" in repr(handle_of(item))
 
 
 def test_item_has_no_other_attributes(manual: ManualRuntime) -> None:

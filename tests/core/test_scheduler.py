@@ -15,7 +15,7 @@ import pytest
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
-from django_qbwi.core.items import NullObserver, WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.items import NullObserver, WorkItem, WorkItemStatus, handle_of
 from django_qbwi.core.runs import Ending
 from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
 from django_qbwi.machine.service_thread import ServiceThread, Timer
@@ -170,7 +170,7 @@ def test_f45_item_is_queued_although_an_observer_raises() -> None:
 def test_item_that_is_cancelled_while_it_is_told_of_never_starts() -> None:
     """A receiver of the queued signal may cancel the item: it is not queued then."""
     manual = ManualRuntime(announces=True)
-    manual.observer.queued = lambda item: WorkItemHandle(item).cancel()  # type: ignore[assignment,method-assign]
+    manual.observer.queued = lambda item: handle_of(item).cancel()  # type: ignore[assignment,method-assign]
     item = manual.queue()
     assert item.status is S.CANCELLED
     assert manual.sync.start() is None

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_qbwi.core.cancellation import OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining
-from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.items import WorkItem, WorkItemStatus, handle_of
 from django_qbwi.core.scheduler import SchedulerState
 from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
 
@@ -109,7 +109,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject, message: str | None) -> None:
         item = data.draw(st.sampled_from(self.accepted))
         first = not item.token.is_cancellation_requested and item not in self.ended
-        assert WorkItemHandle(item).cancel(message) is first
+        assert handle_of(item).cancel(message) is first
         if item in self.waiting[item.lane is self.manual.loop.lane]:
             self.end(item, S.CANCELLED)
 

@@ -1,7 +1,7 @@
 """Follow an item through the package: which functions are called, in which thread, up to its end.
 
-Run as a program, it prints them as JSON for a sync and for an async item: pairs of a file and a function under "caller"
-and "runner", the thread that the user's function runs in.
+Run as a program, it prints them as JSON for a sync and for an async item, under "caller" and "runner", the thread that
+the user's function runs in: a file, a function, and the file of the package that it was called from, if one has.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 YOURS = "your function"
 """Stands for what the user queued."""
 
-Stop = tuple[str, str]
-"""A file under the package, and the qualified name of a function."""
+Stop = tuple[str, str, str]
+"""A file under the package, the qualified name of a function, and the file of the function that called it."""
 
 
 class Recorder:
@@ -33,9 +33,18 @@ class Recorder:
         code = frame.f_code
         if event == "call" and code.co_filename.startswith(self._prefix):
             name = code.co_filename.removeprefix(self._prefix)
-            self.calls.append((threading.get_ident(), (name, code.co_qualname)))
+            self.calls.append((threading.get_ident(), (name, code.co_qualname, self._caller(frame))))
         elif event == "call" and code.co_filename == self._own and code.co_name.startswith("user_"):
-            self.calls.append((threading.get_ident(), (YOURS, "")))
+            self.calls.append((threading.get_ident(), (YOURS, "", self._caller(frame))))
+
+    def _caller(self, frame: FrameType) -> str:
+        """Return the file of the package that is next below on the stack; what is not of the package is passed over."""
+        below = frame.f_back
+        while below is not None:
+            if below.f_code.co_filename.startswith(self._prefix):
+                return below.f_code.co_filename.removeprefix(self._prefix)
+            below = below.f_back
+        return ""
 
     def split(self) -> dict[str, list[Stop]]:
         """Return what the caller's thread did, and what the one did that ran the user's function."""

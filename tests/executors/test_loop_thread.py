@@ -14,7 +14,7 @@ import pytest
 
 from django_qbwi.core.calls import Call
 from django_qbwi.core.exceptions import WorkItemRejected
-from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item
+from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item, handle_of
 from django_qbwi.executors import loop_slots as item_executors
 from django_qbwi.executors import loop_thread as loop_executor
 from django_qbwi.machine.daemon_executor import DaemonExecutor
@@ -113,7 +113,7 @@ def test_item_that_returns_no_awaitable_fails(runtime: Runtime) -> None:
     """What is marked as async, and is not, is FAILED."""
     handle = runtime.scheduler.make_item(Call(noop, (), True))
     runtime.scheduler.queue(handle)
-    assert WorkItemHandle(handle).wait(PATIENCE)
+    assert handle_of(handle).wait(PATIENCE)
     assert handle.status is S.FAILED
 
 
@@ -929,7 +929,7 @@ def test_r2_first_item_within_the_first_item(start: Start, monkeypatch: pytest.M
 
     def new_selector() -> None:
         if not handles:
-            handles.append(WorkItemHandle(runtime.scheduler.make_item(Call(anoop, (), True))))
+            handles.append(handle_of(runtime.scheduler.make_item(Call(anoop, (), True))))
             runtime.scheduler.queue(handles[0]._item)
 
     monkeypatch.setattr(loop_executor, "new_selector", new_selector)

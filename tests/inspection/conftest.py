@@ -13,8 +13,8 @@ import pytest
 
 from django_qbwi.conf import Settings
 from django_qbwi.core.calls import Call, Options
-from django_qbwi.core.items import WorkItemHandle
-from django_qbwi.hosting import Assembly
+from django_qbwi.core.items import WorkItemHandle, handle_of
+from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.inspection.channel import Site
 from django_qbwi.inspection.places import AbstractPlace, Place
 from django_qbwi.inspection.publisher import Publisher
@@ -66,7 +66,7 @@ class Inspection:
         """Queue a call."""
         item = self.scheduler.make_item(Call(work_item, args, examine(work_item, args), options=Options(**options)))
         self.scheduler.queue(item)
-        return WorkItemHandle(item)
+        return handle_of(item)
 
     def hold(self, token: Any) -> None:
         """An item that runs until the gate opens, whatever its token says."""

@@ -66,6 +66,29 @@ def test_language_and_time_zone_that_are_active() -> None:
 
 
 @pytest.mark.parametrize(
+    "changed",
+    [
+        {"LANGUAGES": [("fr", "French")]},
+        {"LANGUAGE_CODE": "fr"},
+        {"LOCALE_PATHS": ["/nowhere"]},
+        {"TIME_ZONE": "Asia/Tokyo"},
+    ],
+)
+def test_languages_of_overridden_settings(changed: dict[str, Any]) -> None:
+    """A test's settings, at which Django forgets what was active and where it keeps it, change nothing of that."""
+    from django.test import override_settings
+    from django.utils import translation
+
+    request = RequestFactory().get("/")
+    with override_settings(**changed):
+        with translation.override("de"), timezone.override("Europe/Berlin"):
+            snapshot = snapshot_request(request)
+        assert (snapshot.language, snapshot.time_zone) == ("de", "Europe/Berlin")
+        assert snapshot_request(request).time_zone == changed.get("TIME_ZONE", "UTC")
+    assert snapshot_request(request).language == "en"
+
+
+@pytest.mark.parametrize(
     ("zone", "name"),
     [
         (datetime.UTC, "UTC"),

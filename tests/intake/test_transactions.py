@@ -206,8 +206,8 @@ class InTestCase(TestCase):
     def test_g19_warning_of_the_test_transaction_as_an_error(self) -> None:
         """G19: so it is for the warning of a TestCase's own transaction."""
         here = hosting.this_process()
-        self.addCleanup(setattr, here, "test_warned", here.test_warned)
-        here.test_warned = False
+        self.addCleanup(setattr, here.hints, "test_warned", here.hints.test_warned)
+        here.hints.test_warned = False
         connections["default"].ensure_connection()
         for _ in range(3):
             with warnings.catch_warnings(action="error"), pytest.raises(WorkItemWarning, match="TestCase's trans"):

@@ -109,13 +109,13 @@ def test_signal_before_the_wait_does_not_end_it(exception: str) -> None:
         from django_qbwi import hosting
 
         here = hosting.this_process()
-        sign = here._sign
+        sign = here.end.sign
 
         def interrupted(*args):
-            here._sign = sign
+            here.end.sign = sign
             raise {exception}
 
-        here._sign = interrupted
+        here.end.sign = interrupted
         queue_background_work_item(lambda token: os.write(1, f"{{token.wait(0.2)}}\\n".encode()))
         """,
         site=True,

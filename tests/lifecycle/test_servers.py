@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -174,6 +175,37 @@ def test_granian_warns_of_a_shorter_limit() -> None:
 def test_granian_does_not_warn_of_a_longer_limit(limit: float | None) -> None:
     """Nor without one, which is its default."""
     assert _warnings(servers.GranianHost(limit), 90.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "limit"),
+    [
+        ("", None, None),
+        ("--workers 2", None, None),
+        ("--workers-kill-timeout 30", None, 30.0),
+        ("--workers-kill-timeout=30s --workers 2", None, 30.0),
+        ("--workers-kill-timeout 1m30s", None, 90.0),
+        ("--workers-kill-timeout 5 --workers-kill-timeout 7", None, 7.0),
+        ("--workers-kill-timeout 30", "60", 30.0),
+        ("", "2m", 120.0),
+        ("", "", None),
+        ("--workers-kill-timeout", None, None),
+        ("--workers-kill-timeout soon", None, None),
+    ],
+)
+def test_spawned_worker_of_granian_knows_its_limit(
+    monkeypatch: pytest.MonkeyPatch, arguments: str, variable: str | None, limit: float | None
+) -> None:
+    """From the command line and the environment, since no handler shows it from Python 3.14 on."""
+    monkeypatch.setattr(multiprocessing.current_process(), "name", "granian-worker")
+    environ = {} if variable is None else {"GRANIAN_WORKERS_KILL_TIMEOUT": variable}
+    host = servers.identify(["granian", *arguments.split(), "site.wsgi"], environ)
+    assert (type(host), host.limit(15)) == (servers.GranianHost, limit)
+
+
+def test_option_of_granian_alone_is_no_granian() -> None:
+    """Its name makes a process a worker of granian; the master's arguments do not."""
+    assert not isinstance(servers.identify(["granian", "--workers-kill-timeout", "5"], {}), servers.GranianHost)
 
 
 @pytest.mark.parametrize(("options", "limit"), [({}, 60.0), ({"worker_reload_mercy": "30"}, 30.0)])

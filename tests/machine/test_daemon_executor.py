@@ -176,7 +176,7 @@ def test_f24_two_calls_of_which_none_gets_a_thread(
         errors.append(str(caught.value))
 
     def refuse_both(*args: object) -> None:
-        if not errors and executor._thread_count == 1:
+        if not errors and len(executor._supervised) == 1:
             # A second call, from beginning to end, while this one tries to start its thread.
             submit()
         refuse()
@@ -186,6 +186,45 @@ def test_f24_two_calls_of_which_none_gets_a_thread(
         submit()
     assert errors == ["can't start new thread"] * 2
     assert executor.submit(lambda: "next").result(PATIENCE) == "next"
+
+
+def test_r1_call_that_is_struck_ahead_of_its_thread_leaves_it_to_the_next(
+    make: Callable[..., DaemonExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R1: a signal handler's exception between the count of a thread and its start costs no thread for ever."""
+    executor = make(1)
+
+    def struck(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon_executor.SupervisedThread, "start", struck)
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(pytest.fail, "called")
+    assert executor.submit(lambda: "next").result(PATIENCE) == "next"
+    assert len(threads()) == 1
+
+
+def test_r1_call_that_is_struck_while_its_thread_is_started_leaves_it_to_the_next(
+    make: Callable[..., DaemonExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R1: the same where the operating system was asked already, once for each thread."""
+    executor = make(2)
+    spawn = daemon_executor.start_thread
+    strikes = iter([KeyboardInterrupt, KeyboardInterrupt])
+
+    def struck(*args: Any) -> None:
+        for error in strikes:
+            raise error
+        spawn(*args)
+
+    monkeypatch.setattr(daemon_executor, "start_thread", struck)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(pytest.fail, "called")
+    barrier = threading.Barrier(2)
+    together = [executor.submit(barrier.wait, PATIENCE) for _ in range(2)]
+    assert sorted(future.result(PATIENCE) for future in together) == [0, 1]
 
 
 def test_parked_thread_keeps_no_object_alive(make: Callable[..., DaemonExecutor]) -> None:

@@ -6,7 +6,7 @@ from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.calls import Call, Options
-from django_qbwi.core.items import WorkItem, WorkItemHandle
+from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.intake.callables import examine
@@ -165,7 +165,7 @@ class ManualRuntime:
 
     def handle(self, *args: Any, **options: Any) -> WorkItemHandle:
         """Queue a call and return its handle."""
-        return WorkItemHandle(self.queue(*args, **options))
+        return handle_of(self.queue(*args, **options))
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and the service threads do what is due."""

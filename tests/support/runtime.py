@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_qbwi.core.calls import Call, Options
-from django_qbwi.core.items import Environment, WorkItem, WorkItemHandle, WorkItemStatus
+from django_qbwi.core.items import Environment, WorkItem, WorkItemHandle, WorkItemStatus, handle_of
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
@@ -52,7 +52,7 @@ class Runtime:
         """Queue `work_item(token, *args)`."""
         item = self.scheduler.make_item(Call(work_item, args, examine(work_item, args), options=Options(**options)))
         self.scheduler.queue(item)
-        return WorkItemHandle(item)
+        return handle_of(item)
 
     def run(self, work_item: Callable[..., Any], *args: Any, **options: Any) -> WorkItemStatus:
         """Queue a call, wait for its end and return its status."""

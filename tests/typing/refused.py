@@ -1,4 +1,4 @@
-"""Wrong calls of the public names: each line with an ignore has to be an error for mypy and for pyright; never run.
+"""G42: wrong calls of the public names; a line with an ignore has to be an error for mypy and for pyright; never run.
 
 An ignore that is not needed is an error itself, so a call that begins to be accepted is seen.
 """

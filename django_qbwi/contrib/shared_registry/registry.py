@@ -116,5 +116,5 @@ def _record(state: str) -> ProcessRecord | None:
 
 def _place() -> str:
     # Who does not listen, for want of a free file for instance, must not be taken for dead by those who ask around.
-    publisher = hosting.this_process().publisher
+    publisher = hosting.this_process().visibility.publisher
     return "" if publisher is None or publisher.address is None else place_of_this_process()

@@ -31,6 +31,7 @@ from django_qbwi.lifecycle.servers.runserver import (
     WerkzeugHost,
     tell_the_parent,
 )
+from django_qbwi.lifecycle.servers.test_run import TestHost, test_run
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "RunserverParentHost",
     "ServedHost",
     "ServerHost",
+    "TestHost",
     "UvicornHost",
     "UwsgiHost",
     "WaitressHost",
@@ -61,4 +63,5 @@ __all__ = [
     "recognise_on_loop",
     "refusal_of_threads",
     "tell_the_parent",
+    "test_run",
 ]

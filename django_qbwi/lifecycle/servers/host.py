@@ -37,6 +37,15 @@ class ServerHost:
     quits_workers = False
     """Whether its master says SIGQUIT to workers, also when they have taken their handlers back."""
 
+    opens_channel = True
+    """Whether other processes may look into this one, and this one into others."""
+    keeps_connections = True
+    """Whether a database connection may live from one item to the next."""
+    hints_at_tests = False
+    """Whether items are told of that meet what only tests have: a transaction around them, a database in memory."""
+    holds_at_exit = True
+    """Whether items may be left for the exit of the interpreter, whose weaknesses are worth a warning then."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 

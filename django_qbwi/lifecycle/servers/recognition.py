@@ -15,7 +15,7 @@ from types import BuiltinFunctionType
 from typing import Any
 
 from django_qbwi.lifecycle.servers import queues, runserver
-from django_qbwi.lifecycle.servers.granian import GranianHost
+from django_qbwi.lifecycle.servers.granian import GranianHost, spawned_worker
 from django_qbwi.lifecycle.servers.gunicorn import GunicornHost, GunicornMasterHost
 from django_qbwi.lifecycle.servers.host import (
     CommandHost,
@@ -40,7 +40,7 @@ def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     if mod_wsgi is not None and hasattr(mod_wsgi, "process_group"):
         # The package of that name, which starts the server, has no process group.
         return ModWsgiHost(mod_wsgi)
-    host = queues.by_stack() or recognise()
+    host = queues.by_stack() or recognise() or spawned_worker(argv, environ)
     if host is not None:
         return host
     if _handler_owner(signal.SIGTERM) is not None:

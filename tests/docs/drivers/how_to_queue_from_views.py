@@ -98,6 +98,9 @@ class TheViewsTests(TransactionTestCase):
 class WhatThePageSaysTests(SimpleTestCase):
     """Sentences that no block shows."""
 
+    # A connection may be asked for its transaction, and none is opened.
+    databases = {"default"}
+
     async def test_on_commit_on_a_running_loop(self) -> None:
         with self.assertRaises(InvalidWorkItem):
             items.ship.queue_on_commit(1)
