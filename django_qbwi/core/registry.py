@@ -180,8 +180,9 @@ class WorkItemRegistry:
             place = self._running
         if item in place and ending is not None:
             finished = self._finished
+            kept = item if ending.exception is None else item.for_history()
             # No call between these: an exception from a signal handler cannot come in between.
-            finished += (item,)
+            finished += (kept,)
             self._totals[ending.status._value_] += 1
             del place[item]
 
