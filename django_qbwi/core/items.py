@@ -201,22 +201,6 @@ class WorkItem(Waited):
             # Unnamed if the object's own code has left where it was asked.
             self._work = name or (function if type(function) is types.FunctionType else "<unnamed>")
 
-    def for_history(self) -> WorkItem:
-        """Return what is kept of an item that has ended: itself, or a copy that does not keep what it has raised alive.
-
-        An exception may hold anything, a document of megabytes or a response; only a handle that somebody keeps has it.
-        """
-        ending = self.ending
-        if ending is None or ending.exception is None:
-            return self
-        kept = object.__new__(WorkItem)
-        for name in (*Waited.__slots__, *WorkItem.__slots__):
-            if name != "__weakref__":
-                setattr(kept, name, getattr(self, name))
-        kept._id, kept.waiters, kept.ended = self.id, None, True
-        kept.ending = Ending(ending.status, ending.finished, ending.reason, ending.failure)
-        return kept
-
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""
         # The ending first: what it says of is there by then.

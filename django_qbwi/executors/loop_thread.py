@@ -18,10 +18,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any
 
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import Environment, NullEnvironment
-from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.async_run import AsyncRuns, close
 from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
 from django_qbwi.executors.loop_monitor import LoopMonitor

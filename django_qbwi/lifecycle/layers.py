@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.lifecycle.debt import Debt
 from django_qbwi.lifecycle.drain import DUPLICATE_SECONDS, DrainCoordinator
 from django_qbwi.lifecycle.servers import ServerHost, is_raised_again, resumes_calls
