@@ -76,7 +76,7 @@ def test_g44_dictionary_of_an_item(held: WorkItemHandle) -> None:
 
 def test_g44_overview(held: WorkItemHandle) -> None:
     """What all views are made of has moments in UTC; the dashboard makes spans of them."""
-    overview = operations.overview()
+    overview = operations.overview().to_dict()
     (process,) = overview["processes"]
     assert is_now(process["items"][0]["started_at"])
     assert datetime.datetime.fromisoformat(process["started_at"]).utcoffset() == datetime.timedelta()

@@ -210,9 +210,13 @@ class ThreadExecutor:
         """Strike out a worker whose thread is gone without a farewell; in the keeper's thread."""
         if worker in self.lives:
             self._strike_out(worker)
+            self.lives.pop(worker, None)
+            if worker.ident is None:
+                # It never began: a signal handler's exception came in the middle of its start.
+                self.grow()
+                return
             self._end_items_of(worker, RuntimeError("the worker thread was killed"))
             self._restarts.replace()
-            self.lives.pop(worker, None)
 
     def _strike_out(self, worker: Worker) -> None:
         with self._lock:
