@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         WorkItemRejected,
         WorkItemWarning,
     )
-    from django_qbwi.core.items import WorkItemHandle, WorkItemInfo, WorkItemStatus, current_work_item
+    from django_qbwi.core.items import WorkItemHandle, current_work_item
+    from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
     from django_qbwi.hosting import live_items, recent_items
     from django_qbwi.intake.copier import copies_request, snapshot_request
     from django_qbwi.intake.snapshot import RequestSnapshot
@@ -54,7 +55,8 @@ _HOMES = {
         "WorkItemRejected",
         "WorkItemWarning",
     ),
-    "core.items": ("WorkItemHandle", "WorkItemInfo", "WorkItemStatus", "current_work_item"),
+    "core.items": ("WorkItemHandle", "current_work_item"),
+    "core.records": ("WorkItemInfo", "WorkItemStatus"),
     "hosting": ("live_items", "recent_items"),
     "intake.copier": ("copies_request", "snapshot_request"),
     "intake.snapshot": ("RequestSnapshot",),

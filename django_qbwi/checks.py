@@ -20,6 +20,7 @@ from django_qbwi import conf
 from django_qbwi.core.names import printable
 from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.intake.carriers import load_carriers
+from django_qbwi.lifecycle import servers
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -85,7 +86,7 @@ def check_lifespan(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     A new project has an asgi.py whether it uses it or not: only ASGI_APPLICATION says so. daphne speaks no lifespan.
     """
     name = getattr(django_settings, "ASGI_APPLICATION", None)
-    if not isinstance(name, str) or _is_installed("daphne"):
+    if not isinstance(name, str) or not _may_speak_lifespan():
         return []
     module = name.rpartition(".")[0]
     imported = _imported_by(module)
@@ -101,8 +102,8 @@ def check_lifespan(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     ]
 
 
-def _is_installed(app: str) -> bool:
-    return apps.is_installed(app)
+def _may_speak_lifespan() -> bool:
+    return servers.speaks_lifespan(config.name for config in apps.get_app_configs())
 
 
 def _imported_by(module: str) -> set[str]:

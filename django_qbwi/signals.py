@@ -28,8 +28,8 @@ from django.dispatch import Signal
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.failures import traceback_of
-from django_qbwi.core.items import WorkItem, WorkItemInfo, WorkItemStatus
-from django_qbwi.core.records import DrainOutcome, DrainStart
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.records import DrainOutcome, DrainStart, WorkItemInfo, WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.loggers import SafeLogger, may_contain
 from django_qbwi.machine.running_loop import on_running_loop

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 from django_qbwi import hosting
 from django_qbwi.core.calls import NO_ORIGIN, Call
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
-from django_qbwi.core.items import WorkItem, WorkItemHandle, WorkItemStatus, handle_of
+from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately

@@ -52,12 +52,32 @@ def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert not _open_files() - files, f"files left open: {_open_files() - files}"
 
 
+@pytest.fixture
+def outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have this process taken for one that runs no tests."""
+    from django_qbwi import hosting
+    from django_qbwi.hosting import process
+    from django_qbwi.lifecycle.servers import ServerHost
+
+    here = hosting.this_process()
+    host = here.host
+    monkeypatch.setattr(process, "_look_for_tests", lambda: None)
+    here._set_host(ServerHost())
+    yield
+    here._set_host(host)
+
+
 def _end_process_wide_scheduler() -> None:
     """Let the threads end that the scheduler of this process has started, if it has; it opens a new one."""
     hosting = sys.modules.get("django_qbwi.hosting")
     here = None if hosting is None else hosting._processes.get(os.getpid())
     if here is not None and here.assembly is not None and here.assembly.scheduler.started:
+        # What the first item has set off may be opening the channel, where a test was taken for none.
+        here.assembly.reporter.flush(PATIENCE)
         here.renew(5.0)
+    if here is not None and here.visibility.publisher is not None:
+        here.visibility.publisher.close(PATIENCE)
+        here.visibility.publisher = None
 
 
 def _threads() -> set[threading.Thread]:

@@ -17,13 +17,14 @@ from django.test import override_settings
 
 from django_qbwi import CancelReason, NotHosted, checks, hosting, queue_background_work_item
 from django_qbwi.asgi import get_asgi_application
+from django_qbwi.lifecycle import servers
 
 PATIENCE = 30
 T = TypeVar("T")
 
 
 @pytest.fixture
-def here() -> Iterator[hosting.Process]:
+def here(outside_of_tests: None) -> Iterator[hosting.Process]:
     """Return the state of this process, which is taken for no server again afterwards."""
     here = hosting.this_process()
     host = here.host
@@ -184,5 +185,5 @@ def test_check_is_silent_without_a_module(project: Path, name: str | None) -> No
 def test_check_is_silent_under_daphne(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """daphne speaks no lifespan."""
     project.write_text(PLAIN)
-    monkeypatch.setattr(checks, "_is_installed", lambda app: app == "daphne")
+    monkeypatch.setattr(checks, "_may_speak_lifespan", lambda: servers.speaks_lifespan(["shop", "daphne"]))
     assert _found() == []

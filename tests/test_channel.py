@@ -12,7 +12,6 @@ from django.core.signals import request_started
 from django.test import override_settings
 
 from django_qbwi import checks, conf, hosting, queue_background_work_item
-from django_qbwi.hosting import process as process_module
 from django_qbwi.hosting import visibility
 from django_qbwi.hosting.identity import sites
 from django_qbwi.inspection.places import AbstractPlace
@@ -29,11 +28,10 @@ class Unreachable(AbstractPlace):
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[hosting.Process]:
+def here(outside_of_tests: None) -> Iterator[hosting.Process]:
     """Return the state of this process, which for once does not behave as under test; its channel is closed at last."""
     with override_settings(QBWI={}, SECRET_KEY=f"a key of this run {os.getpid()}"):
         process = hosting.this_process()
-        monkeypatch.setattr(process_module, "under_test", lambda: False)
         yield process
         if process.visibility.publisher is not None:
             process.visibility.publisher.close(PATIENCE)

@@ -19,6 +19,7 @@ from django_qbwi.console import text as text_module
 from django_qbwi.console.tables import Cell, Column
 from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers, Stranger
+from django_qbwi.lifecycle.servers import ServerHost
 from django_qbwi.management.commands import qbwi
 from tests.admin import site
 
@@ -130,7 +131,7 @@ def test_g32_command_survives_any_discovery(
 
     place = AbstractPlace()
     monkeypatch.setattr(place, "find", fail)
-    monkeypatch.setattr(operations, "under_test", lambda: False)
+    monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
     monkeypatch.setattr(operations, "find_place", lambda: place)
     with pytest.raises(CommandError, match="could not be looked for: invalid literal") as caught:
         run(operation, *arguments, stdout=output)
@@ -364,7 +365,6 @@ class Answering:
         self.found = Answers(answers=[], unresponsive=[], refused=[])
         self.asked: list[str] = []
         monkeypatch.setattr(operations, "ask", self._ask)
-        monkeypatch.setattr(operations, "under_test", lambda: False)
         monkeypatch.setattr(hosting.this_process(), "host", operations.CommandHost())
 
     def _ask(self, place: Any, sites: Any, request: dict[str, Any], **options: Any) -> Answers:

@@ -12,15 +12,17 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.test import override_settings
 
-from django_qbwi import connections as hygiene
-from django_qbwi import queue_background_work_item
+from django_qbwi import hosting, queue_background_work_item
+from django_qbwi.lifecycle.servers import TestHost
 from django_qbwi.signals import work_item_finished
 
 PATIENCE = 30
 
 
 @pytest.fixture(autouse=True)
-def database(tmp_path: Path, django_db_blocker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def database(
+    tmp_path: Path, django_db_blocker, monkeypatch: pytest.MonkeyPatch, outside_of_tests: None
+) -> Iterator[Path]:
     """A database in a file, under the alias "site", with one table; and a scheduler with one worker."""
     path = tmp_path / "site.sqlite3"
     with sqlite3.connect(path) as connection:
@@ -28,8 +30,6 @@ def database(tmp_path: Path, django_db_blocker, monkeypatch: pytest.MonkeyPatch)
     connection.close()
     entry = {**connections.settings["default"], "NAME": str(path), "CONN_MAX_AGE": None}
     monkeypatch.setitem(connections.settings, "site", entry)
-    # Outside of tests, connections may live from one item to the next.
-    monkeypatch.setattr(hygiene, "under_test", lambda: False)
     with (
         django_db_blocker.unblock(),
         override_settings(QBWI={"MAX_WORKERS": 1, "MAX_ASYNC_IN_FLIGHT": 1, "WARN_IN_TRANSACTION": False}),
@@ -182,7 +182,7 @@ def test_g10_nothing_is_kept_while_a_thread_is_parked(collected: Collector, make
 
 def test_g10_queries_in_a_test(collected: Collector, monkeypatch, settings) -> None:
     """Under test too, where connections are closed around each item."""
-    monkeypatch.setattr(hygiene, "under_test", lambda: True)
+    hosting.this_process()._set_host(TestHost())
     settings.DEBUG = True
     for _ in range(2):
         run(sync_item(collected.of(queries)))
@@ -500,12 +500,6 @@ def test_close_that_fails(make, monkeypatch: pytest.MonkeyPatch, caplog) -> None
 @BOTH
 def test_tests_keep_no_connection(collected: Collector, make, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a test run no connection outlives its item, whatever its age: the test database must be droppable."""
-    monkeypatch.setattr(hygiene, "under_test", lambda: True)
+    hosting.this_process()._set_host(TestHost())
     run(make(collected.of(connect)))
     assert not is_open(collected.results[0])
-
-
-def test_test_run_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test run is one between setup_test_environment and teardown_test_environment."""
-    monkeypatch.undo()
-    assert hygiene.under_test()

@@ -12,13 +12,13 @@ from django.test import override_settings
 
 from django_qbwi import InspectionError, WorkItemNotFound, hosting
 from django_qbwi.console import operations
-from django_qbwi.hosting import process as process_module
 from django_qbwi.hosting import visibility
 from django_qbwi.inspection import registry as protocol
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.records import ProcessRecord
 from django_qbwi.inspection.registry import StoredProcess, place_of_this_process
 from django_qbwi.inspection.subject import Subject
+from django_qbwi.lifecycle.servers import TestHost
 from tests.admin import site
 
 PATIENCE = 30
@@ -63,11 +63,10 @@ class FakeRegistry:
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRegistry]:
+def registry(monkeypatch: pytest.MonkeyPatch, outside_of_tests: None) -> Iterator[FakeRegistry]:
     """Have a registry, one idle process of this machine that answers, and nothing of this process."""
     fake = FakeRegistry()
     monkeypatch.setattr(hosting, "_registries", [fake])
-    monkeypatch.setattr(operations, "under_test", lambda: False)
     monkeypatch.setattr(operations, "place_of_this_process", lambda: "here")
 
     def ask(place: Any, sites: Any, request: dict[str, Any], **options: Any) -> Answers:
@@ -161,7 +160,8 @@ def test_registry_that_cannot_be_read_is_told(registry: FakeRegistry) -> None:
 @pytest.mark.parametrize("tested", [True, False])
 def test_registry_is_not_asked(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, tested: bool) -> None:
     """Under test, whose processes are one site, and with INSPECTION = False."""
-    monkeypatch.setattr(operations, "under_test", lambda: tested)
+    host = TestHost() if tested else operations.CommandHost()
+    monkeypatch.setattr(hosting.this_process(), "host", host)
     registry.read_error = "asked"
     with override_settings(QBWI={"INSPECTION": tested}):
         assert operations.overview().to_dict()["registry"] is None
@@ -297,7 +297,6 @@ def test_command_cannot_say_that_an_item_is_unknown(registry: FakeRegistry) -> N
 @pytest.fixture
 def opened(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Subject]]:
     """Return a function that does what the first request does, and says who was opened."""
-    monkeypatch.setattr(process_module, "under_test", lambda: False)
     monkeypatch.setattr(visibility, "find_place", lambda: None)
 
     def first_request() -> list[Subject]:

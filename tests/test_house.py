@@ -104,6 +104,54 @@ def test_no_circle() -> None:
     assert circles(imports(sources(PACKAGE))) == []
 
 
+SERVERS = (
+    *("gunicorn", "uvicorn", "daphne", "hypercorn", "granian"),
+    *("waitress", "cheroot", "uwsgi", "mod_wsgi", "eventlet"),
+)
+# Threads of ours block signals there, which concerns the machine and is decided before any host can be asked.
+MAY_NAME = {("django_qbwi.machine.primitives", "uwsgi")}
+
+
+def named_servers(name: str, source: str) -> Iterator[tuple[str, str]]:
+    """Tell each server that a module's names and strings speak of; docstrings and comments may."""
+    tree = ast.parse(source)
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            words = node.value
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            words = node.name
+        else:
+            words = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "arg", None) or ""
+        yield from ((name, server) for server in SERVERS if server in str(words).lower())
+
+
+def test_no_server_is_named_outside_of_its_room() -> None:
+    """What is to be known of a server stands in lifecycle/servers."""
+    found = {
+        pair
+        for name, source in sources(PACKAGE).items()
+        if not name.startswith("django_qbwi.lifecycle.servers")
+        for pair in named_servers(name, source)
+    }
+    assert found == MAY_NAME
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("x = 'uvicorn.server'", 1),
+        ("is_uvicorns = 1", 1),
+        ("def granian(): pass", 1),
+        ("""'granian'""", 0),
+        ("# daphne", 0),
+    ],
+)
+def test_a_named_server_is_seen(source: str, count: int) -> None:
+    """In a string, in a name; not in prose."""
+    assert len([*named_servers("p.a", source)]) == count
+
+
 def test_no_import_is_ignored() -> None:
     """No contract has an exception."""
     config = configparser.ConfigParser(interpolation=None)

@@ -12,8 +12,8 @@ from typing import Any
 
 from django_qbwi.console import sparklines
 from django_qbwi.console.text import MAX_TEXT, long_span, printable_lines
-from django_qbwi.core.items import WorkItemStatus
 from django_qbwi.core.names import printable
+from django_qbwi.core.records import WorkItemStatus
 
 KINDS = ("sync", "async")
 STATUSES = tuple(str(status) for status in WorkItemStatus)

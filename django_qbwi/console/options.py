@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus
 
 WATCH_SECONDS = 2.0
 

@@ -10,7 +10,7 @@ from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem,
 from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
 from django_qbwi.console.tables import Cell, Column, render
 from django_qbwi.console.text import clean, clean_lines, seconds_between, span
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus
 
 _UNLIMITED = 1_000
 _DETAILS = (

@@ -6,6 +6,7 @@ Lock: that of the registry.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 
 from django_qbwi.core import items
@@ -14,6 +15,15 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.registry import WorkItemRegistry
 from django_qbwi.core.stop import StopFlag
+from django_qbwi.machine.primitives import holding
+
+
+class SchedulerState(enum.StrEnum):
+    """Whether a scheduler accepts items."""
+
+    OPEN = "open"
+    DRAINING = "draining"
+    CLOSED = "closed"
 
 
 class Admission(WorkItemRegistry):
@@ -35,6 +45,13 @@ class Admission(WorkItemRegistry):
         self._max_queued = max_queued
         self._accept_while_draining = accept_while_draining
         self._closed = False
+
+    @property
+    def state(self) -> SchedulerState:
+        """Whether it is open, draining or closed."""
+        if self._closed:
+            return SchedulerState.CLOSED
+        return SchedulerState.OPEN if self.stop.first_sign is None else SchedulerState.DRAINING
 
     def attach(self, *lanes: Lane[WorkItem]) -> None:
         """Set the lanes, each with its executor; once, before the first item."""
@@ -82,3 +99,30 @@ class Admission(WorkItemRegistry):
             return parent in self._queued_in_hold
         # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
         return self._held and self._queued_in_hold.issuperset(self.live_items())
+
+    def close_if_empty(self) -> bool:
+        """Close, if nothing is queued or running, in the same step that sees it."""
+        return holding(self.lock, self._close_if_empty)
+
+    def _close_if_empty(self) -> bool:
+        if self._is_empty():
+            self._closed = True
+        return self._closed
+
+    def close(self) -> None:
+        """Refuse everything from now on."""
+        holding(self.lock, self._close)
+
+    def _close(self) -> None:
+        self._closed = True
+
+    def give_up(self) -> list[WorkItem]:
+        """Close; declare running items ABANDONED and queued ones DISCARDED; return those, running ones first.
+
+        Each of them has still to be reported and settled by the caller.
+        """
+        return holding(self.lock, self._give_up)
+
+    def _give_up(self) -> list[WorkItem]:
+        self._closed = True
+        return self.end_all()

@@ -17,11 +17,13 @@ _MAX_MESSAGE = 2_000
 _MAX_TRACEBACK = 20_000
 _MAX_LINE = 2_000
 _MAX_FRAMES = 50
+_MAX_VALUES = 100
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 _CAUSE: Any = BaseException.__dict__["__cause__"]
 _CONTEXT: Any = BaseException.__dict__["__context__"]
 _EXCEPTIONS: Any = BaseExceptionGroup.__dict__["exceptions"]
+_ARGS: Any = BaseException.__dict__["args"]
 _MODULE: Any = type.__dict__["__module__"]
 _QUALNAME: Any = type.__dict__["__qualname__"]
 
@@ -50,7 +52,22 @@ def without_frames(error: BaseException) -> BaseException:
         pending += [_CAUSE.__get__(current), _CONTEXT.__get__(current)]
         if is_a(current, BaseExceptionGroup):
             pending += _EXCEPTIONS.__get__(current)
+        pending += _held_by(current)
     return error
+
+
+def _held_by(error: BaseException) -> list[BaseException]:
+    """Return the exceptions among its arguments and attributes, and in lists and tuples there; never raises."""
+    values = list(_ARGS.__get__(error))
+    try:
+        values += dict.values(object.__getattribute__(error, "__dict__"))
+    except Exception:
+        # It has none, or answers for it with code of its own.
+        pass
+    for value in values[:_MAX_VALUES]:
+        if type(value) in (list, tuple):
+            values += value[:_MAX_VALUES]
+    return [value for value in values if issubclass(type(value), BaseException)]
 
 
 def type_of(error: BaseException) -> str:

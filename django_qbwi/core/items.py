@@ -16,27 +16,13 @@ from django_qbwi.core.calls import Call, Options, Origin
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.names import name_of
-from django_qbwi.core.ports import Environment, NullEnvironment, NullObserver, Owner
+from django_qbwi.core.ports import Owner
 from django_qbwi.core.process_local import ProcessLocal
-from django_qbwi.core.records import WorkItemError, WorkItemInfo, WorkItemStatus
+from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
-
-__all__ = [
-    "Environment",
-    "NullEnvironment",
-    "NullObserver",
-    "WorkItem",
-    "WorkItemError",
-    "WorkItemHandle",
-    "WorkItemInfo",
-    "WorkItemStatus",
-    "current_item",
-    "current_work_item",
-    "enter_item",
-]
 
 _current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
 

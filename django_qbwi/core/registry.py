@@ -19,6 +19,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
+from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.primitives import Lock, holding, new_lock
 
 
@@ -180,8 +181,9 @@ class WorkItemRegistry:
             place = self._running
         if item in place and ending is not None:
             finished = self._finished
+            kept = item if ending.exception is None else for_history(item)
             # No call between these: an exception from a signal handler cannot come in between.
-            finished += (item,)
+            finished += (kept,)
             self._totals[ending.status._value_] += 1
             del place[item]
 
@@ -247,3 +249,22 @@ class WorkItemRegistry:
             waiter = self._empty_waiters[-1]
             del self._empty_waiters[-1]
             waiter.release()
+
+
+def for_history(item: WorkItem) -> WorkItem:
+    """Return what is kept of an item that has ended: itself, or a copy that does not keep what it has raised alive.
+
+    An exception may hold anything, a document of megabytes or a response; only a handle that somebody keeps has it.
+    """
+    ending = item.ending
+    if ending is None or ending.exception is None:
+        return item
+    kept = object.__new__(WorkItem)
+    # Made now, so that both have the same.
+    _ = item.id
+    for name in (*Waited.__slots__, *WorkItem.__slots__):
+        if name != "__weakref__":
+            setattr(kept, name, getattr(item, name))
+    kept.waiters, kept.ended = None, True
+    kept.ending = Ending(ending.status, ending.finished, ending.reason, ending.failure)
+    return kept

@@ -17,13 +17,12 @@ Three ways in which this could fail, and what stands against each:
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from django_qbwi.core import items
-from django_qbwi.core.admission import Admission
+from django_qbwi.core.admission import Admission, SchedulerState
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import WorkItemRejected
@@ -39,14 +38,6 @@ from django_qbwi.machine.service_thread import ServiceThread
 
 # A member is looked up by Python code before 3.12.
 _SUCCEEDED = WorkItemStatus.SUCCEEDED
-
-
-class SchedulerState(enum.StrEnum):
-    """Whether a scheduler accepts items."""
-
-    OPEN = "open"
-    DRAINING = "draining"
-    CLOSED = "closed"
 
 
 class WorkItemScheduler(Admission):
@@ -84,13 +75,6 @@ class WorkItemScheduler(Admission):
 
     def __repr__(self) -> str:
         return f"<WorkItemScheduler {self.state} queued={self.queued_count} running={self.running_count}>"
-
-    @property
-    def state(self) -> SchedulerState:
-        """Whether it is open, draining or closed."""
-        if self._closed:
-            return SchedulerState.CLOSED
-        return SchedulerState.OPEN if self.stop.first_sign is None else SchedulerState.DRAINING
 
     @property
     def started(self) -> bool:
@@ -322,38 +306,11 @@ class WorkItemScheduler(Admission):
 
     # The end.
 
-    def close_if_empty(self) -> bool:
-        """Close, if nothing is queued or running, in the same step that sees it."""
-        return holding(self.lock, self._close_if_empty)
-
-    def _close_if_empty(self) -> bool:
-        if self._is_empty():
-            self._closed = True
-        return self._closed
-
-    def close(self) -> None:
-        """Refuse everything from now on."""
-        holding(self.lock, self._close)
-
-    def _close(self) -> None:
-        self._closed = True
-
     def interrupt(self, items: Iterable[WorkItem] | None = None) -> None:
         """Natively cancel what can be interrupted of the given items, or of all, that run; returns at once."""
         running = [item for item in (self.running_items() if items is None else items) if item.runs]
         for lane in self.lanes.values():
             lane.executor.cancel_natively([item for item in running if item.lane is lane])
-
-    def give_up(self) -> list[WorkItem]:
-        """Close; declare running items ABANDONED and queued ones DISCARDED; return those, running ones first.
-
-        Each of them has still to be reported and settled by the caller.
-        """
-        return holding(self.lock, self._give_up)
-
-    def _give_up(self) -> list[WorkItem]:
-        self._closed = True
-        return self.end_all()
 
     def retire(self) -> None:
         """Let the threads of the executors end."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.failures import is_a
@@ -59,9 +62,26 @@ class AsyncRuns:
         self._begun = begun
         self._over = over
         self._end = ItemEnd(scheduler)
+        self._context = Context()
 
     def __repr__(self) -> str:
         return f"<AsyncRuns in_flight={len(self.in_flight)}>"
+
+    def start(self, item: WorkItem, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
+        """Start an item, by one of the coroutines below, as a task of its own on the running loop."""
+        loop = asyncio.get_running_loop()
+        if sys.version_info >= (3, 12):  # pragma: no branch - each version has its own
+            task = asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
+        else:  # pragma: no cover - Python 3.11 has no eager tasks
+            task = loop.create_task(coroutine, context=context)
+        if item in self.in_flight:
+            # The net below the run; one that has ended in its first step needs none.
+            task.add_done_callback(functools.partial(self._catch, item), context=self._context)
+
+    def _catch(self, item: WorkItem, task: asyncio.Task[None]) -> None:
+        if item in self.in_flight:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            self.net(item, RuntimeError("its task has ended without it") if error is None else error)
 
     async def begin(self, item: WorkItem) -> None:
         """Run an item that was taken from the queue."""

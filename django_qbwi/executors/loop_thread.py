@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
-import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import Environment, NullEnvironment
-from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.async_run import AsyncRuns, close
 from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
 from django_qbwi.executors.loop_monitor import LoopMonitor
@@ -105,9 +104,8 @@ class LoopExecutor:
         if self._started or self._retired:
             return
         if not self._has_loop():
-            # Explicitly, never by the server's event loop policy; in a context that belongs to nobody, since the
-            # loop keeps the one it is made in.
-            # A new one each time: a finalizer that queues may come here again, from within this very call.
+            # Explicitly, never by the server's policy; in a context of nobody's, which the loop keeps. A new one each
+            # time: a finalizer that queues may come here again, from within this very call.
             loop = Context().run(new_loop, new_selector())
             mender = LoopMender(loop)
             # Its threads serve calls of all items, so each call is surrounded like an item.
@@ -306,14 +304,14 @@ class LoopExecutor:
                     item = taken
                 self._in_flight[item] = None
             if adopted is None:
-                self._start(item, self._runs.begin(item), Context())
+                self._runs.start(item, self._runs.begin(item), Context())
             elif item.ending is not None:
                 # Abandoned while it waited for a slot.
                 close(adopted[0])
                 self._forget(item)
                 self._scheduler.late(item)
             else:
-                self._start(item, self._runs.go_on(item, adopted[0]), adopted[1])
+                self._runs.start(item, self._runs.go_on(item, adopted[0]), adopted[1])
             if os.getpid() != self._scheduler.pid:
                 # The child of an item that forked in its first step: the others are the parent's.
                 return
@@ -322,22 +320,6 @@ class LoopExecutor:
         # Other tasks get their turn between two batches.
         with self._lock:
             self.wake()
-
-    def _start(self, item: WorkItem, coroutine: Coroutine[Any, Any, None], context: Context) -> None:
-        loop = self._loop
-        assert loop is not None
-        if sys.version_info >= (3, 12):  # pragma: no branch - each version has its own
-            task = asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
-        else:  # pragma: no cover - Python 3.11 has no eager tasks
-            task = loop.create_task(coroutine, context=context)
-        if item in self._in_flight:
-            # The net below the run; one that has ended in its first step needs none.
-            task.add_done_callback(functools.partial(self._catch, item), context=self._context)
-
-    def _catch(self, item: WorkItem, task: asyncio.Task[None]) -> None:
-        if item in self._in_flight:
-            error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            self._runs.net(item, RuntimeError("its task has ended without it") if error is None else error)
 
     def _begin(self, item: WorkItem) -> None:
         item.run.thread, item.run.ident = "qbwi-loop", self._ident

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -26,6 +25,7 @@ from django_qbwi.core.results import to_wait_for
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.executors.restarts import Restarts
+from django_qbwi.executors.worker import FORKED, Worker
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import (
     Lock,
@@ -33,18 +33,13 @@ from django_qbwi.machine.primitives import (
     new_lock,
     new_thread_locals,
     start_thread,
-    thread_ident_getter,
 )
 from django_qbwi.machine.stacks import stack_of_thread
 from django_qbwi.machine.supervised import Life
-from django_qbwi.machine.thread_state import ThreadState
 
 logger = SafeLogger("django_qbwi.scheduler")
 
 _MAX_WORKERS = 4
-
-FORKED = object()
-"""What `run_item` returns in a child that the item forked and let return."""
 
 
 class ThreadExecutor:
@@ -66,14 +61,14 @@ class ThreadExecutor:
         self._adopt = adopt
         self._end = ItemEnd(scheduler)
         lane.executor = self
-        self._workers: dict[_Worker, None] = {}
-        self._overdue: dict[_Worker, None] = {}
+        self._workers: dict[Worker, None] = {}
+        self._overdue: dict[Worker, None] = {}
         self._idle: list[Any] = []
         self._joiners: list[Lock] = []
         self._numbers = itertools.count(1)
         self.mine = new_thread_locals()
         # Of each thread that was started: it is gone when the thread is, however it ended.
-        self.lives: dict[_Worker, weakref.ref[Life]] = {}
+        self.lives: dict[Worker, weakref.ref[Life]] = {}
         self._restarts = Restarts(scheduler.keeper, scheduler.clock, self.grow)
         self._next_warning = 0.0
         self._retired = False
@@ -176,7 +171,7 @@ class ThreadExecutor:
 
     # Called by the workers, in their threads.
 
-    def enlist(self, worker: _Worker) -> bool:
+    def enlist(self, worker: Worker) -> bool:
         """Count a worker that has just started; False if there are enough."""
         with self._lock:
             # Here and not where it is started: a start that a signal handler's exception interrupts would otherwise
@@ -186,7 +181,7 @@ class ThreadExecutor:
             self._workers[worker] = None
             return True
 
-    def next_item(self, worker: _Worker) -> bool:
+    def next_item(self, worker: Worker) -> bool:
         """Give the worker its next item, or park it; False if it shall end."""
         with self._lock:
             if worker in self._overdue and not self._relieve(worker):
@@ -199,7 +194,7 @@ class ThreadExecutor:
                 self._idle.append(worker.park)
             return True
 
-    def dismiss(self, worker: _Worker, error: BaseException | None) -> None:
+    def dismiss(self, worker: Worker, error: BaseException | None) -> None:
         """Strike out a worker that ends; one that was killed is replaced, up to ten times a minute."""
         if error is None:
             # Before it is struck out: the process may end as soon as none is left.
@@ -211,7 +206,7 @@ class ThreadExecutor:
             self._environment.thread_ended()
             self._restarts.replace()
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Worker) -> None:
         """Strike out a worker whose thread is gone without a farewell; in the keeper's thread."""
         if worker in self.lives:
             self._strike_out(worker)
@@ -219,7 +214,7 @@ class ThreadExecutor:
             self._restarts.replace()
             self.lives.pop(worker, None)
 
-    def _strike_out(self, worker: _Worker) -> None:
+    def _strike_out(self, worker: Worker) -> None:
         with self._lock:
             self._workers.pop(worker, None)
             self._overdue.pop(worker, None)
@@ -230,13 +225,13 @@ class ThreadExecutor:
                     gone.release()
                 self._joiners.clear()
 
-    def _end_items_of(self, worker: _Worker, error: BaseException) -> None:
+    def _end_items_of(self, worker: Worker, error: BaseException) -> None:
         logger.error("A worker thread was killed by %r", error)
         for item in self._scheduler.taken_by(worker):
             self._end.rescue(item, error)
         worker.item = None
 
-    def run_item(self, worker: _Worker, item: WorkItem) -> Any:
+    def run_item(self, worker: Worker, item: WorkItem) -> Any:
         """Run an item in its own context; return an awaitable that it made, FORKED in a child that it made, or None."""
         scheduler = self._scheduler
         run = item.run
@@ -278,7 +273,7 @@ class ThreadExecutor:
         """The process that the workers belong to."""
         return self._scheduler.pid
 
-    def _relieve(self, worker: _Worker) -> bool:
+    def _relieve(self, worker: Worker) -> bool:
         # Where no thread could be started in its place there is room for it again; a replacement that comes late ends.
         if len(self._workers) >= self._max_workers:
             # At the cap an overdue worker got no replacement; one whose own overdue item has ended takes its place.
@@ -296,7 +291,7 @@ class ThreadExecutor:
         return any(item is None or (item.ended and not _is_abandoned(item)) for item in items)
 
     def _spawn(self) -> None:
-        worker = _Worker(self)
+        worker = Worker(self)
         held = [Life()]
 
         def died(life: object) -> None:
@@ -309,55 +304,6 @@ class ThreadExecutor:
         except RuntimeError:
             del self.lives[worker]
             raise
-
-
-class _Worker:
-    """One thread: take an item, run it in a context of its own, park when there is none."""
-
-    __slots__ = ("_executor", "ident", "item", "name", "park", "state")
-
-    def __init__(self, executor: ThreadExecutor) -> None:
-        self._executor = executor
-        self.item: WorkItem | None = None
-        self.name: str | None = None
-        self.ident: int | None = None
-        self.park = new_lock()
-        self.park.acquire()
-
-    def run(self, held: list[Life]) -> None:
-        """Serve until there is nothing left to do; `held` is what the executor knows the thread's life by."""
-        executor = self._executor
-        executor.mine.life = held.pop()
-        error: BaseException | None = None
-        self.name, self.ident = threading.current_thread().name, thread_ident_getter()()
-        self.state = ThreadState()
-        try:
-            if executor.enlist(self):
-                self._serve()
-        except BaseException as caught:
-            error = caught
-        # In a child that an item forked and let return, nothing of the parent may be touched any more: the child
-        # would go on with the parent's queue ("charge card" ran twice).
-        if os.getpid() == executor.pid:
-            executor.dismiss(self, error)
-        executor.lives.pop(self, None)
-
-    def _serve(self) -> None:
-        executor = self._executor
-        while executor.next_item(self):
-            item = self.item
-            if item is None:
-                self.park.acquire()
-                continue
-            context = Context()
-            awaitable = context.run(executor.run_item, self, item)
-            if awaitable is not None:
-                if awaitable is FORKED:
-                    return
-                executor.adopt(item, awaitable, context)
-            # A parked worker must not keep the last item's objects alive.
-            self.item = None
-            del item, awaitable, context
 
 
 def _is_abandoned(item: WorkItem) -> bool:

@@ -17,7 +17,7 @@ from django.utils.autoreload import autoreload_started, file_changed
 
 from django_qbwi import conf
 from django_qbwi.core.exceptions import NotHosted
-from django_qbwi.core.items import WorkItemInfo
+from django_qbwi.core.records import WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.admission import Admission
 from django_qbwi.hosting.forked import free_locals

@@ -72,10 +72,7 @@ class Admission:
     ) -> WorkItemHandle:
         """Queue a call whose options were validated; of one that went through `take`, `taken` says if it is async.
 
-        Raises:
-            InvalidWorkItem: It cannot be called so, it carries a request, or one cannot be copied.
-            WorkItemRejected, and its subclasses: Refused; nothing was queued.
-            ImproperlyConfigured: settings.QBWI is wrong.
+        It raises what `queue_background_work_item` does; ImproperlyConfigured too, if settings.QBWI is wrong.
         """
         is_async = self._recognise(work_item, args)
         is_new = is_async is None

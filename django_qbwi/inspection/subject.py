@@ -14,10 +14,12 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
-from django_qbwi.core.items import WorkItem, WorkItemStatus
+from django_qbwi.core.items import WorkItem
 from django_qbwi.core.names import printable
-from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.inspection.cancelling import Canceller
 from django_qbwi.inspection.records import Item, ProcessRecord
 from django_qbwi.machine.loggers import SafeLogger

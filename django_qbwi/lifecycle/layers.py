@@ -17,10 +17,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.lifecycle.debt import Debt
 from django_qbwi.lifecycle.drain import DUPLICATE_SECONDS, DrainCoordinator
-from django_qbwi.lifecycle.servers import ServerHost
+from django_qbwi.lifecycle.servers import ServerHost, is_raised_again, resumes_calls
 
 _MAX_LAYERS = 8
 _QUIT = getattr(signal, "SIGQUIT", None)
@@ -112,7 +112,7 @@ class SignalLayers:
         except (OSError, ValueError):
             return
         self._layers += 1
-        if hasattr(signal, "siginterrupt") and _resumes_calls(signum, previous):
+        if hasattr(signal, "siginterrupt") and resumes_calls(signum, previous):
             # signal.signal() has just switched the interruption of system calls on.
             with contextlib.suppress(OSError, ValueError):
                 signal.siginterrupt(signum, False)
@@ -121,7 +121,7 @@ class SignalLayers:
         # `seen` is shared by the handlers that were installed together: Ctrl-C forces after a SIGTERM, too. Not by
         # those below: uvicorn raises there again, much later, what came from above.
         active = False
-        is_uvicorns = _is_uvicorns(previous)
+        raises_again = is_raised_again(previous)
 
         def layer(signum: int, frame: FrameType | None) -> Any:
             nonlocal active
@@ -130,7 +130,7 @@ class SignalLayers:
                 return None
             active = True
             try:
-                if is_uvicorns:
+                if raises_again:
                     # It only takes notice, and takes SIGINT after SIGTERM for a second Ctrl-C, which cuts requests off:
                     # the reloader's SIGTERM must not overtake the terminal's SIGINT while we look at that.
                     previous(signum, frame)
@@ -140,13 +140,13 @@ class SignalLayers:
                     seen.setdefault(signum, now)
                     self._first_seen.setdefault(signum, now)
                     self._coordinator.stop_signal(signal.Signals(signum).name, signum, repeated=repeated)
-                    if is_uvicorns:
+                    if raises_again:
                         self.debt.block(signum)
                     if previous is signal.SIG_DFL:
                         return self._instead_of_default(signum, seen)
                 elif previous is signal.SIG_DFL:
                     return self.debt.default_action(signum)
-                return None if is_uvicorns else previous(signum, frame)
+                return None if raises_again else previous(signum, frame)
             finally:
                 active = False
 
@@ -189,21 +189,6 @@ class SignalLayers:
         layer.previous = previous
         marked: _Handler = layer
         return marked
-
-
-def _resumes_calls(signum: int, handler: Any) -> bool:
-    """Tell whether `handler` is one for whose signal its owner has system calls go on, as can only be set, not seen."""
-    owner = getattr(handler, "__self__", None)
-    if any(base.__module__ == "gunicorn.workers.base" for base in type(owner).__mro__):
-        # To protect requests. Any other main thread has to notice the signal, though it waits for a lock.
-        return signum == signal.SIGTERM
-    # The event loops learn of it by a descriptor.
-    return getattr(handler, "__name__", "").endswith("_sighandler_noop")
-
-
-def _is_uvicorns(handler: Any) -> bool:
-    owner = getattr(handler, "__self__", None)
-    return owner is not None and type(owner).__module__.startswith("uvicorn")
 
 
 def _is_repeated(signum: int, seen: dict[int, float]) -> bool:

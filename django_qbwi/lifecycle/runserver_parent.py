@@ -37,11 +37,18 @@ def swallow_first_interrupt() -> None:
         signal.setitimer(signal.ITIMER_REAL, _GIVING_UP_SECONDS)
 
     def leave(signum: int, frame: FrameType | None) -> None:
-        # Not when it was only stopped, or goes on.
-        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        if _child_is_gone():
             if signal.getsignal(signal.SIGALRM) is previous:
                 # Or it would kill this process, late in whose exit Python takes its handlers back.
                 signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, first)
+
+
+def _child_is_gone() -> bool:
+    # Not when it was only stopped, or goes on.
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # the wait that the signal has met has taken its status already
+        return True

@@ -189,6 +189,7 @@ def _unblock_stop_signals() -> None:
     # ours had the stop signals blocked. There is no pthread_sigmask on Windows.
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        # A matter of its process, as gevent's patches are: nothing can be asked of a host when a thread is started.
         if "uwsgi" in sys.modules:
             # While its main thread handles a SIGINT, which ends the process, a second one would come to us, and end it
             # at once. uWSGI itself blocks all signals in its further threads.

@@ -11,11 +11,11 @@ from django.test import override_settings
 
 from django_qbwi import CancelReason, WorkItemHandle, WorkItemNotFound, hosting, queue_background_work_item
 from django_qbwi.console import operations
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.subject import Subject
-from django_qbwi.lifecycle.servers import CommandHost
+from django_qbwi.lifecycle.servers import CommandHost, ServerHost
 
 PATIENCE = 30
 
@@ -57,7 +57,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]
             return Answers(answers=list(answers), unresponsive=list(unresponsive), refused=list(refused))
 
         monkeypatch.setattr(operations, "ask", ask)
-        monkeypatch.setattr(operations, "under_test", lambda: False)
+        monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
         return asked
 
     return answer
@@ -151,7 +151,7 @@ def test_truncation_of_one_process_is_told(others: Callable[..., Any]) -> None:
 
 def test_machine_without_a_listing_is_this_process(held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     """F43: where nobody can tell which processes there are, this one is shown, and the scope says so."""
-    monkeypatch.setattr(operations, "under_test", lambda: False)
+    monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
     monkeypatch.setattr(operations, "find_place", lambda: AbstractPlace("/nonexistent"))
     found = operations.overview().to_dict()
     assert (found["scope"], found["answered"]) == ("process", 1)
@@ -170,7 +170,7 @@ def test_g32_error_of_discovery_is_one_sentence(
 
     place = AbstractPlace()
     monkeypatch.setattr(place, "find", fail)
-    monkeypatch.setattr(operations, "under_test", lambda: False)
+    monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
     monkeypatch.setattr(operations, "find_place", lambda: place)
     found = operations.overview().to_dict()
     assert found["problem"].startswith("the processes of this machine could not be looked for: ")
@@ -182,7 +182,7 @@ def test_switched_off_or_impossible_is_this_process(
     monkeypatch: pytest.MonkeyPatch, place: AbstractPlace | None
 ) -> None:
     """Windows has no such sockets; INSPECTION = False switches them off."""
-    monkeypatch.setattr(operations, "under_test", lambda: False)
+    monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
     monkeypatch.setattr(operations, "find_place", lambda: place)
     with override_settings(QBWI={"INSPECTION": place is None}):
         assert operations.overview().to_dict()["scope"] == "process"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from django_qbwi.core.items import WorkItemStatus
 from django_qbwi.core.lanes import Lane
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_repair import LoopMender
 from django_qbwi.executors.loop_thread import LoopExecutor

@@ -4,8 +4,9 @@ import pytest
 
 from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.exceptions import QueueFull
-from django_qbwi.core.items import WorkItem, WorkItemStatus
+from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
+from django_qbwi.core.records import WorkItemStatus
 from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
 
 S = WorkItemStatus

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.exceptions import SchedulerClosed
-from django_qbwi.core.items import WorkItemHandle, WorkItemStatus
+from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.support.gates import PATIENCE

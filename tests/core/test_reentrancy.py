@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from django_qbwi.core.calls import Call
-from django_qbwi.core.items import WorkItemHandle, WorkItemStatus
+from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.records import WorkItemStatus
 from tests.support.gates import PATIENCE, Gate, until
 from tests.support.manual import anoop, noop
 from tests.support.runtime import Runtime

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
-from django_qbwi.core.items import NullObserver, WorkItem, WorkItemStatus, handle_of
+from django_qbwi.core.items import WorkItem, handle_of
+from django_qbwi.core.ports import NullObserver
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending
-from django_qbwi.core.scheduler import SchedulerState, WorkItemScheduler
+from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.machine.service_thread import ServiceThread, Timer
 from tests.support.gates import PATIENCE, until
 from tests.support.manual import ManualRuntime, anoop, noop

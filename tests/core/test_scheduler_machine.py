@@ -7,10 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.cancellation import OperationCancelled
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining
-from django_qbwi.core.items import WorkItem, WorkItemStatus, handle_of
-from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.core.items import WorkItem, handle_of
+from django_qbwi.core.records import WorkItemStatus
 from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
 
 S = WorkItemStatus

@@ -129,7 +129,7 @@ def test_r1_exceptions_inside_queueing(how: str, hits: int) -> None:
 
 CANCELLING = """
 import random, signal, sys, threading, time
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from tests.support.runtime import Runtime
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.cancellation import CancelReason
-from django_qbwi.core.items import WorkItem, WorkItemStatus
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.core.withdrawal import Withdrawal
 from django_qbwi.machine.primitives import Alarm

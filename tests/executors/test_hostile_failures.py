@@ -9,7 +9,7 @@ import pytest
 
 from django_qbwi.core.calls import Call
 from django_qbwi.core.failures import traceback_of
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus
 from tests.support import hostile
 from tests.support.gates import PATIENCE
 from tests.support.manual import ManualRuntime, anoop, noop

@@ -14,7 +14,9 @@ import pytest
 
 from django_qbwi.core.calls import Call
 from django_qbwi.core.exceptions import WorkItemRejected
-from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item, handle_of
+from django_qbwi.core.items import WorkItemHandle, current_work_item, handle_of
+from django_qbwi.core.ports import NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.executors import loop_slots as item_executors
 from django_qbwi.executors import loop_thread as loop_executor
 from django_qbwi.machine.daemon_executor import DaemonExecutor

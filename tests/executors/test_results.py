@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.exceptions import InvalidWorkItem
-from django_qbwi.core.items import WorkItemHandle, WorkItemStatus
+from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.records import WorkItemStatus
 from tests.support.gates import PATIENCE
 from tests.support.runtime import Runtime
 

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.exceptions import WorkItemRejected
-from django_qbwi.core.items import NullEnvironment, WorkItemHandle, WorkItemStatus, current_work_item
+from django_qbwi.core.items import WorkItemHandle, current_work_item
+from django_qbwi.core.ports import NullEnvironment
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.executors import threads as thread_executor
+from django_qbwi.executors.worker import Worker
 from django_qbwi.machine.supervised import Life
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, Gate, until
@@ -315,7 +318,7 @@ def test_enlisting_beyond_the_limit_ends_the_thread(start: Start) -> None:
     """A thread that was started in vain, since others were faster, ends at once."""
     runtime = start(max_workers=1)
     runtime.run(noop)
-    worker = thread_executor._Worker(runtime.threads)
+    worker = Worker(runtime.threads)
     worker.run([Life()])
     assert len(runtime.threads._workers) == 1
 
@@ -422,7 +425,7 @@ def test_f28_worker_that_dies_on_its_way_to_sleep_is_not_woken(start: Start) -> 
     runtime = start(max_workers=2)
     runtime.run(noop)
     await_parked(runtime)
-    worker = thread_executor._Worker(runtime.threads)
+    worker = Worker(runtime.threads)
     assert runtime.threads.enlist(worker)
     assert runtime.threads.next_item(worker)
     runtime.threads.dismiss(worker, None)

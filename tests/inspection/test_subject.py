@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.exceptions import ProcessUnreachable
-from django_qbwi.core.items import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.inspection import cancelling
 from django_qbwi.inspection.subject import Subject, own_frames
 from tests.inspection.conftest import PATIENCE, Inspection

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import SchedulerClosed, SchedulerDraining
-from django_qbwi.core.items import WorkItem, WorkItemStatus
-from django_qbwi.core.records import DrainOutcome, DrainStart
-from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.records import DrainOutcome, DrainStart, WorkItemStatus
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.drain_reports import NextInterrupt
 from django_qbwi.lifecycle.last_moments import margin

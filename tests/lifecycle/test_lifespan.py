@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from django_qbwi.core.scheduler import SchedulerState
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.lifespan import LifespanApplication
 from tests.lifecycle.test_drain import Drain

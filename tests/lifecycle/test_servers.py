@@ -16,6 +16,8 @@ import pytest
 from django.dispatch import Signal
 
 from django_qbwi.lifecycle import interpreter, servers
+from django_qbwi.lifecycle.servers import recognition
+from tests.support.scripts import run_script
 
 
 class FakeModWsgi:
@@ -518,3 +520,64 @@ def test_python_that_starts_no_threads_late_is_warned_of() -> None:
 def test_other_pythons_are_not_warned_of() -> None:
     """They start threads until the end."""
     assert interpreter.warnings(starts_no_threads_late=False) == []
+
+
+# Test runs.
+
+
+@pytest.mark.parametrize(
+    ("argv", "is_test"),
+    [
+        (["manage.py", "test"], True),
+        (["/usr/bin/django-admin", "test", "shop"], True),
+        (["/lib/django/__main__.py", "test"], True),
+        (["manage.py", "testserver"], False),
+        (["manage.py", "migrate", "test"], False),
+        (["ship", "test"], False),
+        (["manage.py"], False),
+        ([], False),
+    ],
+)
+def test_test_run_is_known_by_its_command(monkeypatch: pytest.MonkeyPatch, argv: list[str], is_test: bool) -> None:
+    """Before it sets anything up: items of ready() meet a test run, too."""
+    monkeypatch.setattr(recognition, "is_set_up", lambda: False)
+    assert isinstance(servers.test_run(argv), servers.TestHost) is is_test
+
+
+RECOGNISED = """
+import sys, threading
+from types import SimpleNamespace
+from django_qbwi.lifecycle.servers import test_run
+
+def told():
+    return type(test_run(["ship"])).__name__
+
+print(told())
+import django.test.utils
+print(told())
+django.test.utils._TestState.saved_data = None
+print(told())
+del django.test.utils._TestState.saved_data
+print(told())
+import _pytest
+print(told())
+frame = {"__name__": "_pytest.main", "told": told}
+exec("def main():\\n  print(told())", frame)
+frame["main"]()
+thread = threading.Thread(target=frame["main"])
+thread.start()
+thread.join()
+"""
+
+
+def test_test_run_is_known_by_what_runs() -> None:
+    """By Django's mark for as long as it is there, and by pytest in the main thread; imports alone tell nothing."""
+    none, test = "NoneType", "TestHost"
+    assert run_script(RECOGNISED) == [none, none, test, none, none, test, none]
+
+
+def test_test_run_stays_one() -> None:
+    """Whatever the tests start: a live server, a lifespan, a command."""
+    others = (servers.ServedHost(), servers.UvicornHost(), servers.CommandHost(), servers.RunserverHost())
+    assert [host for host in others if servers.knows_more(host, servers.TestHost())] == []
+    assert all(servers.knows_more(servers.TestHost(), host) for host in others)

@@ -2,7 +2,9 @@
 
 import threading
 
-from django_qbwi.core.items import NullObserver, WorkItem, WorkItemStatus
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.ports import NullObserver
+from django_qbwi.core.records import WorkItemStatus
 
 
 class RecordingObserver(NullObserver):

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_qbwi.core.calls import Call, Options
-from django_qbwi.core.items import Environment, WorkItem, WorkItemHandle, WorkItemStatus, handle_of
+from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
+from django_qbwi.core.ports import Environment
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor

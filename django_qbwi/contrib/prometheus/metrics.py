@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 
 from django_qbwi import hosting
-from django_qbwi.core.items import WorkItemInfo
+from django_qbwi.core.records import WorkItemInfo
 from django_qbwi.signals import work_item_finished, work_item_queued, work_item_rejected, work_item_started
 
 MAX_NAMES = 200

@@ -21,9 +21,13 @@ from django_qbwi.lifecycle.servers.recognition import (
     from_handler_owner,
     identify,
     is_management_command,
+    is_raised_again,
     knows_more,
     recognise,
     recognise_on_loop,
+    resumes_calls,
+    speaks_lifespan,
+    test_run,
 )
 from django_qbwi.lifecycle.servers.runserver import (
     RunserverHost,
@@ -31,7 +35,7 @@ from django_qbwi.lifecycle.servers.runserver import (
     WerkzeugHost,
     tell_the_parent,
 )
-from django_qbwi.lifecycle.servers.test_run import TestHost, test_run
+from django_qbwi.lifecycle.servers.test_run import TestHost
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 __all__ = [
@@ -58,10 +62,13 @@ __all__ = [
     "from_handler_owner",
     "identify",
     "is_management_command",
+    "is_raised_again",
     "knows_more",
     "recognise",
     "recognise_on_loop",
     "refusal_of_threads",
+    "resumes_calls",
+    "speaks_lifespan",
     "tell_the_parent",
     "test_run",
 ]

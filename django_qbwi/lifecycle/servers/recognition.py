@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from types import BuiltinFunctionType
 from typing import Any
 
@@ -27,6 +28,7 @@ from django_qbwi.lifecycle.servers.host import (
 )
 from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
 from django_qbwi.lifecycle.servers.running import runs
+from django_qbwi.lifecycle.servers.test_run import TestHost, is_set_up
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
 
@@ -53,6 +55,11 @@ def identify(argv: list[str], environ: dict[str, str]) -> ServerHost:
     if is_management_command(argv):
         return CommandHost()
     return ServerHost()
+
+
+def test_run(argv: list[str]) -> ServerHost | None:
+    """Tell a test run by the command that is about to run, or by what runs; None if it is none."""
+    return TestHost() if (is_management_command(argv) and argv[1:2] == ["test"]) or is_set_up() else None
 
 
 def recognise() -> ServerHost | None:
@@ -131,3 +138,23 @@ def _handler_owner(signum: int) -> Any:
 
 def _is_a(value: Any, module: str, name: str) -> bool:
     return any(base.__module__ == module and base.__name__ == name for base in type(value).__mro__)
+
+
+def resumes_calls(signum: int, handler: Any) -> bool:
+    """Tell whether `handler` is one for whose signal its owner has system calls go on, as can only be set, not seen."""
+    if _is_a(getattr(handler, "__self__", None), "gunicorn.workers.base", "Worker"):
+        # To protect requests. Any other main thread has to notice the signal, though it waits for a lock.
+        return signum == signal.SIGTERM
+    # The event loops learn of it by a descriptor.
+    return getattr(handler, "__name__", "").endswith("_sighandler_noop")
+
+
+def is_raised_again(handler: Any) -> bool:
+    """Tell whether `handler` only takes notice of a signal, which its owner raises again at the end: uvicorn's."""
+    owner = getattr(handler, "__self__", None)
+    return owner is not None and type(owner).__module__.startswith("uvicorn")
+
+
+def speaks_lifespan(installed_apps: Iterable[str]) -> bool:
+    """Tell whether the ASGI server of a site may speak the lifespan protocol: daphne, an app itself, does not."""
+    return "daphne" not in installed_apps

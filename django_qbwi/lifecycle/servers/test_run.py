@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from django_qbwi.lifecycle.servers.host import ServerHost
 from django_qbwi.lifecycle.servers.running import runs
@@ -26,12 +25,10 @@ class TestHost(ServerHost):
     holds_at_exit = False
 
 
-def test_run(argv: Sequence[str]) -> ServerHost | None:
-    """Tell a test run: by `manage.py test`, by pytest in the main thread, or by `setup_test_environment()`."""
-    return TestHost() if argv[1:2] == ["test"] or runs("_pytest") or _is_set_up() else None
-
-
-def _is_set_up() -> bool:
-    # Between Django's setup_test_environment and teardown_test_environment, which say so nowhere else.
+def is_set_up() -> bool:
+    """Tell whether tests run: pytest in the main thread, or what comes after Django's `setup_test_environment()`."""
+    if runs("_pytest"):
+        return True
     utils = sys.modules.get("django.test.utils")
+    # It is there until `teardown_test_environment()`; nothing public tells.
     return utils is not None and hasattr(utils._TestState, "saved_data")
