@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import selectors
 
+from django_qbwi.executors.loop_children import LoopWithChildren
+
 
 def new_loop(selector: selectors.BaseSelector | None) -> asyncio.SelectorEventLoop:
     """Return a loop on `selector`, or on the usual one.
@@ -20,7 +22,7 @@ def new_loop(selector: selectors.BaseSelector | None) -> asyncio.SelectorEventLo
         raise
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class _Loop(LoopWithChildren):
     """A loop whose finalizer has nothing to say of one that was never made wholly.
 
     asyncio's own warns of a loop that was not closed, and one without a pipe cannot be. There is no finalizer here,

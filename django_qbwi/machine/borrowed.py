@@ -26,6 +26,8 @@ class Borrowed:
     """The `os.name` that has it; "" for all."""
 
 
+_CHILDREN = "processes of items, whatever the event loop policy has to say of children"
+
 BORROWED = (
     # CPython
     Borrowed("_thread", "", "the locks and threads below those that gevent replaces"),
@@ -40,6 +42,9 @@ BORROWED = (
     Borrowed("sys", "_current_frames", "stacks of other threads"),
     Borrowed("os", "_exit", "the last resort of a process that does not end"),
     Borrowed("asyncio.unix_events", "_sighandler_noop", "that an event loop handles a signal", platform="posix"),
+    Borrowed("asyncio.unix_events", "_UnixSubprocessTransport", _CHILDREN, until=(3, 14), platform="posix"),
+    Borrowed("asyncio.unix_events", "_UnixSubprocessTransport._wait", _CHILDREN, until=(3, 14), platform="posix"),
+    Borrowed("asyncio", "SelectorEventLoop._child_watcher_callback", _CHILDREN, until=(3, 14), platform="posix"),
     Borrowed("asyncio", "_get_running_loop", "the mark that an item left in its thread"),
     Borrowed("asyncio", "_set_running_loop", "to take that mark away"),
     Borrowed("asyncio", "SelectorEventLoop._ready", "the copy of a loop in a forked child takes no further step"),
