@@ -83,7 +83,7 @@ def test_g44_overview(held: WorkItemHandle) -> None:
     now = datetime.datetime.now(tz=datetime.UTC) + datetime.timedelta(hours=2)
     page = dashboard.compose(overview, dashboard.Filters(), now)
     assert page.processes[0].rows[0].ran == "2 h 00 min"
-    assert dashboard.detail(operations.find(held.id)["item"], now).ran == "2 h 00 min"
+    assert dashboard.detail(operations.find(held.id).to_dict()["item"], now).ran == "2 h 00 min"
 
 
 def test_g44_command(held: WorkItemHandle) -> None:
