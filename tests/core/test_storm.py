@@ -351,8 +351,8 @@ def test_g31_no_lock_stays_held(kind: str) -> None:
 OF_OWN_THREADS = {
     "registry.py": {"taken_by"},
     "scheduler.py": {"_mark_overdue"},
-    "threads.py": {"dismiss", "enlist", "give_up_slot", "next_item"},
-    "loop_thread.py": {"_forget", "_pump", "_run", "adopt", "give_up_slot"},
+    "threads.py": {"_strike_out", "enlist", "give_up_slot", "next_item"},
+    "loop_thread.py": {"_forget", "_pump", "adopt", "give_up_slot"},
 }
 """Functions that no thread calls but ours, where no signal handler runs: the keeper, the workers, the loop's."""
 
