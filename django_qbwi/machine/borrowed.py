@@ -90,6 +90,7 @@ BORROWED = (
     Borrowed("django.urls.base", "_prefixes", "its lock in a forked child"),
     Borrowed("django.urls.base", "_urlconfs", "its lock in a forked child"),
     # Where they are installed
+    Borrowed("_pytest", "", "whether pytest is what runs"),
     Borrowed("rest_framework.request", "_request", "the request within that of Django REST framework"),
     Borrowed("rest_framework.request", "_user", "its user, where it is known"),
     Borrowed("crum", "_thread_locals", "emptied for items that run at the call, as in the modules below"),
