@@ -215,3 +215,15 @@ def test_g11_watcher_is_made_for_the_first_process(runtime: Runtime) -> None:
     assert none is None
     assert first is second
     assert (first is None) == (sys.version_info >= (3, 14))
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio's own choice since Python 3.14")
+def test_g11_where_there_are_no_pidfds(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G11: where the system has none, or refuses them, threads wait for the processes."""
+    monkeypatch.setattr(asyncio.unix_events, "can_use_pidfd", lambda: False, raising=False)
+
+    async def step() -> tuple[int, Any]:
+        return await exit_status("raise SystemExit(8)"), vars(asyncio.get_running_loop())["_child_watcher"]
+
+    status, watcher = outcome(runtime, step)
+    assert (status, type(watcher)) == (8, asyncio.unix_events.ThreadedChildWatcher)
