@@ -95,6 +95,4 @@ BORROWED = (
     Borrowed("rest_framework.request", "_user", "its user, where it is known"),
     Borrowed("crum", "_thread_locals", "emptied for items that run at the call, as in the modules below"),
     Borrowed("threadlocals.threadlocals", "_threadlocals", "the same"),
-    # pytest
-    Borrowed("_pytest", "", "a test run is known by its frames below the main thread's"),
 )
