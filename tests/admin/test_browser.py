@@ -220,7 +220,9 @@ class BrowserTests(StaticLiveServerTestCase):
             registry={"name": HOSTILE, "error": HOSTILE},
             stale=[{"host": HOSTILE, "pid": 7, "age": 42.0}],
         )
-        with mock.patch.object(operations, "overview", return_value=answer):
+        fake = site.FakeSite()
+        fake.answer = answer
+        with mock.patch.multiple(operations, overview=fake.overview, find=fake.find):
             self.open(f"{LIST}?refresh=2")
             self.browser.execute_script("document.querySelector('[data-qbwi-region=items]').replaceChildren()")
             self.until(lambda: "<script>" in self.text("[data-qbwi-region=items]"))
@@ -234,14 +236,13 @@ class BrowserTests(StaticLiveServerTestCase):
         answer = site.busy_site(now)
         entry = answer["processes"][1]["items"][0]
         stack = 'File "/srv/site/gallery/views.py", line 42, in resize_images\n    image.thumbnail((1024, 1024))\n'
-        found = {"process": answer["processes"][1], "item": entry, "stack": stack}
+        fake = site.FakeSite()
+        fake.stack = stack
         item = f"{LIST}{entry['id']}/change/"
         pages = {"list": (LIST, answer), "item": (item, answer), "hosts": (LIST, site.hosts(now))}
         for name, (path, answer) in pages.items():
-            with (
-                mock.patch.object(operations, "overview", return_value=answer),
-                mock.patch.object(operations, "find", return_value=found),
-            ):
+            fake.answer = answer
+            with mock.patch.multiple(operations, overview=fake.overview, find=fake.find):
                 self.open(path)
                 for width, dark in LOOKS:
                     with self.subTest(page=name, width=width, dark=dark):

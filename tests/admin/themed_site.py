@@ -87,18 +87,15 @@ def serve(theme: str, database: str) -> None:
     from tests.admin import site
 
     call_command("migrate", verbosity=0)
-    answer = site.busy_site(timezone.now())
-    process = answer["processes"][1]
-    found = {"process": process, "item": process["items"][0], "stack": 'File "views.py", line 3, in resize'}
+    fake = site.FakeSite()
+    fake.answer, fake.stack = site.busy_site(timezone.now()), 'File "views.py", line 3, in resize'
+    process = fake.answer["processes"][1]
     server = ThreadedWSGIServer(("127.0.0.1", 0), QuietWSGIRequestHandler)
     server.set_app(StaticFilesHandler(get_wsgi_application()))
     import threading
 
     thread = threading.Thread(target=server.serve_forever)
-    with (
-        mock.patch.object(operations, "overview", return_value=answer),
-        mock.patch.object(operations, "find", return_value=found),
-    ):
+    with mock.patch.multiple(operations, overview=fake.overview, find=fake.find):
         thread.start()
         print(server.server_port, log_in(), process["items"][0]["id"], flush=True)
         sys.stdin.read()
