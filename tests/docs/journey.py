@@ -31,11 +31,24 @@ class Recorder:
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         """Take a note; what Python calls at each call and return."""
         code = frame.f_code
+        if event == "call" and threading.get_ident() not in {thread for thread, _ in self.calls}:
+            self._note_standing(frame)
         if event == "call" and code.co_filename.startswith(self._prefix):
             name = code.co_filename.removeprefix(self._prefix)
             self.calls.append((threading.get_ident(), (name, code.co_qualname, self._caller(frame))))
         elif event == "call" and code.co_filename == self._own and code.co_name.startswith("user_"):
             self.calls.append((threading.get_ident(), (YOURS, "", self._caller(frame))))
+
+    def _note_standing(self, frame: FrameType) -> None:
+        """Note what stands below the first call of a thread: a parked worker was called before the item came."""
+        below = frame.f_back
+        while below is not None:
+            code = below.f_code
+            if code.co_filename.startswith(self._prefix):
+                name = code.co_filename.removeprefix(self._prefix)
+                self.calls.append((threading.get_ident(), (name, code.co_qualname, "")))
+                return
+            below = below.f_back
 
     def _caller(self, frame: FrameType) -> str:
         """Return the file of the package that is next below on the stack; what is not of the package is passed over."""

@@ -307,7 +307,7 @@ def test_placeholder_takes_the_token() -> None:
     """A partial with a hole is asked by its signature: the token fills the hole."""
     hole = functools.Placeholder  # type: ignore[attr-defined]
     assert examine(functools.partial(two_arguments, hole, 1, 2), ()) is False
-    with pytest.raises(InvalidWorkItem, match="missing"):
+    with pytest.raises(InvalidWorkItem, match="no value for second"):
         examine(functools.partial(two_arguments, hole, 1), ())
 
 
