@@ -61,9 +61,11 @@ def test_startup_looks_at_the_server(here: hosting.Process) -> None:
 def test_shutdown_cancels_and_waits(here: hosting.Process) -> None:
     """It is the first sign, if there was none, and is answered when the items have ended; the loop goes on."""
     ended: list[CancelReason | None] = []
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
 
     def work(token: Any) -> None:
+        # One that begins behind the first sign would be spared for a while.
+        begun.set()
         assert token.wait(PATIENCE)
         assert gate.wait(PATIENCE)
         ended.append(token.reason)
@@ -72,6 +74,7 @@ def test_shutdown_cancels_and_waits(here: hosting.Process) -> None:
         communicator = ApplicationCommunicator(get_asgi_application(), {"type": "lifespan"})
         await _talk(communicator, "startup")
         queue_background_work_item(work)
+        assert begun.wait(PATIENCE)
         answer = asyncio.ensure_future(_talk(communicator, "shutdown"))
         while not here.current.coordinator.signed:
             await asyncio.sleep(0)
