@@ -1,6 +1,7 @@
 """Print what each tox environment came to, what of the suite the unit rows ran, then the counts."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def main(paths: list[str]) -> int:
                 failed.append(name)
             if name.startswith("py") and not result["skipped"]:
                 print(f"{name}: ran {extent(environment)}")
+    for name in os.environ.get("LEFT_OUT", "").split():
+        print(f"skipped {name}: left to `tox run`")
     for name in skipped:
         print(f"skipped {name}: its Python is not on this machine")
     for name in allowed:
