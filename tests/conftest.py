@@ -106,8 +106,8 @@ def _open_files() -> set[tuple[str, str]]:
             target = os.readlink(_FDS / number)
         except OSError:
             continue  # the one of listing the folder
-        # Random numbers and the null device are opened by the interpreter and by libraries, once for all; a library that
-        # another thread loads at this moment is closed by the dynamic linker.
+        # Random numbers and the null device are opened by the interpreter and by libraries, once for all; the dynamic
+        # linker closes a library that another thread loads at this moment.
         if not target.startswith("/dev/") and ".so" not in target:
             files.add((number, target))
     return files
