@@ -163,13 +163,18 @@ class Publisher:
         unlucky = max(self._strangers, key=lambda connection: count[self._strangers[connection]])
         del self._strangers[unlucky]
         with contextlib.suppress(OSError):
+            # It may be one of ours that was slow: it is told that nothing was done, and asks again.
+            unlucky.send(channel.BUSY + b"\n", _socket.MSG_DONTWAIT)
+        with contextlib.suppress(OSError):
             unlucky.shutdown(_socket.SHUT_RDWR)  # wakes its thread
 
     def _admit(self, connection: _socket.socket) -> bool:
         """Let a client that has sent a sealed request out of the places for strangers, if it may be answered now."""
         with self._guard:
-            # It may have been sent away in this moment; what it asked for is done all the same.
-            self._strangers.pop(connection, None)
+            if connection not in self._strangers:
+                # Sent away in this moment, with the word that it shall ask again.
+                return False
+            del self._strangers[connection]
             return len(self._connections) - len(self._strangers) <= MAX_CONNECTIONS
 
     def _end(self, connection: _socket.socket) -> None:

@@ -92,8 +92,8 @@ class Question:
             if not chunk:
                 # It had no room for us, or it has just ended: another try tells.
                 self.is_over = True
-            elif chunk.endswith(b"\n"):
-                self._take(bytes(self._received[:-1]))
+            elif b"\n" in chunk:
+                self._take_lines()
             elif len(self._received) >= limit:
                 raise ProcessUnreachable(f"a line was longer than {limit} bytes")
         except OSError as error:
@@ -116,6 +116,15 @@ class Question:
             self.connection.close()
             self.connection = None
 
+    def _take_lines(self) -> None:
+        # The word that it is busy may come together with its greeting: another of its threads says it.
+        while not self.is_over and b"\n" in self._received:
+            line, _, rest = self._received.partition(b"\n")
+            self._received = rest
+            self._take(bytes(line))
+            if self.outcome is not None:
+                return
+
     def _take(self, line: bytes) -> None:
         if line == channel.BUSY:
             self.is_over, self._asked = True, False
@@ -136,11 +145,10 @@ class Question:
     def _send_request(self, nonce: bytes) -> None:
         assert self.connection is not None
         self._nonces = (nonce, channel.new_nonce())
-        self._received.clear()
         body = channel.encode(self._request)
         line = b" ".join((self._nonces[1], channel.seal(self._key, b"request", *self._nonces, body), body)) + b"\n"
         if len(line) > channel.MAX_REQUEST:
             raise ProcessUnreachable(f"the request is longer than {channel.MAX_REQUEST} bytes")
-        # The buffer of a new connection takes all of it.
-        self._asked = True
+        # The buffer of a new connection takes all of it; a line that broke off is not done.
         self.connection.sendall(line)
+        self._asked = True

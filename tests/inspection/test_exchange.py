@@ -21,6 +21,7 @@ from django_qbwi.inspection import channel, places, publisher
 from django_qbwi.inspection.channel import Site
 from django_qbwi.inspection.places import AbstractPlace, Address, DirectoryPlace, Place
 from django_qbwi.inspection.publisher import MAX_CONNECTIONS, MAX_STRANGERS, Publisher
+from django_qbwi.inspection.question import Peer, Question
 from django_qbwi.inspection.reader import Answers, ask
 from tests.inspection.conftest import PATIENCE, SITE, Inspection
 
@@ -433,6 +434,36 @@ def test_g34_oldest_of_the_busiest_client_goes_first(listener: Publisher) -> Non
     listener._strangers = {}
     for connection in itertools.chain(*pairs):
         connection.close()
+
+
+def test_client_that_is_sent_away_is_told_to_ask_again(listener: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its place goes to a later one; the word says that nothing was done, and nothing is done afterwards."""
+    monkeypatch.setattr(publisher, "MAX_STRANGERS", 1)
+    monkeypatch.setattr(publisher, "_REQUEST_SECONDS", PATIENCE)
+    with connected(listener) as first:
+        greeting = first.recv(channel.MAX_GREETING)
+        [ours] = listener._strangers
+        with connected(listener):
+            assert (greeting + until_end(first)).splitlines()[1:] == [channel.BUSY]
+        assert not listener._admit(ours)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_client_that_is_told_so_together_with_the_greeting_asks_again(listener: Publisher, order: int) -> None:
+    """Both may come at once, in either order."""
+    assert listener.address is not None
+    question = Question(listener.address, SITE.key, OVERVIEW)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX)
+    with contextlib.closing(theirs), contextlib.closing(question):
+        question.connection = ours
+        lines = [channel.greeting(SITE.key, channel.new_nonce()), channel.BUSY + b"\n"]
+        theirs.sendall(b"".join(lines[::order]))
+        question.peer, question.until = Peer.of(ours), 1.0
+        while not question.is_over:
+            question.read()
+        assert question.outcome is None
+        assert question.until == 1.0
+        assert not question._asked
 
 
 def test_busy_process_is_asked_again(
