@@ -121,8 +121,11 @@ def test_g51_signal_reaches_the_scheduler_of_the_first_item() -> None:
     steps = """
 import os, signal
 def item(token):
-    os.kill(os.getpid(), signal.SIGTERM)
-    print(token.wait(30), token.reason)
+    # A signal that comes while the main thread goes to sleep is heard when that awakes (CPython): once more.
+    while not token.is_cancellation_requested:
+        os.kill(os.getpid(), signal.SIGTERM)
+        token.wait(5)
+    print(token.reason)
 handle = queue_background_work_item(item)
 try:
     handle.wait(30)
@@ -130,7 +133,7 @@ except SystemExit:
     handle.wait(30)
     raise
 """
-    assert run_script(LATE.format(steps=steps), status=143) == ["True shutdown"]
+    assert run_script(LATE.format(steps=steps), status=143) == ["shutdown"]
 
 
 # What was assembled is always retired.
