@@ -94,16 +94,18 @@ class ConnectionEnvironment:
                 if not self.keeps_connections:
                     _discard(connection)
                 elif connection.in_atomic_block:
+                    # Rolled back before it is told: a handler of the log may write to the same database.
+                    _discard(connection)
                     logger.warning(
-                        "A work item left a transaction open on the database connection %r; it is rolled back",
+                        "A work item left a transaction open on the database connection %r; it was rolled back",
                         connection.alias,
                     )
-                    _discard(connection)
+                    connections[connection.alias].close_if_unusable_or_obsolete()
                 else:
                     connection.close_if_unusable_or_obsolete()
             except Exception:
-                logger.exception("Closing the database connection %r failed; it is replaced", connection.alias)
                 _discard(connection)
+                logger.exception("Closing the database connection %r failed; it was replaced", connection.alias)
 
 
 class _OldThreadSensitiveContext(ThreadSensitiveContext):

@@ -89,11 +89,13 @@ class SignalsAndRecords:
         if work_item_started.receivers:
             self._send_from_item(work_item_started, item)
 
-    def finished(self, item: WorkItem) -> None:
-        """Record and send `work_item_finished`."""
+    def writes_end(self, item: WorkItem) -> bool:
+        """Tell whether the end of `item` is worth a record at the level of the logger."""
         succeeded = item.status is WorkItemStatus.SUCCEEDED and item.cancel_reason is None
-        if not succeeded or _is_enabled_for(logging.INFO):
-            self._record_end(item)
+        return not succeeded or _is_enabled_for(logging.INFO)
+
+    def finished(self, item: WorkItem) -> None:
+        """Send `work_item_finished`."""
         if work_item_finished.receivers:
             self._send_from_item(work_item_finished, item)
 
@@ -104,8 +106,7 @@ class SignalsAndRecords:
             await self._asend(work_item_started, item)
 
     async def afinished(self, item: WorkItem) -> None:
-        """Record and send `work_item_finished` on the loop."""
-        self._record_end(item)
+        """Send `work_item_finished` on the loop."""
         if work_item_finished.receivers:
             await self._asend(work_item_finished, item)
 
@@ -140,7 +141,8 @@ class SignalsAndRecords:
             level, _FORMAT, item.id, item.name, item.status, item.elapsed, extra=_extra(item), **options
         )
 
-    def _record_end(self, item: WorkItem) -> None:
+    def record_end(self, item: WorkItem) -> None:
+        """Record how `item` ended."""
         status = item.status
         if status is WorkItemStatus.FAILED:
             error = None if item.ending is None else item.ending.exception

@@ -288,6 +288,70 @@ def test_receiver_closes_too(collected: Collector, make) -> None:
     assert [is_open(connection) for connection in collected.results] == [False, False]
 
 
+class DatabaseHandler(logging.Handler):
+    """Writes each record into the table, as the handlers of several packages do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections: list[sqlite3.Connection] = []
+        self.threads: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        add()
+        self.connections.append(connect())
+        self.threads.append(threading.current_thread().name)
+
+
+@pytest.fixture
+def handler() -> Iterator[DatabaseHandler]:
+    """A handler of the ends of items, that writes to the database."""
+    handler = DatabaseHandler()
+    logger = logging.getLogger("django_qbwi.scheduler")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def fail() -> None:
+    raise ValueError("no such album")
+
+
+def fail_in_a_transaction() -> None:
+    transaction.atomic(using="site").__enter__()
+    fail()
+
+
+@BOTH
+@pytest.mark.parametrize("failing", [fail, fail_in_a_transaction])
+def test_g49_handler_of_the_record_uses_the_database(handler: DatabaseHandler, make, failing) -> None:
+    """It may, on a connection that an item has not left as it was; what it opened is closed before the waiters wake."""
+    configure(CONN_MAX_AGE=0)
+    run(make(failing), status="failed")
+    assert count() == len(handler.connections)
+    assert not any(map(is_open, handler.connections))
+
+
+def test_g49_event_loop_does_not_wait_for_the_handler(handler: DatabaseHandler) -> None:
+    """The record of an async item is written in a thread for records, one after the other."""
+
+    async def work_item(token) -> None:
+        fail()
+
+    handles = [queue_background_work_item(work_item) for _ in range(3)]
+    for handle in handles:
+        assert handle.wait(PATIENCE)
+    assert handler.threads == ["qbwi-records"] * 3
+
+
+@BOTH
+def test_g49_handler_of_a_record_at_level_info(handler: DatabaseHandler, make, caplog) -> None:
+    """The same for items that succeed, where their ends are recorded."""
+    configure(CONN_MAX_AGE=0)
+    with caplog.at_level("INFO", "django_qbwi.scheduler"):
+        run(make(connect))
+    assert (count(), [is_open(connection) for connection in handler.connections]) == (1, [False])
+
+
 # What an item leaves behind.
 
 

@@ -84,7 +84,7 @@ class Executor(Protocol[Item]):
 class Observer(Protocol[Item]):
     """Is told what happens to items; nothing that it does can change an outcome.
 
-    None of these is called under the lock. `finished` and `rejected` must not raise.
+    None of these is called under the lock. `record_end`, `finished` and `rejected` must not raise.
     """
 
     @property
@@ -104,8 +104,14 @@ class Observer(Protocol[Item]):
     def started(self, item: Item) -> None:
         """`item` begins, in its thread and context."""
 
+    def writes_end(self, item: Item) -> bool:
+        """Whether `record_end` would write anything of `item`, which has its terminal status."""
+
+    def record_end(self, item: Item) -> None:
+        """Write the record of the end of `item`; in any thread, with what was in force around its code."""
+
     def finished(self, item: Item) -> None:
-        """`item` has its terminal status."""
+        """`item` has ended, and its record is written."""
 
     def astarted(self, item: Item) -> Awaitable[None]:
         """As `started`, on the loop of the item."""
@@ -166,6 +172,13 @@ class NullObserver:
         """Ignore it."""
 
     def started(self, item: Any) -> None:
+        """Ignore it."""
+
+    def writes_end(self, item: Any) -> bool:
+        """Write nothing."""
+        return False
+
+    def record_end(self, item: Any) -> None:
         """Ignore it."""
 
     def finished(self, item: Any) -> None:

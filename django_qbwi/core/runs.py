@@ -7,6 +7,7 @@ and leaves no item that has half ended.
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import Final
 
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
@@ -19,13 +20,15 @@ class Run:
     Lock: that of the item's owner.
     """
 
-    __slots__ = ("attempt", "early", "ident", "overdue", "started", "thread", "token", "told")
+    __slots__ = ("attempt", "context", "early", "ident", "overdue", "started", "thread", "token", "told")
 
     def __init__(self, stop: StopFlag, early: bool = False, attempt: int = 1) -> None:
         self.token = CancellationToken(stop, waits=early)
         self.early = early
         """Whether it was made before its start, because somebody asked for its token."""
         self.attempt = attempt
+        self.context: Context | None = None
+        """What was in force around the item's code when it was left, for the record of its end; gone after that."""
         self.started: float | None = None
         """The monotonic second of its start; the store that makes the item RUNNING."""
         self.thread: str | None = None

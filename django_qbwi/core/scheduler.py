@@ -287,9 +287,18 @@ class WorkItemScheduler(Admission):
     def report_unstarted(self, item: WorkItem) -> None:
         """Report an item that ended before it began, and settle it."""
         try:
-            self.observer.finished(item)
+            self.tell_end(item)
         finally:
             self.settle(item)
+
+    def tell_end(self, item: WorkItem) -> None:
+        """Have the end of `item` recorded and announced, in this thread."""
+        observer = self.observer
+        try:
+            if observer.writes_end(item):
+                observer.record_end(item)
+        finally:
+            observer.finished(item)
 
     def _mark_overdue(self, item: WorkItem) -> None:
         executor = item.lane.executor

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.ports import Observer
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import Lock, holding
@@ -25,7 +24,6 @@ class Canceller(Protocol):
 
     keeper: ServiceThread
     lock: Lock
-    observer: Observer[WorkItem]
 
     def is_ended_by(self, item: WorkItem, by: object) -> bool:
         """Return whether `by` has taken the item out of its queue, and not settled it yet."""
@@ -35,6 +33,9 @@ class Canceller(Protocol):
 
     def settle(self, item: WorkItem) -> None:
         """Take the last steps of an item."""
+
+    def tell_end(self, item: WorkItem) -> None:
+        """Have the end of an item recorded and announced."""
 
     def wake_if_empty(self) -> None:
         """Wake who waits for nothing to be left."""
@@ -96,7 +97,7 @@ class Withdrawal:
         try:
             if not self._telling:
                 self._telling = True
-                scheduler.observer.finished(item)
+                scheduler.tell_end(item)
                 self._told = True
         finally:
             scheduler.settle(item)

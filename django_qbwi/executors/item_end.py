@@ -7,6 +7,7 @@ before it has raised, so that nothing stands between the end of a run and those 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from django_qbwi.core.failures import is_a
@@ -24,7 +25,8 @@ class ItemEnd:
     """Brings runs to their end, for one scheduler.
 
     - Whoever decides the status tells of it, and settles the item; for anybody else it has ended late.
-    - `clean_up` closes the connections of the item; it is called again where a receiver may have opened one.
+    - `clean_up` closes the connections of the item; it is called again where a handler of the log or a receiver may
+      have opened one.
     """
 
     __slots__ = ("_scheduler",)
@@ -41,17 +43,21 @@ class ItemEnd:
         decided = scheduler.conclude(item, error)
         # It would keep the frames of a failure alive.
         del error
+        record = self._record_of(item, decided)
         try:
             try:
                 clean_up()
             finally:
-                if decided:
-                    item.run.told = True
-                    scheduler.observer.finished(item)
-                    if scheduler.observer.follows:
-                        clean_up()
+                if record is not None:
+                    record()
         finally:
-            self._leave(item, decided)
+            try:
+                if decided:
+                    scheduler.observer.finished(item)
+                if record is not None or scheduler.observer.follows:
+                    clean_up()
+            finally:
+                self._leave(item, decided)
 
     async def areach(
         self, item: WorkItem, error: BaseException | None, executors: ItemExecutors, executor: DaemonExecutor
@@ -62,13 +68,17 @@ class ItemEnd:
         decided = scheduler.conclude(item, error)
         del error
         clean = True
+        record = self._record_of(item, decided)
         try:
             try:
                 if executor.touched:
                     clean = await executors.clean_up(executor)
             finally:
+                if record is not None:
+                    await executors.write(record)
+        finally:
+            try:
                 if decided:
-                    item.run.told = True
                     if observer.follows:
                         await self._tell(item)
                         if clean and executor.touched:
@@ -76,9 +86,9 @@ class ItemEnd:
                             clean = await executors.clean_up(executor)
                     else:
                         observer.finished(item)
-        finally:
-            executors.take_back(item, clean)
-            self._leave(item, decided)
+            finally:
+                executors.take_back(item, clean)
+                self._leave(item, decided)
 
     def rescue(self, item: WorkItem, error: BaseException) -> None:
         """End `item`, whose run was left by an error between its steps, with what it has not had of them.
@@ -94,9 +104,23 @@ class ItemEnd:
         try:
             if not run.told:
                 run.told = True
-                scheduler.observer.finished(item)
+                run.context = None
+                scheduler.tell_end(item)
         finally:
             scheduler.settle(item)
+
+    def _record_of(self, item: WorkItem, decided: bool) -> Callable[[], object] | None:
+        """Return what writes the record of an end, None where there is none; from here on it is told of."""
+        run, observer = item.run, self._scheduler.observer
+        context, run.context = run.context, None
+        if not decided:
+            return None
+        run.told = True
+        if not observer.writes_end(item):
+            return None
+        record = functools.partial(observer.record_end, item)
+        # With the ids of the request and of the trace, which its carriers had restored.
+        return record if context is None else functools.partial(context.run, record)
 
     async def _tell(self, item: WorkItem) -> None:
         try:

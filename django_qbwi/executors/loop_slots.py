@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import Environment
@@ -31,6 +32,10 @@ class ItemExecutors:
         self.lent: dict[WorkItem, DaemonExecutor] = {}
         self.shared: DaemonExecutor | None = None
         """For all, once no thread can be started any more; made by `prestart` only."""
+        self.records = DaemonExecutor(
+            1, "qbwi-records", environment.thread_ended, before=environment.before, after=environment.after
+        )
+        """Writes the records of ends: the event loop neither waits for a handler nor may it use the ORM."""
         self._environment = environment
         self._is_closed = is_closed
 
@@ -50,6 +55,7 @@ class ItemExecutors:
         if self.shared is None:
             self.shared = self._new()
         self.shared.prestart()
+        self.records.prestart()
 
     def lend(self, item: WorkItem) -> DaemonExecutor:
         """Return an executor for an item that begins."""
@@ -79,6 +85,23 @@ class ItemExecutors:
         else:
             executor.retire()
 
+    async def write(self, record: Callable[[], object]) -> None:
+        """Have the record of an item's end written in a thread, where a handler of the log may use the database.
+
+        Where no thread can be had any more, or the one for records is behind at the very end, it is written here.
+        """
+        try:
+            submitted = self.records.submit(copy_context().run, record)
+        except RuntimeError:
+            record()
+            return
+        written = asyncio.wrap_future(submitted)
+        while not written.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({written}, timeout=_CLEANUP_TURN)
+            if self._is_closed() and submitted.cancel():
+                record()
+
     async def clean_up(self, executor: DaemonExecutor) -> bool:
         """Clean up behind an item in its executor's thread; False if a stuck call is in the way.
 
@@ -99,7 +122,7 @@ class ItemExecutors:
 
     def all(self) -> list[DaemonExecutor]:
         """Return all that there are, for their end."""
-        return [*self.spare, *self.lent.values(), *([] if self.shared is None else [self.shared])]
+        return [*self.spare, *self.lent.values(), *([] if self.shared is None else [self.shared]), self.records]
 
     def _new(self) -> DaemonExecutor:
         # A thread that was parked for a while may hold a connection that has grown too old; `before` sees to it when

@@ -12,11 +12,13 @@ import re
 import zoneinfo
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import copy_context
 from typing import Any
 
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
+from django_qbwi.core.items import current_item
 from django_qbwi.intake.snapshot import RequestSnapshot
 
 Surroundings = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
@@ -38,6 +40,13 @@ def active(snapshot: RequestSnapshot) -> Iterator[None]:
             stack.callback(set_urlconf, get_urlconf())
             set_urlconf(snapshot.urlconf)
         yield
+
+
+def remember_context() -> None:
+    """Keep what is in force now for the record of the current item's end, if this is the code of one."""
+    item = current_item()
+    if item is not None and item.runs:
+        item.run.context = copy_context()
 
 
 class SurroundedAwaitable:
@@ -66,9 +75,15 @@ class SurroundedAwaitable:
         surroundings = self._enter()
         if isinstance(surroundings, AbstractAsyncContextManager):
             async with surroundings:
-                return await self._awaitable
+                return await self._wait()
         with surroundings:
+            return await self._wait()
+
+    async def _wait(self) -> Any:
+        try:
             return await self._awaitable
+        finally:
+            remember_context()
 
 
 def _zone(name: str) -> datetime.tzinfo:

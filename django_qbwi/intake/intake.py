@@ -12,7 +12,7 @@ from typing import Any
 
 from django_qbwi.core.names import FunctionWrapper, name_of
 from django_qbwi.core.results import waited_for
-from django_qbwi.intake.activation import SurroundedAwaitable, active
+from django_qbwi.intake.activation import SurroundedAwaitable, active, remember_context
 from django_qbwi.intake.carriers import Carried, Carrier, arestored, capture, restored
 from django_qbwi.intake.copier import find_copier, snapshot_of, with_snapshot
 from django_qbwi.intake.guard import guard
@@ -78,7 +78,10 @@ class Surrounded(FunctionWrapper):
         if self._is_async:
             return self._run_async(args, kwargs)
         with self._surroundings():
-            result = self._function(*args, **kwargs)
+            try:
+                result = self._function(*args, **kwargs)
+            finally:
+                remember_context()
         return SurroundedAwaitable(result, self._asurroundings) if inspect.isawaitable(result) else result
 
     @property
@@ -88,8 +91,11 @@ class Surrounded(FunctionWrapper):
 
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         async with self._asurroundings():
-            # An item is not left with something that runs outside of its surroundings.
-            await waited_for(await self._function(*args, **kwargs))
+            try:
+                # An item is not left with something that runs outside of its surroundings.
+                await waited_for(await self._function(*args, **kwargs))
+            finally:
+                remember_context()
 
     @contextlib.contextmanager
     def _surroundings(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from tests.support.manual import ManualRuntime, noop
 from tests.support.runtime import Runtime
 
 S = WorkItemStatus
-TELLING = {"finished"}
+TELLING = {"tell_end", "finished"}
 CALLING = {"claim", "call_all", "call", "callback"}
 
 

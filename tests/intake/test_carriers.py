@@ -1,6 +1,7 @@
 """QBWI["CONTEXT"]: what else of the caller's context an item gets, by name and never by copying the context."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -208,6 +209,40 @@ def test_structlog(structlog: Any, is_async: bool) -> None:
     with override_settings(QBWI={"CONTEXT": ["django_qbwi.contrib.structlog"]}):
         run(on_loop if is_async else in_thread)
     assert seen == [{"request_id": "r-1"}]
+
+
+class Ids(logging.Filter):
+    """Adds the request's id to records, as a project's own filter does."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        import structlog
+
+        record.request_id = structlog.contextvars.get_contextvars().get("request_id")
+        return True
+
+
+@pytest.mark.parametrize("shape", ["sync", "async", "both"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_g50_record_of_the_end_has_the_ids(structlog: Any, shape: str, fails: bool, caplog: Any) -> None:
+    """It is written in the context that the carriers had restored around the item's code, and that is let go of."""
+
+    def in_thread(token: CancellationToken) -> None:
+        if fails:
+            raise ValueError("no such album")
+
+    async def on_loop(token: CancellationToken) -> None:
+        in_thread(token)
+
+    ids = Ids()
+    caplog.handler.addFilter(ids)
+    with (
+        caplog.at_level("INFO", "django_qbwi.scheduler"),
+        override_settings(QBWI={"CONTEXT": ["django_qbwi.contrib.structlog"]}),
+    ):
+        handle = run({"sync": in_thread, "async": on_loop, "both": lambda token: on_loop(token)}[shape])
+    caplog.handler.removeFilter(ids)
+    [record] = [record for record in caplog.records if f"id={handle.id}" in record.getMessage()]
+    assert (record.request_id, record.levelname) == ("r-1", "ERROR" if fails else "INFO")
 
 
 def test_structlog_with_other_names(structlog: Any) -> None:

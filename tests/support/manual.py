@@ -115,7 +115,7 @@ class ManualExecutor:
         del self.contexts[item]
         decided = self.scheduler.conclude(item, error)
         if decided:
-            self.scheduler.observer.finished(item)
+            self.scheduler.tell_end(item)
             self.scheduler.settle(item)
         else:
             self.scheduler.late(item)
