@@ -119,15 +119,17 @@ class Process:
         Raises:
             ImproperlyConfigured: settings.QBWI is wrong.
         """
-        with self._assembling:
-            assembly = self.current
-            if not assembly.looked:
-                assembly = self._with_settings_of_now(assembly)
-                assembly.looked = True
-                self.look_again()
-                assembly.host_is(self.host)
-            self.admitting = assembly
-            return assembly
+        return holding(self._assembling, self._admit)
+
+    def _admit(self) -> Assembly:
+        assembly = self.current
+        if not assembly.looked:
+            assembly = self._with_settings_of_now(assembly)
+            assembly.looked = True
+            self.look_again()
+            assembly.host_is(self.host)
+        self.admitting = assembly
+        return assembly
 
     def _with_settings_of_now(self, assembly: Assembly) -> Assembly:
         # They may have been assigned since `ready()`, which needs some for the signals.
@@ -225,27 +227,33 @@ class Process:
         """Give a block of override_settings a scheduler of its own; drain it when the block is left."""
         # Under the lock, since another thread may be queueing its first item: what it assembles is either that of the
         # block, and ended here, or made from the settings of afterwards.
-        with self._assembling:
-            self.admitting = None
-            if entered:
-                self.overridden.append(self.assembly)
-                self.assembly = None
-                return
-            left = self.assembly
-            self.assembly = self.overridden.pop() if self.overridden else None
+        left = holding(self._assembling, self._enter_block if entered else self._leave_block)
         if left is not None:
             left.end(_OVERRIDE_SECONDS)
 
+    def _enter_block(self) -> None:
+        self.admitting = None
+        self.overridden.append(self.assembly)
+        self.assembly = None
+
+    def _leave_block(self) -> Assembly | None:
+        self.admitting = None
+        left, self.assembly = self.assembly, self.overridden.pop() if self.overridden else None
+        return left
+
     def renew(self, timeout: float) -> None:
         """Give up what is left after `timeout` seconds, and open a new scheduler."""
-        with self._assembling:
-            left, self.assembly, self.admitting = self.assembly, None, None
+        left = holding(self._assembling, self._take_out)
         if left is not None:
             left.end(timeout)
             if self.layers is not None:
                 self.layers = None
                 self.top_handler = None
             self.open()
+
+    def _take_out(self) -> Assembly | None:
+        left, self.assembly, self.admitting = self.assembly, None, None
+        return left
 
     # The end.
 
