@@ -43,6 +43,11 @@ class Admission(WorkItemRegistry):
         self._held = False
         self._queued_in_hold: set[WorkItem] = set()
         self._max_queued = max_queued
+        self._room = 0
+        """Items that are taken for certain: those that wait are counted when it is used up, not for each item.
+
+        Invariant: no more than `max_queued - _room` wait, since items leave the queues meanwhile, and enter them here.
+        """
         self._accept_while_draining = accept_while_draining
         self._closed = False
 
@@ -56,9 +61,6 @@ class Admission(WorkItemRegistry):
     def attach(self, *lanes: Lane[WorkItem]) -> None:
         """Set the lanes, each with its executor; once, before the first item."""
         self.lanes = {lane.name: lane for lane in lanes}
-        for lane in lanes:
-            # All that the path of an item needs is found from its lane.
-            lane.beside = tuple(other.queue for other in lanes if other is not lane)
 
     def hold_begins(self) -> None:
         """Accept from now on what items of before queue, and nothing of what these queue (R21)."""

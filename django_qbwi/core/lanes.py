@@ -33,7 +33,7 @@ class Lane(Generic[Item]):
     Lock: that of the scheduler guards the queue.
     """
 
-    __slots__ = ("beside", "executor", "kind", "limits", "name", "queue")
+    __slots__ = ("executor", "kind", "limits", "name", "queue")
 
     def __init__(self, name: str, kind: Literal["sync", "async"] = "sync", limits: Limits | None = None) -> None:
         self.name = name
@@ -41,8 +41,6 @@ class Lane(Generic[Item]):
         """What `WorkItemInfo.kind` says of its items."""
         self.limits = Limits() if limits is None else limits
         self.queue: deque[Item] = deque()
-        self.beside: tuple[deque[Item], ...] = ()
-        """The queues of the scheduler's other lanes, which share its bound."""
         self.executor: Executor[Item] = _NOBODY
         """What serves it: it names itself, at its making, before the first item."""
 

@@ -109,11 +109,11 @@ class WorkItemScheduler(Admission):
             try:
                 # As `with self.lock:`, at half of its cost; inside of `try`, for it may be struck once it is taken.
                 self._acquire()
-                waiting = len(self._announcing) + len(queue)
-                for other in lane.beside:
-                    waiting += len(other)
-                if self._closed or self.stop.first_sign is not None or waiting >= self._max_queued:
+                self._room = room = self._room - 1
+                if room < 0 or self._closed or self.stop.first_sign is not None:
                     refusal = self._refusal(item)
+                    if refusal is None:
+                        self._room = self._max_queued - self.queued_count - 1
                 if refusal is None:
                     if tells:
                         # Its place is reserved, and nobody takes it before it was told of.
