@@ -44,6 +44,19 @@ VERBS: Mapping[str, Verb] = {
             help="Cancel all items of a process, which goes on, and wait for their end.",
             arguments={"--all": {"action": "store_true", "default": False, "help": "Drain all of this machine."}},
         ),
+        Verb(
+            name="run",
+            help="Run one work item in this process, and wait for its end: for cron, timers and jobs.",
+            arguments={
+                "path": {"help": "Its dotted path, such as shop.items.ship_orders."},
+                "arguments": {
+                    "nargs": "*",
+                    "default": [],
+                    "metavar": "JSON",
+                    "help": "Its arguments after the token, each a JSON value: 42 true '\"large\"'.",
+                },
+            },
+        ),
     )
 }
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from asgiref.sync import SyncToAsync
@@ -77,6 +78,17 @@ def this_process() -> Process:
 def scheduler() -> WorkItemScheduler:
     """Return the scheduler for the settings that hold now."""
     return this_process().current.scheduler
+
+
+def end(*, interrupted: bool, status: Callable[[], int]) -> None:
+    """Hold the exit of this process now, which follows: a stop signal has left what ran in its main thread.
+
+    Args:
+        interrupted: Whether it was a Ctrl-C.
+        status: Returns the exit status of the process, for an exit that gets stuck.
+    """
+    this_process().stopped(signal.SIGINT if interrupted else signal.SIGTERM, status)
+    _at_exit()
 
 
 def is_busy() -> bool:

@@ -27,6 +27,8 @@ class ProcessEnd:
     def __init__(self) -> None:
         self.is_held = False
         """Whether the exit of the interpreter was held; that is done once."""
+        self.status: Callable[[], int] | None = None
+        """What tells the exit status, where a command decides on one at its end."""
         self._pid = os.getpid()
         self._file_changed_at: float | None = None
 
@@ -69,11 +71,11 @@ class ProcessEnd:
     def _arm_last_resort(self, assembly: Assembly, host: ServerHost, debt: Debt | None, reloads: bool) -> None:
         # A stuck thread of somebody's executor is joined by the interpreter without limit; the server's limit stands.
         code = _RELOAD_EXIT_CODE if reloads else interpreter.exit_code(None if debt is None else debt.stopped_by)
-        pid = self._pid
+        pid, status = self._pid, self.status
 
         def leave() -> None:
             if os.getpid() == pid and not host.shares_its_process:
-                os._exit(code)
+                os._exit(code if status is None else status())
 
         # In both: a callback of an item, or a handler of records, may be stuck in one of them.
         for service in (assembly.keeper, assembly.reporter):

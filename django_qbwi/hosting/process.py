@@ -261,6 +261,13 @@ class Process:
         """Note that a reloader saw a change; the exit that follows soon is a reload."""
         self.end.file_changed()
 
+    def stopped(self, signum: signal.Signals, status: Callable[[], int]) -> None:
+        """Take notice of a stop signal that has left a command by an exception, with the `status` of its exit."""
+        self.end.status = status
+        # Python's own handler of SIGINT has none of ours before it.
+        if self.assembly is not None and not self.assembly.coordinator.signed:
+            self.assembly.coordinator.stop_signal(signum.name, signum, repeated=False)
+
     def hold(self, *, last: bool) -> None:
         """Hold the exit of this process as long as it is worth it and allowed."""
         assembly = self.assembly

@@ -1,4 +1,4 @@
-"""`manage.py qbwi`: what is running in all processes of this site, and stop it."""
+"""`manage.py qbwi`: what is running in all processes of this site, stop it, and run one item here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_qbwi.console import operations
+from django_qbwi.console import operations, running
 from django_qbwi.console.options import VERBS, WATCH_SECONDS, add_options, is_number
 from django_qbwi.console.printing import Printer
 from django_qbwi.console.results import Asked, Overview
@@ -42,12 +43,24 @@ class NotFound(CommandError):
     """There is no such item, or no such process."""
 
 
+class Failed(CommandError):
+    """The item that was run has failed."""
+
+
+class CutOff(CommandError):
+    """The item that was run was cancelled, or left behind at the limit."""
+
+
 class Command(BaseCommand):
     """Shows and steers the background work of all processes of this site on this machine, and shows other hosts'."""
 
-    help = "Show what runs in the background of this site's processes, and cancel it."
+    help = "Show what runs in the background of this site's processes, cancel it, or run one work item here."
     # Neither a database nor the apps of the site are asked for anything.
     requires_system_checks = []
+    _is_program = False
+    """Whether this process is there for the command, and not for who calls it."""
+    _is_read = False
+    """Whether the command line was understood."""
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Let `--watch` stand before the operation without its seconds, which argparse would look for there."""
@@ -55,7 +68,12 @@ class Command(BaseCommand):
             f"--watch={WATCH_SECONDS}" if word == "--watch" and not is_number(following) else word
             for word, following in zip(argv, [*argv[1:], ""], strict=True)
         ]
-        super().run_from_argv(words)
+        self._is_program = True
+        try:
+            super().run_from_argv(words)
+        except SystemExit as end:
+            # Of a wrong command line argparse says 2, which is what a timer or a job hears of an item that was cut off.
+            raise SystemExit(end.code if self._is_read or end.code != 2 else 1) from None
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take the options before and after the operation alike."""
@@ -74,8 +92,10 @@ class Command(BaseCommand):
         """Do what was asked for.
 
         Raises:
-            CommandError: With the exit code: 1 an error, 3 only a part of the processes answered, 4 not found.
+            CommandError: With the exit code: 1 an error, 2 the item was cut off, 3 only a part of the processes
+                answered, 4 not found.
         """
+        self._is_read = True
         operation = options["operation"] or "list"
         work: Callable[[dict[str, Any]], None] = getattr(self, f"_{operation}")
         options["status"] = _several(options["status"])
@@ -89,8 +109,8 @@ class Command(BaseCommand):
             if not error.is_certain:
                 raise Incomplete(clean(str(error)), returncode=INCOMPLETE) from error
             raise NotFound(clean(str(error)), returncode=NOT_FOUND) from error
-        except QBWIError as error:
-            raise CommandError(str(error)) from error
+        except (QBWIError, ImproperlyConfigured) as error:
+            raise CommandError(clean(str(error))) from error
         except BrokenPipeError:
             # The reader has seen enough, as `head` does. What is still buffered must not fail at the exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -179,6 +199,20 @@ class Command(BaseCommand):
             listed = "; ".join(f"process {pid}: {why}" for pid, why in sorted(left.items()))
             raise CommandError(f"Not drained within the limit: {listed}.")
         self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
+
+    def _run(self, options: dict[str, Any]) -> None:
+        for name in ("watch", "status", "pid"):
+            if options[name]:
+                raise CommandError(f"--{name} is for what runs in other processes; `run` runs one item in this one.")
+        handle = running.run(options["path"], options["arguments"], ends_process=self._is_program)
+        info, told = handle.info, running.sentence(handle.info)
+        if options["format"] != "table":
+            self._write_json({"schema": 1, "item": info.to_dict()}, options["format"])
+        elif options["verbosity"] and info.status == "succeeded":
+            self.stdout.write(told)
+        code = running.exit_code(info.status)
+        if code:
+            raise {running.FAILED: Failed, running.CUT_OFF: CutOff}[code](told, returncode=code)
 
     def _drained(self, pids: set[int], seconds: float) -> Iterator[ProcessRecord]:
         """Yield the record of each process when its drain is over; of one that has ended, the last one known."""
