@@ -47,6 +47,8 @@ inspection_logger = SafeLogger("django_qbwi.inspection")
 
 # On the path of every item; an adapter would add a call to it.
 _is_enabled_for = scheduler_logger.logger.isEnabledFor
+# A member is looked up by Python code before 3.12.
+_SUCCEEDED = WorkItemStatus.SUCCEEDED
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
 _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
 _OVERDUE_WARNING_EVERY = 60.0
@@ -91,8 +93,9 @@ class SignalsAndRecords:
 
     def writes_end(self, item: WorkItem) -> bool:
         """Tell whether the end of `item` is worth a record at the level of the logger."""
-        succeeded = item.status is WorkItemStatus.SUCCEEDED and item.cancel_reason is None
-        return not succeeded or _is_enabled_for(logging.INFO)
+        ending = item.ending
+        quiet = ending is not None and ending.status is _SUCCEEDED and ending.reason is None
+        return not quiet or _is_enabled_for(logging.INFO)
 
     def finished(self, item: WorkItem) -> None:
         """Send `work_item_finished`."""

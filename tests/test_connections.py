@@ -6,10 +6,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 
 from django_qbwi import hosting, queue_background_work_item
@@ -403,15 +405,20 @@ def test_next_item_can_use_a_transaction(make) -> None:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The threads in which somebody looked at all connections."""
+    """The threads in which somebody looked at a connection, or for one."""
     threads: list[str] = []
-    original = connections.all
 
-    def spy(*args, **kwargs):
-        threads.append(threading.current_thread().name)
-        return original(*args, **kwargs)
+    def watch(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
 
-    monkeypatch.setattr(connections, "all", spy)
+        def spy(*args, **kwargs):
+            threads.append(threading.current_thread().name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, spy)
+
+    watch(connections, "all")
+    watch(BaseDatabaseWrapper, "close_if_unusable_or_obsolete")
     return threads
 
 
@@ -430,7 +437,36 @@ def test_item_without_database_costs_nothing(looks: list[str], make) -> None:
 def test_item_with_a_database_is_looked_after(looks: list[str]) -> None:
     """The item that opens the first connection is looked after."""
     run(sync_item(count))
-    assert looks
+    assert looks == ["qbwi-worker-1"]
+
+
+@BOTH
+def test_item_behind_one_with_a_database_costs_nothing(looks: list[str], make) -> None:
+    """Where its connection was closed, nobody looks for the next items that use none."""
+    configure(CONN_MAX_AGE=0)
+    run(make(count))
+    looks.clear()
+    for _ in range(5):
+        run(make(look_at_nothing))
+    assert looks == []
+
+
+@BOTH
+def test_each_connection_of_a_thread_is_closed(collected: Collector, make, tmp_path, monkeypatch) -> None:
+    """Those of several databases, and one that the item has taken out of Django's list without closing it."""
+    other = {**connections.settings["site"], "NAME": str(tmp_path / "other.sqlite3"), "CONN_MAX_AGE": 0}
+    monkeypatch.setitem(connections.settings, "other", other)
+    configure(CONN_MAX_AGE=0)
+
+    def use() -> None:
+        collected.of(connect)()
+        del connections["site"]
+        collected.of(connect)()
+        connections["other"].ensure_connection()
+        collected.of(lambda: connections["other"].connection)()
+
+    run(make(use))
+    assert [is_open(connection) for connection in collected.results] == [False] * 3
 
 
 # How many.

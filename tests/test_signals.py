@@ -364,6 +364,47 @@ def test_receiver_of_queued_cannot_refuse(on_loop: bool, is_async: bool, caplog)
     assert "receiver" in caplog.text
 
 
+@pytest.mark.parametrize("on_loop", [False, True], ids=["thread", "loop"])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_exit_in_a_receiver_of_queued_reaches_the_main_thread(on_loop: bool, error: type[BaseException]) -> None:
+    """It may be a server's handler that struck there: it goes on, and the item runs all the same."""
+
+    def receiver(**kwargs) -> None:
+        raise error
+
+    ran = threading.Event()
+
+    def queue() -> None:
+        queue_background_work_item(lambda token: ran.set())
+
+    async def view():
+        queue()
+
+    with connected("work_item_queued", receiver), pytest.raises(error):
+        asyncio.run(view()) if on_loop else queue()
+    assert ran.wait(PATIENCE)
+    assert drain(PATIENCE)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_exit_in_a_receiver_of_queued_does_not_end_a_worker(error: type[BaseException], caplog) -> None:
+    """In a thread of ours nobody waits for it: it is logged, and the item that queued goes on."""
+
+    def receiver(info, **kwargs) -> None:
+        if info.name == "second":
+            raise error
+
+    def first(token) -> None:
+        assert queue_background_work_item(sync_item, name="second") is not None
+
+    with connected("work_item_queued", receiver):
+        handle = queue_background_work_item(first)
+        assert handle.wait(PATIENCE)
+        assert drain(PATIENCE)
+    assert handle.status == "succeeded"
+    assert "Sending a signal of work items failed" in caplog.text
+
+
 def test_receiver_of_rejected_cannot_hide_the_refusal() -> None:
     """A receiver of work_item_rejected that raises leaves the caller with QueueFull."""
 

@@ -9,7 +9,8 @@ from typing import Any
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
 from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
 from django_qbwi.console.tables import Cell, Column, render
-from django_qbwi.console.text import clean, clean_lines, seconds_between, span
+from django_qbwi.console.text import clean_lines, seconds_between, span
+from django_qbwi.core.names import clean
 from django_qbwi.core.records import WorkItemStatus
 
 _UNLIMITED = 1_000

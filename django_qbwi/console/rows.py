@@ -8,7 +8,8 @@ from typing import Any
 
 from django_qbwi.console.dashboard import capacity
 from django_qbwi.console.tables import Cell, Column, Style
-from django_qbwi.console.text import clean, seconds_between, span
+from django_qbwi.console.text import seconds_between, span
+from django_qbwi.core.names import clean
 
 PROCESS_COLUMNS = (
     Column(title="PID", right=True),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+from django_qbwi.core.names import clean
+
 MAX_TEXT = 20_000
 """Characters of a long text."""
 
@@ -29,11 +31,6 @@ def seconds_between(start: str | None, end: str | None, now: datetime.datetime) 
         return None
     until = now if end is None else datetime.datetime.fromisoformat(end)
     return (until - datetime.datetime.fromisoformat(start)).total_seconds()
-
-
-def clean(text: str, kept: str = "") -> str:
-    """Return `text` without control and direction characters but those `kept`: on one line without any."""
-    return "".join(character if character in kept or character.isprintable() else "?" for character in text)
 
 
 def clean_lines(text: str) -> list[str]:

@@ -133,11 +133,16 @@ def name_of(work_item: Any) -> str:
         return "<unnamed>"
 
 
+def clean(text: str, kept: str = "") -> str:
+    """Return `text` without control and direction characters but those `kept`: on one line without any."""
+    return "".join(character if character in kept or character.isprintable() else "?" for character in text)
+
+
 def printable(text: str) -> str:
     """Return `text` without control and direction characters (log and terminal injection), bounded in length."""
     text = text[: MAX_NAME_LENGTH + 1]
     if not text.isprintable():
-        text = "".join(character if character.isprintable() else "?" for character in text)
+        text = clean(text)
     return text if len(text) <= MAX_NAME_LENGTH else text[: MAX_NAME_LENGTH - 1] + "…"
 
 

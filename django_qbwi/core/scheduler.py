@@ -214,7 +214,7 @@ class WorkItemScheduler(Admission):
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
         items.enter_item(item)
-        run = item.run
+        run = item.last_run or item.run  # without the property, on the path of every item
         if run.early or self.stop.cancels_since is not None:
             run.token.begin()
         if item.options.timeout is not None:
@@ -231,7 +231,7 @@ class WorkItemScheduler(Admission):
         else:
             status = WorkItemStatus.FAILED
             failure = WorkItemError.of(error)
-        token = item.run.token
+        token = (item.last_run or item.run).token
         try:
             # In the order of `queue`: the main thread comes here with an item that it runs at once.
             self._acquire()

@@ -111,7 +111,7 @@ class ItemEnd:
 
     def _record_of(self, item: WorkItem, decided: bool) -> Callable[[], object] | None:
         """Return what writes the record of an end, None where there is none; from here on it is told of."""
-        run, observer = item.run, self._scheduler.observer
+        run, observer = item.last_run or item.run, self._scheduler.observer
         context, run.context = run.context, None
         if not decided:
             return None

@@ -238,7 +238,7 @@ class ThreadExecutor:
     def run_item(self, worker: Worker, item: WorkItem) -> Any:
         """Run an item in its own context; return an awaitable that it made, FORKED in a child that it made, or None."""
         scheduler = self._scheduler
-        run = item.run
+        run = item.last_run or item.run
         run.thread = worker.name
         run.ident = worker.ident
         worker.state.begin()

@@ -23,8 +23,8 @@ from django_qbwi.console.options import VERBS, WATCH_SECONDS, add_options, is_nu
 from django_qbwi.console.printing import Printer
 from django_qbwi.console.results import Asked, Overview
 from django_qbwi.console.tables import Style
-from django_qbwi.console.text import clean
 from django_qbwi.core.exceptions import QBWIError, WorkItemNotFound
+from django_qbwi.core.names import clean
 from django_qbwi.inspection.records import ProcessRecord
 
 INCOMPLETE = 3
