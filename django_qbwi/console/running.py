@@ -14,10 +14,10 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from django_qbwi import hosting
-from django_qbwi.console.text import clean, seconds_between, span
+from django_qbwi.console.text import seconds_between, span
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItemHandle
-from django_qbwi.core.names import name_of, printable
+from django_qbwi.core.names import clean, name_of, printable
 from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
 from django_qbwi.decorator import BackgroundWorkItem
 

@@ -30,6 +30,7 @@ LOGGING = {
 """
 ITEMS = """
 import asyncio
+import concurrent.futures
 import sys
 import threading
 
@@ -69,6 +70,12 @@ def fail_late(token):
 def get_stuck(token):
     tell("begun")
     threading.Event().wait()
+
+
+def hold_the_exit(token):
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    executor.submit(threading.Event().wait)
+    get_stuck(token)
 
 
 async def sleep(token):
@@ -228,6 +235,15 @@ def test_item_that_does_not_end_is_cut_off(
     code, error, _ = stopped(name)
     assert (code, f"CutOff: items.{name} {status} after " in error) == (2, True)
     assert f"name=items.{name} status={status}" in site.records
+
+
+def test_exit_that_is_stuck_has_the_status_of_the_item(
+    stopped: Callable[[str], tuple[int, str, str]], site: Site
+) -> None:
+    """An executor's thread that never ends holds up the interpreter: the last resort leaves with 2 as well."""
+    site.set(SHUTDOWN_TIMEOUT=0.5)
+    code, error, _ = stopped("hold_the_exit")
+    assert (code, "CutOff: items.hold_the_exit abandoned after " in error) == (2, True)
 
 
 def test_item_and_what_it_queued_are_drained(stopped: Callable[[str], tuple[int, str, str]], site: Site) -> None:
