@@ -101,6 +101,9 @@ class ItemExecutors:
                 await asyncio.wait({written}, timeout=_CLEANUP_TURN)
             if self._is_closed() and submitted.cancel():
                 record()
+                return
+        # Looked at, so that nobody complains of what a record has raised.
+        written.exception()
 
     async def clean_up(self, executor: DaemonExecutor) -> bool:
         """Clean up behind an item in its executor's thread; False if a stuck call is in the way.
