@@ -27,7 +27,7 @@ logger = SafeLogger("django_qbwi.scheduler")
 
 class _Thread(threading.local):
     opened: tuple[BaseDatabaseWrapper, ...] = ()
-    """The connections that were opened in this thread, and may still be open."""
+    """The connections that were opened in this thread, and may still be open, or keep the text of queries."""
     environment: ConnectionEnvironment | None = None
     """That of the items of this thread."""
 
@@ -108,7 +108,7 @@ class ConnectionEnvironment:
                 _discard(connection)
                 logger.exception("Closing the database connection %r failed; it was replaced", connection.alias)
         # With those that a handler of these records has opened.
-        thread_state.opened = _still_open()
+        thread_state.opened = _to_look_at()
 
 
 class _OldThreadSensitiveContext(ThreadSensitiveContext):
@@ -159,13 +159,15 @@ def open_transaction() -> str | None:
 
 def _mark_thread(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     if connection not in thread_state.opened:
-        thread_state.opened = (*_still_open(), connection)
+        thread_state.opened = (*_to_look_at(), connection)
     if thread_state.environment is not None:
         thread_state.environment.connected(connection)
 
 
-def _still_open() -> tuple[BaseDatabaseWrapper, ...]:
-    return tuple(connection for connection in thread_state.opened if connection.connection is not None)
+def _to_look_at() -> tuple[BaseDatabaseWrapper, ...]:
+    return tuple(
+        connection for connection in thread_state.opened if connection.connection is not None or connection.queries_log
+    )
 
 
 def _discard(connection: BaseDatabaseWrapper) -> None:

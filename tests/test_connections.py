@@ -191,6 +191,25 @@ def test_g10_queries_in_a_test(collected: Collector, monkeypatch, settings) -> N
     assert collected.results == [(0, 2)] * 2
 
 
+def test_g10_queries_of_a_connection_that_the_item_has_closed(
+    collected: Collector, tmp_path, monkeypatch, settings
+) -> None:
+    """They are forgotten as well, also if the item has opened another one behind it."""
+    settings.DEBUG = True
+    other = {**connections.settings["site"], "NAME": str(tmp_path / "other.sqlite3")}
+    monkeypatch.setitem(connections.settings, "other", other)
+
+    def use() -> None:
+        count()
+        connections["site"].close()
+        connections["other"].ensure_connection()
+        connections["other"].close()
+
+    run(sync_item(use))
+    run(sync_item(collected.of(lambda: len(connections["site"].queries_log))))
+    assert collected.results == [0]
+
+
 def test_g10_queries_of_one_async_item(collected: Collector, settings) -> None:
     """The calls of one async item share one log."""
     settings.DEBUG = True
