@@ -24,8 +24,6 @@ from django_qbwi.decorator import BackgroundWorkItem
 SUCCEEDED, FAILED, CUT_OFF = 0, 1, 2
 """Exit codes."""
 
-# A signal that comes right before the wait for a lock, or to another thread, does not end that wait.
-_TURN = 0.5
 _TASK_MODULES = ("django.tasks", "django_tasks")
 
 
@@ -47,8 +45,7 @@ def run(path: str, words: Iterable[str], *, ends_process: bool) -> WorkItemHandl
     args = [_value(word) for word in words]
     try:
         handle = begin(*args)
-        while not handle.wait(_TURN):
-            pass
+        handle.wait()
     except InvalidWorkItem as error:
         raise InvalidWorkItem(f"{printable(path)}: {error}") from error
     except (KeyboardInterrupt, SystemExit) as stop:

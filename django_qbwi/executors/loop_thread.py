@@ -47,6 +47,7 @@ _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
 _NATIVE_CANCELS = 10
 _FAREWELL_SECONDS = 0.4
+_LOOKS = 5
 
 
 class LoopExecutor:
@@ -180,14 +181,22 @@ class LoopExecutor:
         task = self._in_flight.get(item)
         if task is None:
             return "  <waiting for a slot on the event loop>\n"
-        text = stack_of_task(task)
-        executor = self._executors.lent.get(item)
-        if executor is not None and executor.touched:
-            text += "in its executor thread:\n" + stack_of_thread(executor.ident)
-        loop = self._loop
-        if loop is not None and asyncio.current_task(loop) is task:
-            text += "on the loop's thread:\n" + stack_of_thread(self._ident)
+        for _ in range(_LOOKS):
+            running = self._runs_now(task)
+            text = stack_of_task(task)
+            executor = self._executors.lent.get(item)
+            if executor is not None and executor.touched:
+                text += "in its executor thread:\n" + stack_of_thread(executor.ident)
+            if running:
+                text += "on the loop's thread:\n" + stack_of_thread(self._ident)
+            # Only if it has not gone on meanwhile do these belong together: one that runs shows no await chain.
+            if running == self._runs_now(task):
+                break
         return text
+
+    def _runs_now(self, task: asyncio.Task[Any]) -> bool:
+        loop = self._loop
+        return loop is not None and asyncio.current_task(loop) is task
 
     def retire(self) -> None:
         """Cancel what is left, close the loop and end its thread; does not wait."""

@@ -25,6 +25,9 @@ _T = TypeVar("_T")
 _VERY_LONG = 1e8
 """Seconds, three years: longer than any process lives."""
 
+_TURN = 0.5
+"""Seconds: how long the main thread sleeps at a time, and how late it may hear of a signal."""
+
 # CPython gh-113964: these cannot start a thread any more once the interpreter has begun to exit.
 STARTS_NO_THREADS_LATE = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2)
 
@@ -128,8 +131,17 @@ class Alarm:
             self._lock.release()
 
     def wait(self, timeout: float | None) -> None:
-        """Block until it is set, or for `timeout` seconds; once."""
+        """Block until it is set, or for `timeout` seconds; once.
+
+        The main thread waits in turns. A signal that arrives as it goes to sleep, or that another thread receives, does
+        not end the wait for a lock (seen with CPython 3.11 to 3.14): a stop signal would be heard when the item ends.
+        """
         limit = patience(timeout)
+        if threading.get_ident() == threading.main_thread().ident:
+            while limit is None or limit > _TURN:
+                if self._lock.acquire(True, _TURN):
+                    return
+                limit = None if limit is None else limit - _TURN
         if limit is None:
             self._lock.acquire()
         elif limit > 0:

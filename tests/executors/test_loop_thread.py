@@ -423,7 +423,7 @@ def test_overdue_item_is_interrupted(start: Start, gate: Gate, clock: FakeClock)
     assert handle.wait(PATIENCE)
     assert (handle.status, handle.info.cancel_reason) == (S.CANCELLED, "timeout")
     [(_, stack, replaced)] = runtime.observer.overdue_items
-    assert "asyncio.sleep" in stack
+    assert ", in hold\n" in stack
     assert replaced
 
 
@@ -743,9 +743,48 @@ def test_r12_items_share_a_thread_when_none_can_be_started(start: Start, monkeyp
 
 def test_stack_of_a_waiting_item_is_its_await_chain(runtime: Runtime, gate: Gate) -> None:
     """The stack of an item that waits shows what it waits in."""
-    handle = runtime.queue(gate.hold)
+
+    async def item(token: Any) -> None:
+        gate.entered.release()
+        await token.cancelled()
+
+    handle = runtime.queue(item)
     gate.await_entered()
-    assert "await asyncio.sleep(0.001)" in runtime.scheduler.stack(handle._item)
+    _behind_its_step(runtime)
+    stack = runtime.scheduler.stack(handle._item)
+    assert "await token.cancelled()" in stack
+    assert "on the loop's thread:" not in stack
+    handle.cancel()
+
+
+def _behind_its_step(runtime: Runtime) -> None:
+    """Wait until the loop has ended the step in which it is."""
+    went_on = threading.Event()
+    runtime.loop.loop.call_soon_threadsafe(went_on.set)
+    assert went_on.wait(PATIENCE)
+
+
+def test_stack_of_an_item_that_goes_on_meanwhile(runtime: Runtime, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item that ran at the first look, and waits at the second, is shown where it waits."""
+
+    async def item(token: Any) -> None:
+        gate(token)
+        await token.cancelled()
+
+    def look(task: Any) -> str:
+        text = real(task)
+        gate.open()
+        _behind_its_step(runtime)
+        return text
+
+    handle = runtime.queue(item)
+    gate.await_entered()
+    real = loop_executor.stack_of_task
+    monkeypatch.setattr(loop_executor, "stack_of_task", look)
+    stack = runtime.scheduler.stack(handle._item)
+    assert "await token.cancelled()" in stack
+    assert "on the loop's thread:" not in stack
+    handle.cancel()
 
 
 def test_stack_of_a_blocking_item_is_that_of_the_loop(runtime: Runtime, gate: Gate) -> None:

@@ -189,3 +189,47 @@ def test_alarm_that_is_not_set_is_waited_for_in_vain(timeout: float) -> None:
     alarm = primitives.Alarm()
     alarm.wait(timeout)
     assert repr(alarm) == "<Alarm set=False>"
+
+
+# Waits.
+
+
+class Sleeper:
+    """Stands for the lock of an alarm: notes how long somebody would wait for it, and is set at the end of `turns`."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+        self.limits: list[float] = []
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self.limits.append(timeout)
+        return len(self.limits) >= self.turns
+
+
+@pytest.mark.parametrize(
+    ("timeout", "turns", "limits"),
+    [
+        pytest.param(None, 4, [0.5] * 4, id="without-limit"),
+        pytest.param(2.0, 3, [0.5] * 3, id="set-before-the-limit"),
+        pytest.param(1.25, 9, [0.5, 0.5, 0.25], id="up-to-the-limit"),
+        pytest.param(0.25, 9, [0.25], id="short"),
+        pytest.param(0.0, 9, [], id="not-at-all"),
+    ],
+)
+def test_main_thread_waits_in_turns(timeout: float | None, turns: int, limits: list[float]) -> None:
+    """A signal that does not end the wait for a lock is heard half a second later; the limit is kept."""
+    alarm = primitives.Alarm()
+    alarm._lock = sleeper = Sleeper(turns)  # type: ignore[assignment]
+    alarm.wait(timeout)
+    assert sleeper.limits == limits
+
+
+@pytest.mark.parametrize(("timeout", "limits"), [(None, [-1]), (30.0, [30.0])])
+def test_other_threads_sleep_through(timeout: float | None, limits: list[float]) -> None:
+    """No other thread wakes up for a look at nothing."""
+    alarm = primitives.Alarm()
+    alarm._lock = sleeper = Sleeper(1)  # type: ignore[assignment]
+    thread = threading.Thread(target=alarm.wait, args=[timeout])
+    thread.start()
+    thread.join(PATIENCE)
+    assert sleeper.limits == limits
