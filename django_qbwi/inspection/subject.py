@@ -30,7 +30,7 @@ logger = SafeLogger("django_qbwi.inspection")
 MAX_ITEMS = 500
 """Items of each list of an answer."""
 
-_CALL_OF_ITEM = re.compile(r'core[/\\](?:thread|loop)_executor\.py", line \d+, in (?:run_item|_run_user_code)$')
+_CALL_OF_ITEM = re.compile(r'executors[/\\](?:threads|async_run)\.py", line \d+, in (?:run_item|_call)$')
 """The frame of ours that calls an item's function."""
 _MAX_STACK, _MAX_STACK_LINE = 100_000, 1_000
 _LISTED_TRACEBACK = 2_000

@@ -150,9 +150,23 @@ def test_stack_begins_with_the_item(inspection: Inspection) -> None:
     assert "threading.py" in found["stack"]
 
 
+def test_stack_of_an_async_item_begins_with_it(inspection: Inspection) -> None:
+    """So it does where the item is a chain of coroutines, of which the outer ones are ours."""
+    handle = inspection.queue(awaiting)
+
+    def first_line() -> str:
+        found = inspection.subject.find(handle.id)
+        assert found is not None
+        return str(found["stack"]).splitlines()[0]
+
+    # It may not have come to its own code yet.
+    until(lambda: first_line().endswith("in awaiting"))
+    handle.cancel()
+
+
 def test_stack_of_several_parts_is_cut_in_each() -> None:
     """An async item may be shown with its task and with the thread that it waits for."""
-    ours = '  File "/a/django_qbwi/core/loop_executor.py", line 1, in _run_user_code\n    await call()\n'
+    ours = '  File "/a/django_qbwi/executors/async_run.py", line 1, in _call\n    await call()\n'
     part = (
         f'  File "/a/threading.py", line 1, in run\n    run()\n{ours}  File "/b/items.py", line 2, in send\n    x()\n'
     )
