@@ -24,6 +24,8 @@ class Settings:
     """Async items that run at the same time, at least 1."""
     max_queued: int = 1000
     """Items accepted and not started, at least 1; beyond it QueueFull."""
+    max_delayed: int = 10_000
+    """Items that wait for their time, at least 1; beyond it QueueFull."""
     item_timeout: float | None = None
     """Seconds for an item that names no timeout of its own; None for no limit."""
     overdue_after: float = 5.0
@@ -134,6 +136,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_workers": _COUNT,
     "max_async_in_flight": _COUNT,
     "max_queued": _COUNT,
+    "max_delayed": _COUNT,
     "item_timeout": (_is_timeout, "a number of seconds above 0, or None for no limit"),
     "overdue_after": _SPAN,
     "shutdown_timeout": _SPAN,

@@ -36,6 +36,7 @@ class Admission(WorkItemRegistry):
         history_size: int,
         max_queued: int,
         accept_while_draining: bool,
+        max_delayed: int,
     ) -> None:
         super().__init__(stop, clock, history_size)
         self.final_hold = False
@@ -43,6 +44,7 @@ class Admission(WorkItemRegistry):
         self._held = False
         self._queued_in_hold: set[WorkItem] = set()
         self._max_queued = max_queued
+        self._max_delayed = max_delayed
         self._room = 0
         """Items that are taken for certain: those that wait are counted when it is used up, not for each item.
 
@@ -71,7 +73,7 @@ class Admission(WorkItemRegistry):
         """Accept again what a request queues that the server still answers."""
         self._held = False
 
-    def _refusal(self, item: WorkItem) -> WorkItemRejected | None:
+    def _refusal(self, item: WorkItem, due: float | None = None) -> WorkItemRejected | None:
         if self._closed:
             return SchedulerClosed(
                 f"{item.name} was not queued: the background work of this process has ended (pid {self.pid})"
@@ -88,12 +90,26 @@ class Admission(WorkItemRegistry):
                 return SchedulerDraining(
                     f'{item.name} was not queued: the process is ending, and QBWI["ACCEPT_WHILE_DRAINING"] is False'
                 )
-        if self.queued_count >= self._max_queued:
+            if due is not None and due > (self.stop.deadline or 0.0):
+                return SchedulerDraining(
+                    f"{item.name} was not queued: the process is ending, and will have ended when the item is due"
+                )
+        if due is not None:
+            return self._refusal_to_wait(item)
+        if self._waiting_count >= self._max_queued:
             return QueueFull(
                 f"{item.name} was not queued: {self._max_queued} items are waiting already, which is "
                 'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
             )
         return None
+
+    def _refusal_to_wait(self, item: WorkItem) -> WorkItemRejected | None:
+        if len(self._delayed) < self._max_delayed:
+            return None
+        return QueueFull(
+            f"{item.name} was not queued: {self._max_delayed} items wait for their time already, which is "
+            'QBWI["MAX_DELAYED"]. Queue less, or raise it'
+        )
 
     def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
         """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
@@ -117,6 +133,16 @@ class Admission(WorkItemRegistry):
 
     def _close(self) -> None:
         self._closed = True
+
+    def drop_late(self) -> list[WorkItem]:
+        """Declare the items DISCARDED that cannot begin before the end of a drain, if there is one, and return them.
+
+        Each of them has still to be reported and settled by the caller.
+        """
+        deadline = self.stop.deadline
+        if deadline is None or not self._delayed:
+            return []
+        return holding(self.lock, self.end_late, deadline)
 
     def give_up(self) -> list[WorkItem]:
         """Close; declare running items ABANDONED and queued ones DISCARDED; return those, running ones first.

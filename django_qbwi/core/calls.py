@@ -18,18 +18,22 @@ NO_ORIGIN: Origin = (None, None)
 class Options:
     """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    __slots__ = ("lane", "name", "timeout")
+    __slots__ = ("lane", "name", "priority", "timeout")
 
-    def __init__(self, name: str | None = None, timeout: float | None = None, lane: str | None = None) -> None:
+    def __init__(
+        self, name: str | None = None, timeout: float | None = None, lane: str | None = None, priority: int = 0
+    ) -> None:
         self.name: Final = name
         """For display; None stands for that of the function."""
         self.timeout: Final = timeout
         """Seconds after its start at which its token is cancelled."""
         self.lane: Final = lane
         """The lane it goes to; None stands for the one of its kind."""
+        self.priority: Final = priority
+        """Those with a higher one start first in their lane."""
 
     def __repr__(self) -> str:
-        return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r}>"
+        return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r} priority={self.priority}>"
 
 
 NO_OPTIONS = Options()

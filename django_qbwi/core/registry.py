@@ -38,6 +38,8 @@ class WorkItemRegistry:
         self.lock: Lock = stop.lock
         self.lanes: Mapping[str, Lane[WorkItem]] = {}
         self._announcing: dict[WorkItem, None] = {}
+        # With the monotonic second before which each does not go to its lane.
+        self._delayed: dict[WorkItem, float] = {}
         # With who has taken each: what a worker had is known here also when it is dead.
         self._running: dict[WorkItem, object] = {}
         # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.
@@ -54,8 +56,17 @@ class WorkItemRegistry:
 
     @property
     def queued_count(self) -> int:
-        """Items accepted and not started."""
+        """Items accepted and not started, those that wait for their time included."""
+        return self._waiting_count + len(self._delayed)
+
+    @property
+    def _waiting_count(self) -> int:
         return len(self._announcing) + sum(len(lane.queue) for lane in self.lanes.values())
+
+    @property
+    def delayed_count(self) -> int:
+        """Items accepted that wait for their time."""
+        return len(self._delayed)
 
     @property
     def running_count(self) -> int:
@@ -82,10 +93,10 @@ class WorkItemRegistry:
         Without the lock, since there may be 100,000: a C container is copied in one step of the interpreter. In the
         order in which items move, so that one which moves meanwhile is seen twice rather than never.
         """
-        announced = list(self._announcing)
+        announced, delayed = list(self._announcing), list(self._delayed)
         queues = [lane.queue.copy() for lane in self.lanes.values()]
         found = dict.fromkeys(list(self._running))
-        waiting = (item for queue in (announced, *queues) for item in queue if item.waits)
+        waiting = (item for queue in (announced, *queues, delayed) for item in queue if item.waits)
         if limit is None:
             found.update(dict.fromkeys(waiting))
         else:
@@ -158,6 +169,7 @@ class WorkItemRegistry:
             item.ending = ending
             self._ending[item] = by
         self._announcing.pop(item, None)
+        self._delayed.pop(item, None)
         try:
             # A search, but one step of C (some 12 microseconds for 1,000 items): nothing can come in between, as it
             # could with tombstones, whose count and whose items a finalizer that cancels would tear apart.
@@ -198,11 +210,21 @@ class WorkItemRegistry:
             item.ending = ending
             self._ending[item] = None
             del self._running[item]
-        waiting = (self._announcing, *(lane.queue for lane in self.lanes.values()))
+        waiting = (self._announcing, *(lane.queue for lane in self.lanes.values()), self._delayed)
         discarded = [item for queue in waiting for item in queue if item.waits]
         for item in discarded:
             self.leave_queue(item, WorkItemStatus.DISCARDED)
         return abandoned + discarded
+
+    def end_late(self, deadline: float) -> list[WorkItem]:
+        """Move the items that cannot begin before `deadline` to the ending ones as DISCARDED, and return them.
+
+        The caller holds the lock.
+        """
+        late = [item for item, due in self._delayed.items() if due > deadline]
+        for item in late:
+            self.leave_queue(item, WorkItemStatus.DISCARDED)
+        return late
 
     def _reason_of(self, item: WorkItem) -> CancelReason | None:
         # One that has no token yet would get a cancelled one.

@@ -37,7 +37,7 @@ from django_qbwi.machine.primitives import (
     start_thread,
     thread_ident_getter,
 )
-from django_qbwi.machine.stacks import stack_of_task, stack_of_thread
+from django_qbwi.machine.stacks import stack_of_thread, stack_on_loop
 from django_qbwi.machine.supervised import SupervisedThread
 
 logger = SafeLogger("django_qbwi.scheduler")
@@ -47,7 +47,6 @@ _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
 _NATIVE_CANCELS = 10
 _FAREWELL_SECONDS = 0.4
-_LOOKS = 5
 
 
 class LoopExecutor:
@@ -181,22 +180,9 @@ class LoopExecutor:
         task = self._in_flight.get(item)
         if task is None:
             return "  <waiting for a slot on the event loop>\n"
-        for _ in range(_LOOKS):
-            running = self._runs_now(task)
-            text = stack_of_task(task)
-            executor = self._executors.lent.get(item)
-            if executor is not None and executor.touched:
-                text += "in its executor thread:\n" + stack_of_thread(executor.ident)
-            if running:
-                text += "on the loop's thread:\n" + stack_of_thread(self._ident)
-            # Only if it has not gone on meanwhile do these belong together: one that runs shows no await chain.
-            if running == self._runs_now(task):
-                break
-        return text
-
-    def _runs_now(self, task: asyncio.Task[Any]) -> bool:
-        loop = self._loop
-        return loop is not None and asyncio.current_task(loop) is task
+        executor = self._executors.lent.get(item)
+        thread = executor.ident if executor is not None and executor.touched else None
+        return stack_on_loop(task, self._loop, self._ident, thread)
 
     def retire(self) -> None:
         """Cancel what is left, close the loop and end its thread; does not wait."""

@@ -108,6 +108,7 @@ class Assembly:
         settings = self.settings
         return WorkItemScheduler(
             max_queued=settings.max_queued,
+            max_delayed=settings.max_delayed,
             overdue_after=settings.overdue_after,
             accept_while_draining=settings.accept_while_draining,
             history_size=settings.history_size,

@@ -153,8 +153,7 @@ class DrainCoordinator:
             self.force()
 
     def force(self) -> None:
-        """Let go now: the second Ctrl-C."""
-        # Those that were spared, too: their time is cut short by the deadline.
+        """Let go now, also of those that were spared: the second Ctrl-C."""
         self._stop.deadline = self._clock()
         self._cancels()
         self._stop.requested = True
@@ -228,6 +227,9 @@ class DrainCoordinator:
         self._teller.wait(self._remaining(), self._next_interrupt())
 
     def _is_over(self, last: bool) -> bool:
+        if self.scheduler.delayed_count:
+            # The limit may have shrunk. In the keeper's thread, which nothing strikes.
+            self.scheduler.keeper.post(self._teller.drop_late)
         empty = self.scheduler.close_if_empty() if last else self.scheduler.is_empty
         return empty or self._remaining() <= 0
 
@@ -287,8 +289,7 @@ class DrainCoordinator:
         self._quietly(lambda: self._wait_until_empty(until))
         left = scheduler.give_up()
         abandoned = sum(item.started is not None for item in left)
-        for item in left:
-            self._reporter.post(lambda item=item: scheduler.report_unstarted(item))  # type: ignore[misc]
+        self._teller.report(left)
         self.gave_up = self.gave_up or bool(left)
         return abandoned, len(left) - abandoned
 
@@ -323,6 +324,7 @@ class DrainCoordinator:
         then()
 
     def _notice(self, cancel: bool) -> None:
+        self._teller.drop_late()
         self._teller.start(self._remaining(), self._next_interrupt())
         if cancel and not self._stop.requested and self._stop.first_sign is not None:
             due = self._stop.first_sign + self._cancel_after

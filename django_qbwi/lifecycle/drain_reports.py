@@ -70,6 +70,7 @@ class DrainTeller:
         self._ended_before: dict[WorkItemStatus, int] = {}
         self._signed_at = 0.0
         self._next_report: float | None = None
+        self._late = 0
         # Of the reporter's thread only.
         self._told = _Told.NOTHING
 
@@ -100,6 +101,18 @@ class DrainTeller:
             waited_for = self._scheduler.live_items(limit=_MOST_NAMES)
             self._reporter.post(lambda: self._reports.drain_waiting(waited_for, max(0.0, remaining)))
 
+    def drop_late(self) -> None:
+        """Give up what cannot begin before the limit, which may shrink, and report it: no exit is held for it."""
+        late = self._scheduler.drop_late()
+        self._late += len(late)
+        self.report(late)
+
+    def report(self, items: list[WorkItem]) -> None:
+        """Report items that were given up, and settle them."""
+        scheduler = self._scheduler
+        for item in items:
+            self._reporter.post(lambda item=item: scheduler.report_unstarted(item))  # type: ignore[misc]
+
     def end(self, abandoned: int, discarded: int) -> None:
         """Tell how it ended, once."""
         totals, before = self._scheduler.totals, self._ended_before
@@ -109,7 +122,7 @@ class DrainTeller:
             cancelled=ended[WorkItemStatus.CANCELLED],
             # Those that are given up may not be reported, and counted, yet.
             abandoned=abandoned,
-            discarded=discarded,
+            discarded=discarded + self._late,
             elapsed=self._clock() - self._signed_at,
         )
         self._reporter.post(lambda: self._tell_end(outcome))

@@ -25,6 +25,7 @@ logger = SafeLogger("django_qbwi.scheduler")
 
 # A longer wait is cut into such: the operating system's clock takes no timeout of, say, sys.maxsize seconds.
 _LONGEST_WAIT = 86_400.0
+_MOST_CANCELLED = 64
 
 
 class Timer:
@@ -41,9 +42,10 @@ class Timer:
         return f"<Timer when={self.when} pending={self.call is not None}>"
 
     def cancel(self) -> None:
-        """Forget the call; any thread, never blocks for long."""
-        self.call = None
-        self._owner.compact()
+        """Forget the call; any thread, never blocks."""
+        if self.call is not None:
+            self.call = None
+            self._owner.let_go()
 
 
 class ServiceThread:
@@ -62,6 +64,7 @@ class ServiceThread:
         self._lock = new_rlock()
         self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
+        self._cancelled = 0
         self._started = False
         self._thread = SupervisedThread(name, self._serve, spawn=start_thread)
 
@@ -164,17 +167,23 @@ class ServiceThread:
             # User code returns to us here (callbacks, receivers); the thread serves all the others too.
             logger.exception("A chore of the %s thread raised: %r", self._name, call)
 
-    def compact(self) -> None:
-        """Drop the cancelled timers, if there may be many; what a timer does that is cancelled."""
-        # Items with long timeouts that end early would otherwise pile up until their timeouts pass.
-        if len(self._heap) > 64:
-            holding(self._lock, self._drop_cancelled)
+    def let_go(self) -> None:
+        """Take notice of a timer that was cancelled; what a timer does."""
+        # Items with long timeouts that end early would otherwise pile up until their timeouts pass. Counted, since it
+        # would take long to look through 10,000 timers at each.
+        self._cancelled += 1
+        if self._cancelled > _MOST_CANCELLED and self._cancelled * 2 > len(self._heap):
+            self._cancelled = 0
+            self.post(self._compact)
+
+    def _compact(self) -> None:
+        # In this thread alone: a signal handler that sets a timer meanwhile, in the main thread, waits for the lock.
+        holding(self._lock, self._drop_cancelled)
 
     def _drop_cancelled(self) -> None:
         live = [entry for entry in self._heap if entry[2].call is not None]
-        if len(live) * 2 < len(self._heap):
-            heapq.heapify(live)
-            self._heap[:] = live
+        heapq.heapify(live)
+        self._heap[:] = live
 
 
 def _STOP() -> None:  # noqa: N802 - a sentinel that is typed as the calls beside it

@@ -9,6 +9,7 @@ import types
 from typing import Any
 
 _MAX_FRAMES = 40
+_LOOKS = 5
 _PACKAGE = __name__.split(".")[0]
 
 
@@ -38,6 +39,31 @@ def stack_of_task(task: asyncio.Task[Any]) -> str:
     return _format(traceback.StackSummary.extract(iter(frames), lookup_lines=False), reverse=False)
 
 
+def stack_on_loop(
+    task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop | None, loop_ident: int | None, thread_ident: int | None
+) -> str:
+    """Return the await chain of a task, and where the thread is that it waits for, or blocks; on any thread.
+
+    Args:
+        task: Suspended, or running now.
+        loop: Its loop, which runs in the thread `loop_ident`.
+        loop_ident: See above.
+        thread_ident: The thread that has the task's sync code, None if it has none.
+    """
+    text = ""
+    for _ in range(_LOOKS):
+        running = _runs_now(task, loop)
+        text = stack_of_task(task)
+        if thread_ident is not None:
+            text += "in its executor thread:\n" + stack_of_thread(thread_ident)
+        if running:
+            text += "on the loop's thread:\n" + stack_of_thread(loop_ident)
+        # Only if it has not gone on meanwhile do these belong together: one that runs shows no await chain.
+        if running == _runs_now(task, loop):
+            break
+    return text
+
+
 def caller_level() -> int:
     """Return the `stacklevel` with which a warning of our caller points at the first code that is not ours."""
     frame: types.FrameType | None = sys._getframe(1)
@@ -46,6 +72,10 @@ def caller_level() -> int:
         frame = frame.f_back
         level += 1
     return level
+
+
+def _runs_now(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop | None) -> bool:
+    return loop is not None and asyncio.current_task(loop) is task
 
 
 def _is_machinery(frame: types.FrameType) -> bool:

@@ -1,4 +1,4 @@
-"""What holds for the scheduler after any order of queueing, starting, ending, cancelling, timing out and draining."""
+"""What holds for the scheduler after any order of queueing, waiting, starting, ending, cancelling and draining."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ from django_qbwi.core.records import WorkItemStatus
 from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
 
 S = WorkItemStatus
-MAX_QUEUED = 4
+MAX_QUEUED, MAX_DELAYED = 4, 3
 LEGAL_ENDS = {
     S.QUEUED: {S.CANCELLED, S.DISCARDED},
     S.RUNNING: {S.SUCCEEDED, S.FAILED, S.CANCELLED, S.ABANDONED},
@@ -28,12 +28,17 @@ class SchedulerMachine(RuleBasedStateMachine):
     @initialize(announces=st.booleans(), accepts=st.booleans())
     def begin(self, announces: bool, accepts: bool) -> None:
         self.manual = ManualRuntime(
-            announces=announces, accept_while_draining=accepts, max_queued=MAX_QUEUED, history_size=3
+            announces=announces,
+            accept_while_draining=accepts,
+            max_queued=MAX_QUEUED,
+            max_delayed=MAX_DELAYED,
+            history_size=3,
         )
         self.scheduler = self.manual.scheduler
         self.accepts = accepts
         self.accepted: list[WorkItem] = []
         self.waiting: dict[bool, list[WorkItem]] = {False: [], True: []}
+        self.delayed: dict[WorkItem, float] = {}
         self.running: list[WorkItem] = []
         self.unreported: list[WorkItem] = []
         self.ended: dict[WorkItem, WorkItemStatus] = {}
@@ -47,7 +52,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert item not in self.ended
         before = S.RUNNING if item in self.running else S.QUEUED
         assert status in LEGAL_ENDS[before]
-        if before is S.QUEUED:
+        if item in self.delayed:
+            del self.delayed[item]
+        elif before is S.QUEUED:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
         elif status is not S.ABANDONED:
             self.running.remove(item)
@@ -55,9 +62,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # Acts.
 
-    @rule(is_async=st.booleans(), timeout=st.none() | st.floats(0.1, 20))
-    def queue(self, is_async: bool, timeout: float | None) -> None:
-        item = self.manual.make(anoop if is_async else noop, timeout=timeout)
+    @rule(is_async=st.booleans(), timeout=st.none() | st.floats(0.1, 20), priority=st.integers(-1, 1))
+    def queue(self, is_async: bool, timeout: float | None, priority: int) -> None:
+        item = self.manual.make(anoop if is_async else noop, timeout=timeout, priority=priority)
         full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
         state = self.scheduler.state
         try:
@@ -73,13 +80,40 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert not full
             assert state is SchedulerState.OPEN or (state is SchedulerState.DRAINING and self.accepts)
             self.accepted.append(item)
-            self.waiting[is_async].append(item)
+            self.place(item)
+
+    @rule(is_async=st.booleans(), delay=st.floats(0.5, 40), priority=st.integers(-1, 1))
+    def queue_later(self, is_async: bool, delay: float, priority: int) -> None:
+        item = self.manual.make(anoop if is_async else noop, priority=priority)
+        full = len(self.delayed) >= MAX_DELAYED
+        state, stop, due = self.scheduler.state, self.scheduler.stop, self.manual.clock() + delay
+        try:
+            self.scheduler.queue_when_told(item, lambda: None, delay)
+        except SchedulerClosed:
+            assert state is SchedulerState.CLOSED
+        except SchedulerDraining:
+            assert state is SchedulerState.DRAINING
+            assert not self.accepts or (stop.deadline is not None and due > stop.deadline)
+        except QueueFull:
+            assert full
+        else:
+            assert not full
+            assert state is not SchedulerState.CLOSED
+            assert stop.deadline is None or due <= stop.deadline
+            self.accepted.append(item)
+            self.delayed[item] = due
+
+    def place(self, item: WorkItem) -> None:
+        """Note an item in its lane: behind those of its priority."""
+        waiting = self.waiting[item.lane is self.manual.loop.lane]
+        waiting.append(item)
+        waiting.sort(key=lambda other: -other.options.priority)
 
     @rule(is_async=st.booleans())
     def start(self, is_async: bool) -> None:
         item = self.executor(is_async).start()
         expected = self.waiting[is_async].pop(0) if self.waiting[is_async] else None
-        assert item is expected, "first in, first out"
+        assert item is expected, "first in, first out within a priority"
         if item is not None:
             self.running.append(item)
 
@@ -111,12 +145,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         item = data.draw(st.sampled_from(self.accepted))
         first = not item.token.is_cancellation_requested and item not in self.ended
         assert handle_of(item).cancel(message) is first
-        if item in self.waiting[item.lane is self.manual.loop.lane]:
+        if item in self.delayed or item in self.waiting[item.lane is self.manual.loop.lane]:
             self.end(item, S.CANCELLED)
 
     @rule(seconds=st.floats(0, 30))
     def let_time_pass(self, seconds: float) -> None:
         self.manual.advance(seconds)
+        for item in sorted(self.delayed, key=self.delayed.__getitem__):
+            if self.delayed[item] <= self.manual.clock():
+                del self.delayed[item]
+                self.place(item)
 
     @rule(limit=st.floats(1, 30))
     def sign_of_the_end(self, limit: float) -> None:
@@ -128,15 +166,24 @@ class SchedulerMachine(RuleBasedStateMachine):
             stop.deliver()
 
     @rule()
+    def drop_late(self) -> None:
+        deadline = self.scheduler.stop.deadline
+        late = [] if deadline is None else [item for item, due in self.delayed.items() if due > deadline]
+        assert self.scheduler.drop_late() == late
+        for item in late:
+            self.end(item, S.DISCARDED)
+        self.unreported += late
+
+    @rule()
     def close_if_empty(self) -> None:
-        empty = not (self.waiting[False] or self.waiting[True] or self.live() or self.unreported)
+        empty = not (self.queued() or self.live() or self.unreported)
         was_closed = self.scheduler.state is SchedulerState.CLOSED
         assert self.scheduler.close_if_empty() is (empty or was_closed)
 
     @rule()
     def give_up(self) -> None:
         left = self.scheduler.give_up()
-        assert left == [*self.live(), *self.waiting[False], *self.waiting[True]]
+        assert left == [*self.live(), *self.queued()]
         for item in left:
             self.end(item, S.ABANDONED if item in self.running else S.DISCARDED)
         self.unreported += left
@@ -148,16 +195,21 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # What holds.
 
+    def queued(self) -> list[WorkItem]:
+        """The items that have not started."""
+        return [*self.waiting[False], *self.waiting[True], *self.delayed]
+
     def live(self) -> list[WorkItem]:
         """The running items that were not given up."""
         return [item for item in self.running if item not in self.ended]
 
     @invariant()
     def counts_are_exact(self) -> None:
-        assert self.scheduler.queued_count == len(self.waiting[False]) + len(self.waiting[True]) <= MAX_QUEUED
+        assert self.scheduler.queued_count == len(self.queued())
+        assert self.scheduler.delayed_count == len(self.delayed) <= MAX_DELAYED
         assert self.scheduler.lanes["async"].waiting == len(self.waiting[True])
         assert self.scheduler.running_count == len(self.live())
-        assert self.scheduler.live_items() == [*self.live(), *self.waiting[False], *self.waiting[True]]
+        assert self.scheduler.live_items() == [*self.live(), *self.queued()]
 
     @invariant()
     def sums_add_up(self) -> None:
@@ -189,8 +241,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert set(self.scheduler._timeouts.timers) <= known
 
     @invariant()
+    def delayed_items_have_their_timer(self) -> None:
+        assert set(self.scheduler._timetable.timers) - set(self.unreported) == set(self.delayed)
+
+    @invariant()
     def emptiness_is_seen(self) -> None:
-        nothing = not (self.live() or self.waiting[False] or self.waiting[True] or self.unreported)
+        nothing = not (self.live() or self.queued() or self.unreported)
         assert self.scheduler.is_empty is nothing
 
 

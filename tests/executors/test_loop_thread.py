@@ -19,6 +19,7 @@ from django_qbwi.core.ports import NullEnvironment
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.executors import loop_slots as item_executors
 from django_qbwi.executors import loop_thread as loop_executor
+from django_qbwi.machine import stacks
 from django_qbwi.machine.daemon_executor import DaemonExecutor
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, Gate, until
@@ -779,8 +780,8 @@ def test_stack_of_an_item_that_goes_on_meanwhile(runtime: Runtime, gate: Gate, m
 
     handle = runtime.queue(item)
     gate.await_entered()
-    real = loop_executor.stack_of_task
-    monkeypatch.setattr(loop_executor, "stack_of_task", look)
+    real = stacks.stack_of_task
+    monkeypatch.setattr(stacks, "stack_of_task", look)
     stack = runtime.scheduler.stack(handle._item)
     assert "await token.cancelled()" in stack
     assert "on the loop's thread:" not in stack

@@ -163,6 +163,12 @@ class ManualRuntime:
         self.scheduler.queue(item)
         return item
 
+    def queue_later(self, seconds: float, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:
+        """Queue a call that waits for its time."""
+        item = self.make(work_item, *args, **options)
+        self.scheduler.queue_when_told(item, lambda: None, seconds)
+        return item
+
     def handle(self, *args: Any, **options: Any) -> WorkItemHandle:
         """Queue a call and return its handle."""
         return handle_of(self.queue(*args, **options))

@@ -1,0 +1,243 @@
+"""How items are accepted: at once, told of before, or for a later moment; in the caller's thread.
+
+States of an item on its way: reserved (it has its place, and is told of) -> waiting for its time -> in its lane.
+Lock: that of the registry. "Struck" is said of a line behind which a signal handler's exception may come, in the main
+thread (R1).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from django_qbwi.core.admission import Admission, SchedulerState
+from django_qbwi.core.cancellation import StopFlag
+from django_qbwi.core.exceptions import WorkItemRejected
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.ports import NullObserver, Observer
+from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.timetable import Timetable
+from django_qbwi.machine.primitives import holding, new_rlock
+from django_qbwi.machine.service_thread import ServiceThread
+
+
+class Acceptance(Admission):
+    """A registry that takes items in, and starts the threads for the first one.
+
+    - An item that was accepted is never refused any more; it is inserted by the last step.
+    - One that waits for its time holds no thread, and is counted apart from those that could begin.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_queued: int = 1000,
+        max_delayed: int = 10_000,
+        accept_while_draining: bool = True,
+        history_size: int = 200,
+        observer: Observer[WorkItem] | None = None,
+        keeper: ServiceThread | None = None,
+        stop: StopFlag | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make it; `start` is called once, with the first item, before the threads are used."""
+        stop = StopFlag(clock) if stop is None else stop
+        super().__init__(stop, clock, history_size, max_queued, accept_while_draining, max_delayed)
+        self._acquire, self._release = self.lock.acquire, self.lock.release
+        self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
+        self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        self.stop.call_at = self.keeper.call_at
+        self._start = start
+        self._started = False
+        # Held while the first threads are started, which happens once, also when many threads queue at once.
+        self._starting = new_rlock()
+        self._timetable = Timetable(self.keeper, self._come_due)
+
+    @property
+    def started(self) -> bool:
+        """True once a first item was accepted, and threads run."""
+        return self._started
+
+    def queue(self, item: WorkItem) -> None:
+        """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
+
+        Raises:
+            WorkItemRejected: Refused (its subclasses say why), or no thread could be started; nothing was queued.
+        """
+        if not self._started:
+            self._start_threads(item)
+        lane, tells, woken, refusal = item.lane, self.observer.announces, True, None
+        try:
+            try:
+                # As `with self.lock:`, at half of its cost; inside of `try`, for it may be struck once it is taken.
+                self._acquire()
+                self._room = room = self._room - 1
+                if room < 0 or self._closed or self.stop.first_sign is not None:
+                    refusal = self._refusal(item)
+                    if refusal is None:
+                        self._room = self._max_queued - self._waiting_count - 1
+                if refusal is None:
+                    if tells:
+                        # Its place is reserved, and nobody takes it before it was told of.
+                        self._announcing[item] = None
+                    else:
+                        # Insert last: struck in between, a worker looks in vain, and no item is left waiting.
+                        woken = lane.executor.wake()
+                        lane.put(item)
+            finally:
+                try:
+                    self._release()
+                except RuntimeError:
+                    # Struck while we waited for the lock, which we do not have then.
+                    pass
+            if refusal is not None:
+                self._reject(item, refusal)
+            if tells:
+                self.observer.queued(item)
+                woken = holding(self.lock, self._publish, item)
+        except BaseException:
+            # Struck at any point: what has its place has to run, and not to hold the exit for ever.
+            if tells:
+                holding(self.lock, self._publish, item, True)
+            raise
+        if not woken:
+            lane.executor.grow()
+
+    def queue_when_told(self, item: WorkItem, tell: Callable[[], object], delay: float = 0.0) -> None:
+        """Accept `item` as `queue` does, and call `tell()` once that is certain, before the item can begin.
+
+        Args:
+            item: One of `make_item`.
+            tell: Called in this thread; what it raises is raised, and the item begins all the same.
+            delay: Seconds for which it waits before it goes to its lane.
+
+        Raises:
+            WorkItemRejected: As `queue`; also because too many wait for their time, or it cannot come any more.
+        """
+        if not self._started:
+            self._start_threads(item)
+        due = self.clock() + delay if delay > 0 else None
+        try:
+            refusal = holding(self.lock, self._reserve, item, due)
+            if refusal is not None:
+                self._reject(item, refusal)
+            if self.observer.announces:
+                self.observer.queued(item)
+            tell()
+            self._place(item, due)
+        except BaseException:
+            # Struck, or left by what was told: what has its place has to run.
+            self._place(item, due, again=True)
+            raise
+
+    def _reserve(self, item: WorkItem, due: float | None) -> WorkItemRejected | None:
+        refusal = self._refusal(item, due)
+        if refusal is None:
+            self._room -= 1
+            self._announcing[item] = None
+        return refusal
+
+    def _place(self, item: WorkItem, due: float | None, again: bool = False) -> None:
+        if due is None:
+            if not holding(self.lock, self._publish, item, again):
+                item.lane.executor.grow()
+        elif holding(self.lock, self._postpone, item, due):
+            self._timetable.arm(item, due, lambda: item in self._delayed)
+
+    def _postpone(self, item: WorkItem, due: float) -> bool:
+        if item in self._announcing:
+            # In both for a moment, rather than in none.
+            self._delayed[item] = due
+            del self._announcing[item]
+        return item in self._delayed
+
+    def _come_due(self, item: WorkItem) -> None:
+        """Put an item that has waited for its time into its lane; in the keeper's thread."""
+        executor = item.lane.executor
+        with self.lock:
+            if item not in self._delayed:
+                return
+            woken = executor.wake()
+            # It counts as any other from now on, and is not refused any more.
+            self._room -= 1
+            item.lane.put(item)
+            del self._delayed[item]
+        if not woken:
+            executor.grow()
+
+    def run_at_once(self, item: WorkItem) -> None:
+        """Count `item` as running without an executor: its caller runs, concludes and settles it.
+
+        Raises:
+            SchedulerDraining, SchedulerClosed: Refused.
+        """
+        refusal = holding(self.lock, self._refusal, item)
+        if refusal is not None:
+            self._reject(item, refusal)
+        self.observer.queued(item)
+        holding(self.lock, self._run_here, item)
+
+    def _run_here(self, item: WorkItem) -> None:
+        item.status.then(WorkItemStatus.RUNNING)
+        item.run.started = self.clock()
+        self._running[item] = None
+
+    def after_fork_in_child(self) -> None:
+        """Free the lock in a forked child, where the thread that may have held it does not exist; stop what runs."""
+        reinit = getattr(self.lock, "_at_fork_reinit", None)
+        if reinit is not None:
+            reinit()
+        for lane in self.lanes.values():
+            lane.executor.stop_in_child()
+
+    def _publish(self, item: WorkItem, again: bool = False) -> bool:
+        if item not in self._announcing:
+            return True  # refused, or discarded meanwhile at the limit of a drain, or here already
+        lane = item.lane
+        woken = lane.executor.wake()
+        if lane.keeps_order:
+            # In both for a moment, rather than in none; and not in its lane twice.
+            if not again or item not in lane.queue:
+                lane.put(item)
+            self._announcing.pop(item, None)
+        else:
+            put = lane.queue.append
+            # No call between these: an exception from a signal handler cannot come in between.
+            del self._announcing[item]
+            put(item)
+        return woken
+
+    def _start_threads(self, item: WorkItem) -> None:
+        if self._closed:
+            refused = self._refusal(item)
+            assert refused is not None
+            self._reject(item, refused)
+        try:
+            holding(self._starting, self._start_once)
+        except (RuntimeError, OSError) as error:
+            # No thread, no file descriptor for the loop: what has started stays, and the next item tries again.
+            refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
+            self.observer.rejected(item, refusal)
+            raise refusal from error
+
+    def _start_once(self) -> None:
+        if self._started:
+            return
+        for lane in self.lanes.values():
+            lane.executor.prepare()
+        self._start()
+        self._started = True
+        if self.state is SchedulerState.CLOSED:
+            # Meanwhile, by somebody who saw no threads and waited for none.
+            self.retire()
+
+    def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
+        self.observer.rejected(item, refusal)
+        raise refusal
+
+    def retire(self) -> None:
+        """Let the threads of the executors end."""
+        for lane in self.lanes.values():
+            lane.executor.retire()
