@@ -21,6 +21,7 @@ PATIENCE = 60.0  # seconds
 pytestmark = pytest.mark.processes
 
 SITE = """
+import threading
 import time
 
 from django.http import HttpResponse
@@ -29,8 +30,12 @@ from django.urls import path
 from django_qbwi import background_work_item
 
 
+begun = threading.Event()
+
+
 @background_work_item
 def work(token):
+    begun.set()
     token.wait()
     time.sleep(1)
     print("finished with", round(token.remaining()), "seconds left", flush=True)
@@ -38,7 +43,9 @@ def work(token):
 
 def view(request):
     work.queue()
-    return HttpResponse("queued")
+    # One that begins behind the first sign of the end is undisturbed for half of the time.
+    begun.wait()
+    return HttpResponse("begun")
 
 
 urlpatterns = [path("", view)]

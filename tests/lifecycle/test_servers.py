@@ -364,6 +364,18 @@ def test_server_without_handlers_is_known_by_the_main_thread(
     assert (host.name, host.lifespan_seconds) == (name, lifespan_seconds)
 
 
+def test_gunicorns_worker_is_known_by_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where uvloop has the signals, its handlers name nobody; those that it has inherited name the master alone."""
+    cfg = SimpleNamespace(graceful_timeout=90.0, timeout=30)
+    worker = type("Worker", (), {"__module__": "gunicorn.workers.base", "cfg": cfg})()
+    arbiter = type("Arbiter", (), {"__module__": "gunicorn.arbiter", "cfg": cfg, "pid": 1})()
+    monkeypatch.setattr(recognition, "_handler_owner", {int(signal.SIGTTIN): arbiter}.get)
+    scope: dict[str, Any] = {"__name__": "gunicorn.workers.gasgi"}
+    exec("def run(self, call):\n    return call()\n", scope)
+    hosts = [servers.recognise(), scope["run"](worker, servers.recognise), scope["run"](object(), servers.recognise)]
+    assert [getattr(host, "worker", "?") for host in hosts] == [None, worker, None]
+
+
 IMPORTED = ["gunicorn.arbiter", "gunicorn.app.base", "hypercorn.asyncio.lifespan", "waitress.server", "billiard.pool"]
 
 

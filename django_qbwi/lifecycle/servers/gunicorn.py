@@ -38,7 +38,7 @@ class GunicornHost(ServerHost):
     quits_workers = True
 
     def __init__(self, cfg: Any, worker: Any = None) -> None:
-        self._cfg = cfg
+        self.cfg = cfg
         self.worker = worker
         self._graceful_timeout = float(cfg.graceful_timeout)
         self._timeout = float(cfg.timeout)
@@ -77,7 +77,7 @@ class GunicornHost(ServerHost):
 
     def on_exit(self, hold: Callable[[], None]) -> None:
         """Chain gunicorn's worker_exit hook: it runs after the requests, and before the interpreter's exit begins."""
-        users_hook = self._cfg.worker_exit
+        users_hook = self.cfg.worker_exit
 
         def worker_exit(server: Any, worker: Any) -> None:
             try:
@@ -85,7 +85,7 @@ class GunicornHost(ServerHost):
             finally:
                 hold()
 
-        self._cfg.set("worker_exit", worker_exit)
+        self.cfg.set("worker_exit", worker_exit)
 
     def warnings(self, shutdown_timeout: float) -> list[str]:
         """Say when gunicorn gives less time than the settings ask for."""

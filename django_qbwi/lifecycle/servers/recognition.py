@@ -27,7 +27,7 @@ from django_qbwi.lifecycle.servers.host import (
     WaitressHost,
 )
 from django_qbwi.lifecycle.servers.mod_wsgi import ModWsgiHost
-from django_qbwi.lifecycle.servers.running import runs
+from django_qbwi.lifecycle.servers.running import owners, runs
 from django_qbwi.lifecycle.servers.test_run import TestHost, is_set_up
 from django_qbwi.lifecycle.servers.uwsgi import UwsgiHost
 
@@ -66,14 +66,15 @@ def recognise() -> ServerHost | None:
     """Tell the server by the objects whose methods handle signals, None if none is known.
 
     SIGTERM belongs to whoever serves. Where that is an event loop or nobody yet, gunicorn's workers still have SIGUSR1,
-    or inherit SIGTTIN from their master. A reloader's handler is bound to nothing, and known by its module.
+    or inherit SIGTTIN from their master, which tells no worker. A reloader's handler is bound to nothing, and known by
+    its module.
     """
     for name in ("SIGTERM", "SIGUSR1", "SIGTTIN"):
         signum = getattr(signal, name, None)
         owner = None if signum is None else _handler_owner(signum)
         host = None if owner is None else from_handler_owner(owner)
         if host is not None:
-            return host
+            return _with_worker(host)
     return runserver.by_handler(signal.getsignal(signal.SIGTERM))
 
 
@@ -130,6 +131,19 @@ def is_management_command(argv: list[str]) -> bool:
     return name in {"manage.py", "django-admin", "django-admin.exe"} or (
         name == "__main__.py" and os.path.basename(os.path.dirname(program)) == "django"
     )
+
+
+def _with_worker(host: ServerHost) -> ServerHost:
+    """Return `host`; in its place, where it is gunicorn's without a worker, that with the worker which runs here.
+
+    Where uvloop has the signals (gunicorn's own ASGI worker takes it if it is installed), nobody can be asked for their
+    handlers: the worker is found by its methods that are being called.
+    """
+    if isinstance(host, GunicornHost) and host.worker is None:
+        for owner in owners("gunicorn.workers"):
+            if _is_a(owner, "gunicorn.workers.base", "Worker"):
+                return GunicornHost(host.cfg, owner)
+    return host
 
 
 def _handler_owner(signum: int) -> Any:

@@ -25,6 +25,14 @@ def runs(module: str, function: str | None = None) -> bool:
     )
 
 
+def owners(module: str) -> Iterator[object]:
+    """Return the objects whose methods the main thread is inside of, of `module` and modules below it; any thread."""
+    for frame in _main_stack():
+        name = str(frame.f_globals.get("__name__", ""))
+        if (name == module or name.startswith(f"{module}.")) and "self" in frame.f_locals:
+            yield frame.f_locals["self"]
+
+
 def _main_stack() -> Iterator[FrameType]:
     ident = threading.main_thread().ident
     frame = None if ident is None else sys._current_frames().get(ident)
