@@ -58,7 +58,8 @@ class SignalsAndRecords:
     """Tells the world of items: one record and one signal for each event. No method raises an `Exception`."""
 
     def __init__(self, schedule: Callable[[Coroutine[Any, Any, Any]], None] | None = None) -> None:
-        self._schedule = schedule
+        self.schedule = schedule
+        """Starts a coroutine on the background loop."""
         self._next_stall_warning = 0.0
 
     def __repr__(self) -> str:
@@ -171,52 +172,70 @@ class SignalsAndRecords:
         )
 
     def _send(self, signal: Signal, item: WorkItem) -> None:
-        if not signal.receivers:
-            return
-        info = item.info()
-        try:
-            if on_running_loop():
-                self._send_on_loop(signal, info)
-            else:
-                signal.send_robust(WorkItemInfo, info=info)
-        except BaseException as error:
-            # Django logs a receiver that raises an Exception, and a logging handler may raise at that.
-            if not may_contain(error):
-                raise
-            scheduler_logger.exception("Sending a signal of work items failed")
+        if signal.receivers:
+            deliver(signal, WorkItemInfo, self.schedule, info=item.info())
 
     def _send_from_item(self, signal: Signal, item: WorkItem) -> None:
-        try:
-            self._send(signal, item)
-        except BaseException:
-            # A receiver that exits would end the item, or our thread. In the main thread it is Ctrl-C or the server.
-            if threading.current_thread() is threading.main_thread():
-                raise
-            scheduler_logger.exception("A receiver of a signal of work items raised")
+        deliver_from_item(signal, WorkItemInfo, self.schedule, info=item.info())
 
     async def _asend(self, signal: Signal, item: WorkItem) -> None:
-        try:
-            await signal.asend_robust(WorkItemInfo, info=item.info())
-        except BaseException as error:
-            # As above. A native cancel is meant for the item, and goes on to it.
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise
-            scheduler_logger.exception("A receiver of a signal of work items raised")
+        await adeliver(signal, WorkItemInfo, info=item.info())
 
-    def _send_on_loop(self, signal: Signal, info: WorkItemInfo) -> None:
-        # send_robust() refuses async receivers on a running loop, which could not wait for them either.
-        sync_receivers, async_receivers = signal._live_receivers(WorkItemInfo)
-        for receiver in sync_receivers:
-            try:
-                receiver(signal=signal, sender=WorkItemInfo, info=info)
-            except BaseException as error:
-                if not may_contain(error):
-                    raise
-                scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
-        if self._schedule is not None:
-            for receiver in async_receivers:
-                self._schedule(_call_async(receiver, signal, info))
+
+Schedule = Callable[[Coroutine[Any, Any, Any]], None] | None
+"""Starts a coroutine on the background loop; None if there is none."""
+
+
+def deliver(signal: Signal, sender: Any, schedule: Schedule, **named: Any) -> None:
+    """Send a signal in this thread, also on a running event loop; an Exception of a receiver is logged."""
+    try:
+        if on_running_loop():
+            _deliver_on_loop(signal, sender, schedule, named)
+        else:
+            signal.send_robust(sender, **named)
+    except BaseException as error:
+        # Django logs a receiver that raises an Exception, and a logging handler may raise at that.
+        if not may_contain(error):
+            raise
+        scheduler_logger.exception("Sending a signal of work items failed")
+
+
+def deliver_from_item(signal: Signal, sender: Any, schedule: Schedule, **named: Any) -> None:
+    """Send a signal in the thread of an item, which no receiver ends."""
+    try:
+        deliver(signal, sender, schedule, **named)
+    except BaseException:
+        # A receiver that exits would end the item, or our thread. In the main thread it is Ctrl-C or the server.
+        if threading.current_thread() is threading.main_thread():
+            raise
+        scheduler_logger.exception("A receiver of a signal of work items raised")
+
+
+async def adeliver(signal: Signal, sender: Any, **named: Any) -> None:
+    """Send a signal on the loop of an item, which no receiver ends."""
+    try:
+        await signal.asend_robust(sender, **named)
+    except BaseException as error:
+        # As above. A native cancel is meant for the item, and goes on to it.
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        scheduler_logger.exception("A receiver of a signal of work items raised")
+
+
+def _deliver_on_loop(signal: Signal, sender: Any, schedule: Schedule, named: dict[str, Any]) -> None:
+    # send_robust() refuses async receivers on a running loop, which could not wait for them either.
+    sync_receivers, async_receivers = signal._live_receivers(sender)
+    for receiver in sync_receivers:
+        try:
+            receiver(signal=signal, sender=sender, **named)
+        except BaseException as error:
+            if not may_contain(error):
+                raise
+            scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
+    if schedule is not None:
+        for receiver in async_receivers:
+            schedule(_call_async(receiver, signal, sender, named))
 
 
 class DrainRecords:
@@ -276,9 +295,9 @@ def _named(waited_for: list[WorkItem]) -> str:
     return ", ".join(f"{item.name} (id={item.id}, {item.status} {item.elapsed:.1f}s)" for item in waited_for)
 
 
-async def _call_async(receiver: Any, signal: Signal, info: WorkItemInfo) -> None:
+async def _call_async(receiver: Any, signal: Signal, sender: Any, named: dict[str, Any]) -> None:
     try:
-        await receiver(signal=signal, sender=WorkItemInfo, info=info)
+        await receiver(signal=signal, sender=sender, **named)
     except asyncio.CancelledError:
         raise
     except BaseException as error:

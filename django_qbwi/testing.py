@@ -21,6 +21,7 @@ from django_qbwi.intake.intake import Surrounded, origin_of
 from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 Waits = Literal["real", "skip", "cancel"]
+Prepare = Callable[[WorkItem], object]
 
 _NO_WAITS = "waits are cancelled in this test"
 
@@ -84,8 +85,10 @@ class _Immediately:
         self.on_commit = on_commit
         self._waits = waits
 
-    def __call__(self, *call: Any) -> WorkItemHandle:
+    def __call__(self, *call: Any, prepare: Prepare | None = None) -> WorkItemHandle:
         assembly, item = _make(self._waits, *call)
+        if prepare is not None:
+            prepare(item)
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
         return handle_of(item)
 
@@ -145,8 +148,10 @@ def captured_work_items(waits: Waits = "real") -> Iterator[CapturedWorkItems]:
     _checked(waits)
     captured = CapturedWorkItems()
 
-    def capture(*call: Any) -> WorkItemHandle:
+    def capture(*call: Any, prepare: Prepare | None = None) -> WorkItemHandle:
         assembly, item = _make(waits, *call)
+        if prepare is not None:
+            prepare(item)
         captured.append(CapturedWorkItem(assembly.scheduler, item))
         return captured[-1].handle
 

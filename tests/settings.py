@@ -25,6 +25,10 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 STATIC_URL = "static/"
+TASKS = {
+    "default": {"BACKEND": "django_qbwi.backend.WorkItemBackend", "QUEUES": []},
+    "backport": {"BACKEND": "django_qbwi.backport.WorkItemBackend", "QUEUES": []},
+}
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -111,8 +111,12 @@ class WorkItem(Waited):
 
     @property
     def known_id(self) -> str | None:
-        """The id if somebody has asked for it, else None."""
+        """The id if somebody has asked for it, or given one before anybody could, else None."""
         return self._id
+
+    @known_id.setter
+    def known_id(self, given: str) -> None:
+        self._id = given
 
     @property
     def name(self) -> str:
@@ -137,11 +141,7 @@ class WorkItem(Waited):
 
     @property
     def call(self) -> Call:
-        """The call that it was made of.
-
-        Raises:
-            RuntimeError: It has ended, and the call was dropped.
-        """
+        """The call that it was made of; RuntimeError as of `work`."""
         function, args = self.work
         return Call(function, args, self.is_async, self.origin, self.options)
 

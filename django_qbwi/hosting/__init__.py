@@ -37,6 +37,7 @@ _admission = Admission(lambda: _find_process())
 
 take = _admission.take
 queue = _admission.queue
+queue_prepared = _admission.queue_prepared
 runs_before_commit = _admission.runs_before_commit
 
 

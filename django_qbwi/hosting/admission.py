@@ -12,7 +12,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 
 from django_qbwi.connections import in_test_transaction, thread_state
-from django_qbwi.core.calls import NO_ORIGIN, Origin
+from django_qbwi.core.calls import NO_ORIGIN, Call, Options, Origin
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
 from django_qbwi.hosting.assembly import Assembly
@@ -108,6 +108,51 @@ class Admission:
         handle._item = item
         return handle
 
+    def queue_prepared(
+        self,
+        work_item: Callable[..., Any],
+        is_async: bool,
+        prepare: Callable[[WorkItem], object],
+        *,
+        name: str,
+        item_id: str,
+        priority: int = 0,
+        delay: float = 0.0,
+    ) -> None:
+        """Queue a call of our own, made for another framework; `work_item` takes the token alone.
+
+        Args:
+            work_item: What to call.
+            is_async: Whether calling it only makes a coroutine.
+            prepare: Called with the item, in this thread, once it is accepted and before it can begin.
+            name: For logs and lists.
+            item_id: What it is known by, unguessable.
+            priority: Those with a higher one start first.
+            delay: Seconds until it may start; it is not waited for where items are run at the call.
+
+        Raises:
+            WorkItemRejected, ImproperlyConfigured: As `queue`.
+        """
+        here = self.here or self._find()
+        assembly = here.admitting or here.admit()
+        origin = None
+        args: tuple[Any, ...] = ()
+        if assembly.carries:
+            work_item, args, origin = assembly.intake.take(work_item, (), is_async)
+        if here.interceptors:
+            here.interceptors[-1](work_item, args, is_async, name, None, prepare=prepare)
+            return
+        options = Options(name, assembly.item_timeout, None, priority)
+        item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin or NO_ORIGIN, options))
+        item.known_id = item_id
+        if assembly.unusual and _queue_unusually(here, assembly, item, prepare):
+            return
+        if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
+            here.stand_before_new_handlers()
+        if here.host.watched:
+            here.watch()
+        assembly.scheduler.queue_when_told(item, lambda: prepare(item), delay)
+
     def runs_before_commit(self, using: str | None) -> bool:
         """Say whether an item that waits for a commit is run at the call: where that commit would never come.
 
@@ -134,9 +179,12 @@ class Admission:
         return assembly.intake.take(work_item, args, is_async)
 
 
-def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
+def _queue_unusually(
+    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object] = lambda item: None
+) -> bool:
     """Handle the cases in which queueing is not what it is elsewhere; True if the item was dealt with."""
     if assembly.settings.immediate:
+        prepare(item)
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
         return True
     if assembly.refusal is not None:
@@ -147,6 +195,7 @@ def _queue_unusually(here: Process, assembly: Assembly, item: WorkItem) -> bool:
         # A user's ready() queues in both processes of runserver; this one only watches the other.
         if scheduler_logger.isEnabledFor(logging.DEBUG):
             scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
+        prepare(item)
         assembly.scheduler.discard(item)
         return True
     if here.host.hints_at_tests and not here.hints.test_warned:

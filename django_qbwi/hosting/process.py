@@ -32,7 +32,11 @@ _SIGTERM = int(signal.SIGTERM)
 # What `hosting.queue` compares with: `signal.getsignal` makes another object of SIG_DFL and SIG_IGN.
 _getsignal = _signal.getsignal
 
-Interceptor = Callable[[Callable[..., Any], tuple[Any, ...], bool, "str | None", "float | None"], WorkItemHandle]
+Interceptor = Callable[..., WorkItemHandle]
+"""Called with a work item, its arguments, whether it is async, its name and timeout.
+
+And maybe with `prepare`: what to call with the item before it is run.
+"""
 
 
 class Process:
@@ -50,6 +54,8 @@ class Process:
         self.layers: SignalLayers | None = None
         self.interceptors: list[Interceptor] = []
         self.overridden: list[Assembly | None] = []
+        self.task_results: dict[str, Any] = {}
+        """What each backend of `django.tasks` keeps, by its framework and alias, since there is one in each thread."""
         self.main_ident = threading.main_thread().ident
         self.top_handler: Any = None
         self._exit_hooked = False

@@ -30,7 +30,9 @@ logger = SafeLogger("django_qbwi.inspection")
 MAX_ITEMS = 500
 """Items of each list of an answer."""
 
-_CALL_OF_ITEM = re.compile(r'executors[/\\](?:threads|async_run)\.py", line \d+, in (?:run_item|_call)$')
+_CALL_OF_ITEM = re.compile(
+    r'(?:executors[/\\](?:threads|async_run)|task_backend[/\\]entries)\.py", line \d+, in (?:run_item|_call|a?run)$'
+)
 """The frame of ours that calls an item's function."""
 _MAX_STACK, _MAX_STACK_LINE = 100_000, 1_000
 _LISTED_TRACEBACK = 2_000

@@ -1,0 +1,47 @@
+"""What can be wrong with an alias of `settings.TASKS`."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+
+OPTIONS = ("ON_COMMIT", "RESULTS")
+_APP = "django_qbwi"
+
+
+def problems(alias: str, options: Any) -> list[CheckMessage]:
+    """Return the check messages for one alias."""
+    where = f'TASKS["{alias}"]["OPTIONS"]'
+    if not isinstance(options, dict):
+        return [_error(f"{where} is {options!r}", "Set it to a dict, or leave it out.")]
+    found = []
+    if not apps.is_installed(_APP):
+        found.append(
+            _error(f'TASKS["{alias}"] is run by {_APP}, which is not installed', f'Add "{_APP}" to INSTALLED_APPS.')
+        )
+    found += [_unknown(where, key) for key in options if key not in OPTIONS]
+    results, using = options.get("RESULTS", 1), options.get("ON_COMMIT")
+    if not isinstance(results, int) or isinstance(results, bool) or results < 0:
+        found.append(_error(f'{where}["RESULTS"] is {results!r}', "Set it to an integer of 0 or more."))
+    if using is not None and using not in settings.DATABASES:
+        found.append(
+            _error(
+                f'{where}["ON_COMMIT"] is {using!r}',
+                f"Set it to an alias of DATABASES: {', '.join(settings.DATABASES)}.",
+            )
+        )
+    return found
+
+
+def _unknown(where: str, key: Any) -> CheckMessage:
+    close = difflib.get_close_matches(str(key).upper(), OPTIONS, n=1, cutoff=0.5)
+    hint = f'Did you mean "{close[0]}"?' if close else f"The options are: {', '.join(OPTIONS)}."
+    return _error(f"{where} has no key {key!r}", hint)
+
+
+def _error(message: str, hint: str) -> CheckMessage:
+    return Error(f"{message}.", hint=hint, id="qbwi.E010")

@@ -1,0 +1,211 @@
+"""One task that was enqueued: what it is called with, how it runs as a work item, and its result.
+
+Order of the end: the outcome is stored, then `task_finished` is sent, inside of the handling of what the task has
+raised (`sys.exc_info()` is there for its receivers), and only then the item ends and those who wait for it wake.
+An item that never came to its own code, or left it too late, is told of when it is settled (`ended`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Any
+
+from django.utils import timezone
+
+from django_qbwi.core.cancellation import OperationCancelled
+from django_qbwi.core.exceptions import SchedulerClosed
+from django_qbwi.core.failures import traceback_text, type_of
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.signals import Schedule, adeliver, deliver_from_item
+from django_qbwi.task_backend.frameworks import Framework
+from django_qbwi.task_backend.outcome import Failure, Outcome
+from django_qbwi.task_backend.plain_json import round_trip
+from django_qbwi.task_backend.results import TaskResults
+
+_MAX_WORKER_ID = 64
+
+
+class TaskEntry:
+    """A task, as it was enqueued, and its outcome.
+
+    Invariant: `outcome` is replaced as a whole, by `TaskResults.change`; its first final one stands.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_item",
+        "_schedule",
+        "args",
+        "backend",
+        "framework",
+        "id",
+        "kwargs",
+        "outcome",
+        "results",
+        "sender",
+        "task",
+    )
+
+    def __init__(
+        self,
+        framework: Framework,
+        results: TaskResults,
+        sender: type,
+        task: Any,
+        result_id: str,
+        backend: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Make it of arguments that are plain JSON; `sender` is that of its signals."""
+        self.framework = framework
+        self.results = results
+        self.sender = sender
+        self.task = task
+        self.id = result_id
+        self.backend = backend
+        self.args = args
+        self.kwargs = kwargs
+        self.outcome = Outcome()
+        self._item: WorkItem | None = None
+        self._schedule: Schedule = None
+
+    def __repr__(self) -> str:
+        return f"<TaskEntry id={self.id} path={self.path} status={self.outcome.status}>"
+
+    @property
+    def path(self) -> str:
+        """The dotted path of its function."""
+        return str(self.task.module_path)
+
+    @property
+    def result(self) -> Any:
+        """A `TaskResult` of this moment: nothing that is done to it reaches anybody else's."""
+        outcome, framework = self.outcome, self.framework
+        result = framework.result(
+            task=self.task,
+            id=self.id,
+            status=framework.status(outcome.status),
+            enqueued_at=outcome.enqueued_at,
+            started_at=outcome.started_at,
+            finished_at=outcome.finished_at,
+            last_attempted_at=outcome.last_attempted_at,
+            args=self.args,
+            kwargs=self.kwargs,
+            backend=self.backend,
+            errors=[
+                framework.error(exception_class_path=failure.exception_class_path, traceback=failure.traceback)
+                for failure in outcome.failures
+            ],
+            worker_ids=list(outcome.worker_ids),
+        )
+        # The class is frozen, and has no argument for it.
+        object.__setattr__(result, "_return_value", framework.normalize(outcome.value))
+        return result
+
+    # In the caller's thread.
+
+    def accepted(self, item: WorkItem) -> None:
+        """Take notice of the work item that runs it, before that can begin; the two have one id."""
+        item.known_id = self.id
+        self._item = item
+        self._schedule = getattr(getattr(item.owner, "observer", None), "schedule", None)
+        self.results.change(self, self.outcome.enqueued(timezone.now()))
+        self.results.add(self)
+        item.add_waiter(self.ended)
+        self._tell(self.framework.task_enqueued)
+
+    # In the thread of the item.
+
+    def run(self, token: object) -> None:
+        """Run a task that is a plain function."""
+        self._begin()
+        self._tell(self.framework.task_started)
+        try:
+            value = self._checked(self.task.call(*self._arguments(), **self.kwargs))
+        except BaseException as error:
+            # User code returns to us here: SystemExit too fails the task, and the item.
+            self._fail(error)
+            raise
+        self._finish(self.outcome.succeeded(timezone.now(), value))
+
+    async def arun(self, token: object) -> None:
+        """Run a task that is a coroutine function."""
+        self._begin()
+        framework = self.framework
+        await adeliver(framework.task_started, self.sender, task_result=self.result)
+        try:
+            value = self._checked(await self.task.acall(*self._arguments(), **self.kwargs))
+        except BaseException as error:
+            # As above.
+            if self._store(self.outcome.failed(timezone.now(), _failure_of(error))):
+                await adeliver(framework.task_finished, self.sender, task_result=self.result)
+            raise
+        if self._store(self.outcome.succeeded(timezone.now(), value)):
+            await adeliver(framework.task_finished, self.sender, task_result=self.result)
+
+    # In the thread that settles the item.
+
+    def ended(self) -> None:
+        """Take notice of the end of the item; a task that has no final outcome by then gets one."""
+        item, self._item = self._item, None
+        if item is None or self.outcome.is_finished:
+            return
+        try:
+            raise _reason_of(item)
+        except BaseException as error:
+            # Raised, so that the receivers find it: the record of the framework, and what reports errors.
+            self._fail(error)
+
+    def refused(self, error: Exception) -> None:
+        """Take notice that it cannot run, once nobody is there to be told of it at the call: after a commit."""
+        self.results.add(self)
+        try:
+            raise error
+        except Exception:
+            self._fail(error)
+
+    def _begin(self) -> None:
+        worker = f"{socket.gethostname()}:{os.getpid()}:{threading.current_thread().name}"
+        self.results.change(self, self.outcome.started(timezone.now(), worker[-_MAX_WORKER_ID:]))
+
+    def _arguments(self) -> list[Any]:
+        # Copies: what a task does to its arguments is not seen in its result.
+        result = self.result
+        return [self.framework.context(task_result=result), *result.args] if self.task.takes_context else result.args
+
+    def _checked(self, value: Any) -> Any:
+        # First as the framework does, whose error it is then.
+        value = self.framework.normalize(value)
+        return round_trip(value, f"what {self.path} has returned", self.framework.normalize)
+
+    def _fail(self, error: BaseException) -> None:
+        self._finish(self.outcome.failed(timezone.now(), _failure_of(error)))
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self._store(outcome):
+            self._tell(self.framework.task_finished)
+
+    def _store(self, outcome: Outcome) -> bool:
+        return self.results.change(self, outcome)
+
+    def _tell(self, signal: Any) -> None:
+        if signal.receivers:
+            deliver_from_item(signal, self.sender, self._schedule, task_result=self.result)
+
+
+def _failure_of(error: BaseException) -> Failure:
+    return Failure(exception_class_path=type_of(error), traceback=traceback_text(error))
+
+
+def _reason_of(item: WorkItem) -> BaseException:
+    ending = item.ending
+    if ending is not None and ending.exception is not None:
+        return ending.exception
+    if item.status is WorkItemStatus.CANCELLED:
+        return OperationCancelled(item.token)
+    how = "had begun it, and did not finish it in time" if item.started is not None else "had not begun it"
+    return SchedulerClosed(f"{item.name} was {item.status}: the process ended, and {how}")

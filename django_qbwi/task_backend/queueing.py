@@ -1,0 +1,189 @@
+"""What the backend does in its caller's thread: check, store, and queue a task as a work item.
+
+Backend objects are made per thread, when a module of tasks is imported, maybe before the apps are ready, and again by
+`override_settings(TASKS=...)`, which closes none. So they hold no state: what is kept of tasks belongs to the process,
+by the name of the framework and the alias.
+"""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.core.checks import CheckMessage
+from django.db import transaction
+from django.utils import timezone
+
+from django_qbwi import hosting
+from django_qbwi.core.exceptions import WorkItemRejected
+from django_qbwi.core.items import WorkItem
+from django_qbwi.core.names import printable
+from django_qbwi.machine.running_loop import on_running_loop
+from django_qbwi.signals import scheduler_logger
+from django_qbwi.task_backend.checks import problems
+from django_qbwi.task_backend.entries import TaskEntry
+from django_qbwi.task_backend.frameworks import Framework
+from django_qbwi.task_backend.plain_json import round_trip
+from django_qbwi.task_backend.results import TaskResults
+
+_MOST_RESULTS = 1000
+
+
+class TaskQueueing:
+    """Runs tasks as work items of this process; mixed into the base class of a framework.
+
+    - A task is accepted or refused at the call, as any work item; with ON_COMMIT, behind the commit.
+    - Its result has the id of its work item.
+    - `enqueue` and `aenqueue` neither block nor change threads.
+    """
+
+    framework: ClassVar[Framework]
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    alias: str
+    options: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} alias={self.alias!r}>"
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Queue a task; see `queue_background_work_item` for what it means.
+
+        Args:
+            task: A `Task` of this backend.
+            args: What it is called with, as JSON has it.
+            kwargs: The same.
+
+        Returns:
+            Its `TaskResult` of this moment; `refresh()` brings what has happened since.
+
+        Raises:
+            InvalidTask: The task does not fit this backend.
+            InvalidWorkItem: The arguments are no JSON. It is a TypeError.
+            QueueFull: QBWI["MAX_QUEUED"] items wait already, or MAX_DELAYED for their time.
+            SchedulerDraining, SchedulerClosed: The process is ending.
+            NotHosted: The app is not installed, or Django is not set up.
+        """
+        self.validate_task(task)  # type: ignore[attr-defined]
+        entry = self._entry(task, args, kwargs)
+        using = self.options.get("ON_COMMIT")
+        # On a running loop no transaction can be open.
+        if using is not None and not on_running_loop() and not hosting.runs_before_commit(using):
+            self._results.expect(entry)
+            transaction.on_commit(_queueing_later(entry), using=using, robust=True)
+        else:
+            _queue(entry)
+        return entry.result
+
+    async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Queue a task; it does not wait for anything, and changes no thread."""
+        return self.enqueue(task, args, kwargs)
+
+    def get_result(self, result_id: str) -> Any:
+        """Return the result of a task that this process has accepted.
+
+        Raises:
+            TaskResultDoesNotExist: It knows none of that id; the message says why that may be.
+        """
+        entry = self._results.get(str(result_id))
+        if not isinstance(entry, TaskEntry):
+            raise self.framework.does_not_exist(
+                f"no result {printable(str(result_id))!r} is known to {self.alias!r}: the process that had it "
+                f"has ended, or more than {self._limit} tasks have finished since"
+            )
+        return entry.result
+
+    async def aget_result(self, result_id: str) -> Any:
+        """See `get_result`."""
+        return self.get_result(result_id)
+
+    def close(self) -> None:
+        """Do nothing, at the end of a request: the tasks belong to the process."""
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        """Return what is wrong with the settings of this alias."""
+        return problems(self.alias, self.options)
+
+    @property
+    def _limit(self) -> int:
+        limit = self.options.get("RESULTS", _MOST_RESULTS)
+        return limit if isinstance(limit, int) else _MOST_RESULTS
+
+    @property
+    def _results(self) -> TaskResults:
+        kept = hosting.this_process().task_results
+        key = f"{self.framework.name}:{self.alias}"
+        results: TaskResults = kept.get(key) or kept.setdefault(key, TaskResults(self._limit))
+        results.limit = self._limit
+        return results
+
+    def _entry(self, task: Any, args: Any, kwargs: Any) -> TaskEntry:
+        framework = self.framework
+        what = f"the arguments of {task.module_path}"
+        plain = round_trip({"args": list(args), "kwargs": dict(kwargs)}, what, framework.normalize)
+        return TaskEntry(
+            framework,
+            self._results,
+            type(self),
+            task,
+            uuid.uuid4().hex,
+            self.alias,
+            plain["args"],
+            plain["kwargs"],
+        )
+
+
+def _queue(entry: TaskEntry) -> None:
+    task = entry.task
+    is_async = inspect.iscoroutinefunction(task.func)
+    taken: list[WorkItem] = []
+
+    def accepted(item: WorkItem) -> None:
+        taken.append(item)
+        entry.accepted(item)
+
+    try:
+        hosting.queue_prepared(
+            entry.arun if is_async else entry.run,
+            is_async,
+            accepted,
+            name=entry.path,
+            item_id=entry.id,
+            priority=int(task.priority),
+            delay=_delay(task),
+        )
+    except WorkItemRejected:
+        if taken:
+            # It was to be run at the call, by a scheduler that takes nothing any more.
+            entry.results.forget(entry)
+        raise
+
+
+def _delay(task: Any) -> float:
+    if task.run_after is None:
+        return 0.0
+    due, now = task.run_after, timezone.now()
+    if timezone.is_naive(due) is not timezone.is_naive(now):
+        # USE_TZ is False, and somebody gives an aware moment all the same.
+        due = timezone.make_naive(due) if timezone.is_naive(now) else timezone.make_aware(due)
+    return float((due - now).total_seconds())
+
+
+def _queueing_later(entry: TaskEntry) -> Callable[[], None]:
+    # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
+    def queue_after_commit() -> None:
+        try:
+            _queue(entry)
+        except Exception as error:
+            # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
+            scheduler_logger.error(
+                "After the commit, the task %s id=%s was not queued: %s", entry.path, entry.id, error
+            )
+            entry.refused(error)
+
+    return queue_after_commit

@@ -1,0 +1,70 @@
+"""The tasks of one alias in this process: those that wait or run, and a bounded number of those that have finished.
+
+Lock: `lock` guards which outcome of a task stands, and the order of the finished ones. No user code runs under it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import Protocol
+
+from django_qbwi.machine.primitives import Lock, holding, new_rlock
+from django_qbwi.task_backend.outcome import Outcome
+
+
+class Kept(Protocol):
+    """A task, as the results know it."""
+
+    id: str
+    outcome: Outcome
+
+
+class TaskResults:
+    """Finds tasks by the id of their result.
+
+    - A task is found from its enqueueing on, until `limit` others have finished after it.
+    - Its first final outcome stands.
+    - One that waits for a commit is kept by that alone: it is gone with a rollback.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Make them; `limit` is how many finished tasks are kept."""
+        self.limit = limit
+        self._lock: Lock = new_rlock()
+        self._tasks: dict[str, Kept] = {}
+        self._expected: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()
+        self._finished: deque[str] = deque()
+
+    def __repr__(self) -> str:
+        return f"<TaskResults kept={len(self._tasks)} finished={len(self._finished)} limit={self.limit}>"
+
+    def get(self, result_id: str) -> Kept | None:
+        """Return a task, None if there is none of that id; any thread."""
+        return self._tasks.get(result_id) or self._expected.get(result_id)
+
+    def expect(self, task: Kept) -> None:
+        """Know a task as long as somebody keeps it."""
+        self._expected[task.id] = task
+
+    def add(self, task: Kept) -> None:
+        """Know a task from now on."""
+        self._tasks[task.id] = task
+
+    def forget(self, task: Kept) -> None:
+        """Know it no longer: it was refused."""
+        self._tasks.pop(task.id, None)
+
+    def change(self, task: Kept, outcome: Outcome) -> bool:
+        """Let `outcome` be that of a task; False if it has a final one already."""
+        return holding(self._lock, self._change, task, outcome)
+
+    def _change(self, task: Kept, outcome: Outcome) -> bool:
+        if task.outcome.is_finished:
+            return False
+        task.outcome = outcome
+        if outcome.is_finished:
+            self._finished.append(task.id)
+            while len(self._finished) > self.limit:
+                self._tasks.pop(self._finished.popleft(), None)
+        return True

@@ -1,0 +1,1 @@
+"""The backend of tasks, under `django.tasks` and under its backport."""

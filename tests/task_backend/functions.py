@@ -1,0 +1,116 @@
+"""What the tasks of the tests do; at module level, as the frameworks demand."""
+
+import contextvars
+import threading
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+from django_qbwi import current_work_item
+from tests.support.gates import Gate
+
+seen: list[Any] = []
+gate = Gate()
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
+
+
+def add(first: int, second: int = 0) -> int:
+    return first + second
+
+
+async def aadd(first: int, second: int = 0) -> int:
+    return first + second
+
+
+def give(value: Any) -> Any:
+    return value
+
+
+async def agive(value: Any) -> Any:
+    return value
+
+
+def give_unplain() -> Any:
+    return {"number": float("nan")}
+
+
+def give_unsupported() -> Any:
+    return lambda: True
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+async def afail(message: str) -> None:
+    raise ValueError(message)
+
+
+def leave(status: int) -> None:
+    raise SystemExit(status)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def note(value: Any) -> None:
+    seen.append(value)
+
+
+def change(values: list[Any]) -> list[Any]:
+    values.append("more")
+    return values
+
+
+def look(context: Any) -> dict[str, Any]:
+    item = current_work_item()
+    assert item is not None
+    return {
+        "attempt": context.attempt,
+        "id": context.task_result.id,
+        "item": item.id,
+        "cancelled": item.token.is_cancellation_requested,
+        "status": str(context.task_result.status),
+        "thread": threading.current_thread().name,
+        "variable": variable.get(),
+    }
+
+
+async def alook(context: Any) -> dict[str, Any]:
+    return look(context)
+
+
+def hold() -> str:
+    gate(current_work_item().token)  # type: ignore[union-attr]
+    return "let go"
+
+
+async def ahold() -> str:
+    await gate.hold(current_work_item().token)  # type: ignore[union-attr]
+    return "let go"
+
+
+def honour() -> None:
+    token = current_work_item().token  # type: ignore[union-attr]
+    gate.entered.release()
+    token.wait()
+    token.raise_if_cancellation_requested()
+
+
+async def ahonour() -> None:
+    token = current_work_item().token  # type: ignore[union-attr]
+    gate.entered.release()
+    await token.cancelled()
+    token.raise_if_cancellation_requested()
+
+
+def query() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return int(cursor.fetchone()[0])
+
+
+async def aquery() -> int:
+    return await sync_to_async(query)()
