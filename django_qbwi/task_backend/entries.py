@@ -12,6 +12,7 @@ import socket
 import threading
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from django_qbwi.core.cancellation import OperationCancelled
@@ -19,7 +20,7 @@ from django_qbwi.core.exceptions import SchedulerClosed
 from django_qbwi.core.failures import traceback_text, type_of
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
-from django_qbwi.signals import Schedule, adeliver, deliver_from_item
+from django_qbwi.signals import Schedule, deliver_from_item
 from django_qbwi.task_backend.frameworks import Framework
 from django_qbwi.task_backend.outcome import Failure, Outcome
 from django_qbwi.task_backend.plain_json import round_trip
@@ -136,16 +137,16 @@ class TaskEntry:
         """Run a task that is a coroutine function."""
         self._begin()
         framework = self.framework
-        await adeliver(framework.task_started, self.sender, task_result=self.result)
+        await self._atell(framework.task_started)
         try:
             value = self._checked(await self.task.acall(*self._arguments(), **self.kwargs))
         except BaseException as error:
             # As above.
             if self._store(self.outcome.failed(timezone.now(), _failure_of(error))):
-                await adeliver(framework.task_finished, self.sender, task_result=self.result)
+                await self._atell(framework.task_finished)
             raise
         if self._store(self.outcome.succeeded(timezone.now(), value)):
-            await adeliver(framework.task_finished, self.sender, task_result=self.result)
+            await self._atell(framework.task_finished)
 
     # In the thread that settles the item.
 
@@ -195,6 +196,11 @@ class TaskEntry:
     def _tell(self, signal: Any) -> None:
         if signal.receivers:
             deliver_from_item(signal, self.sender, self._schedule, task_result=self.result)
+
+    async def _atell(self, signal: Any) -> None:
+        if signal.receivers:
+            # Not by `asend`: before version 6.0, what is being handled is not seen by its receivers.
+            await sync_to_async(deliver_from_item)(signal, self.sender, self._schedule, task_result=self.result)
 
 
 def _failure_of(error: BaseException) -> Failure:
