@@ -109,6 +109,10 @@ def test_second_ctrl_c_forces(row: Row, theatre: Theatre) -> None:
     The exit status is that of the first signal without django_qbwi.
     """
     outcome = theatre.outcome(row, FORCED)
+    if outcome.seconds >= LATE_AGAIN + SLACK:
+        # What else is played meanwhile makes everything late, the signals too.
+        with theatre.alone(row):
+            outcome = theatre.once_more(row, FORCED)
     assert LATE_AGAIN < outcome.seconds < LATE_AGAIN + SLACK, outcome
     assert len(outcome.own_records("abandoned")) == 2, outcome
     control = theatre.outcome(row, IDLE_CONTROL)
