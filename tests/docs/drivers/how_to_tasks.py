@@ -59,6 +59,8 @@ class TheViewsTests(TransactionTestCase):
     def tearDown(self) -> None:
         proceed.set()
         assert drain(PATIENCE)
+        while started.acquire(blocking=False):
+            pass
 
     def result(self, task: Any, response: Any) -> Any:
         """Return what has become of the task that a view enqueued."""
