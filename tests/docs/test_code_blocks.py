@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import django
 import pytest
 
 from tests.docs import pages
@@ -32,7 +33,16 @@ def build(page: str, directory: Path) -> list[str]:
     written = pages.write_files(pages.blocks(page), directory)
     if driver_of(page).exists():
         shutil.copy(driver_of(page), directory / "shop" / "test_page.py")
+    if django.VERSION < (6, 0):
+        _take_the_backport(directory)
     return written
+
+
+def _take_the_backport(directory: Path) -> None:
+    """Write `django_tasks` for `django.tasks`, as the page on tasks says for a Django without that framework."""
+    for path in directory.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("django.tasks", "django_tasks"), encoding="utf-8")
 
 
 def script(page: str) -> str:

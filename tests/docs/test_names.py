@@ -12,6 +12,7 @@ import pytest
 import django_qbwi
 from django_qbwi import WorkItemStatus, conf, signals, testing
 from django_qbwi.lifecycle.servers import GunicornHost
+from django_qbwi.task_backend.checks import OPTIONS
 from tests.docs import pages
 
 REFERENCE = pages.DOCS / "reference"
@@ -35,6 +36,13 @@ def table_rows(text: str) -> list[list[str]]:
     return rows
 
 
+def settings_page() -> list[str]:
+    """Return the two parts of the page of settings: the keys of QBWI, and the options of the backend for tasks."""
+    parts = reference("settings").split(".. _task-options:\n")
+    assert len(parts) == 2
+    return parts
+
+
 @pytest.mark.parametrize("name", django_qbwi.__all__)
 def test_each_public_name_is_documented(name: str) -> None:
     """Each name of `django_qbwi.__all__` has its entry in the API, or among the errors."""
@@ -51,13 +59,19 @@ def test_the_tools_for_tests_are_documented(name: str) -> None:
 
 def test_the_settings_are_those_of_the_package() -> None:
     """The table has each key once, in the order of the package, with its default."""
-    rows = [row for row in table_rows(reference("settings")) if row[0].startswith("``")]
+    rows = [row for row in table_rows(settings_page()[0]) if row[0].startswith("``")]
     shown = {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in rows}
     assert shown == {key: getattr(conf.Settings(), field) for key, field in conf.KEYS.items()}
     assert list(shown) == list(conf.KEYS)
     assert [type(value) for value in shown.values()] == [
         type(field.default) for field in dataclasses.fields(conf.Settings)
     ]
+
+
+def test_the_options_of_tasks_are_those_of_the_package() -> None:
+    """The table of `OPTIONS` has each key that the backend takes, and no other."""
+    rows = [row for row in table_rows(settings_page()[1]) if row[0].startswith("``")]
+    assert sorted(row[0].strip('`"') for row in rows) == sorted(OPTIONS)
 
 
 @pytest.mark.parametrize("key", conf.KEYS)

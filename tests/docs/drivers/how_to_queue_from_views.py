@@ -4,16 +4,24 @@
 
 from __future__ import annotations
 
+from threading import Event
 from unittest import mock
 
 from django.core import mail
 from django.db import transaction
-from django.test import RequestFactory, SimpleTestCase, TransactionTestCase
+from django.test import RequestFactory, SimpleTestCase, TransactionTestCase, override_settings
 from shop import items, views
 from shop.models import Order
 
-from django_qbwi import InvalidWorkItem, QueueFull, WorkItemStatus
-from django_qbwi.testing import captured_work_items, drain
+from django_qbwi import (
+    InvalidWorkItem,
+    QueueFull,
+    WorkItemStatus,
+    live_items,
+    queue_background_work_item,
+    recent_items,
+)
+from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 
 POST = RequestFactory().post("/", {"email": "ann@example.com"})
 
@@ -70,6 +78,39 @@ class TheViewsTests(TransactionTestCase):
         async_to_sync(views.archive_order)(POST, order.pk)
         async_to_sync(views.pay_async)(POST, order.pk)
         self.assert_order(order, archived=True, paid=True, shipped=True)
+
+    def test_later(self) -> None:
+        order = self.order()
+        logging_errors = self.assertLogs("django_qbwi.scheduler", "ERROR")
+        with logging_errors as logs, override_settings(QBWI={"SHUTDOWN_TIMEOUT": 0.2}):
+            views.remind_later(POST, order.pk)
+            self.assertEqual([info.status for info in live_items()], [WorkItemStatus.QUEUED] * 2)
+        self.assertEqual([line.count("status=discarded") for line in logs.output], [1, 1])
+
+    def test_a_reminder(self) -> None:
+        order = self.order()
+        with immediate_work_items():
+            views.remind_later(POST, order.pk)
+        self.assertEqual([message.subject for message in mail.outbox], ["Your order", "Thank you"])
+
+    def test_in_an_order(self) -> None:
+        order, begun, proceed = self.order(), Event(), Event()
+
+        def occupy(token: object) -> None:
+            begun.set()
+            assert proceed.wait(30)
+
+        with override_settings(QBWI={"MAX_WORKERS": 1}):
+            queue_background_work_item(occupy)
+            self.assertTrue(begun.wait(30))
+            items.remind.queue(order.pk)
+            views.buy(POST)
+            views.ship_first(POST, order.pk)
+            proceed.set()
+            self.assertTrue(drain())
+            names = [info.name for info in recent_items()[:3]]
+        # The last one comes first.
+        self.assertEqual([names[0], names[2]], ["shop.items.remind", "shop.items.ship"])
 
     def test_class_based(self) -> None:
         views.OrderView.as_view()(POST)
