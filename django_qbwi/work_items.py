@@ -70,8 +70,7 @@ else:
             args: Its further arguments; for keyword arguments use `functools.partial`.
             name: A name for logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
-            delay: Seconds until it may start. It waits on a timer, holds no worker, and counts against
-                QBWI["MAX_DELAYED"]; at the end of the process it is DISCARDED if it cannot start before the limit.
+            delay: Seconds until it may start, on a timer; DISCARDED if that is beyond the end of the process.
 
         Returns:
             A handle, to look at the item, wait for it or cancel it.
