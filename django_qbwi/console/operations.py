@@ -30,9 +30,7 @@ from django_qbwi.console.results import (
 from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable, WorkItemNotFound
 from django_qbwi.core.names import printable
 from django_qbwi.hosting.identity import sites
-from django_qbwi.hosting.process import Process
-from django_qbwi.inspection.places import find_place
-from django_qbwi.inspection.reader import Answers, ask
+from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.records import (
     Item,
     ProcessRecord,
@@ -260,7 +258,7 @@ def _ask(
     here = hosting.this_process()
     problem, others = "", None
     try:
-        others = _ask_others(request, here, pids)
+        others = hosting.ask_others(request, pids)
     except InspectionError as error:
         problem = str(error)
     except Exception as error:
@@ -284,20 +282,6 @@ def _ask(
         problem=problem,
     )
     return asked, [answer for _, answer in understood]
-
-
-def _ask_others(request: dict[str, Any], here: Process, pids: set[int] | None) -> Answers | None:
-    """Return what the other processes say, None if nobody can ask them."""
-    place = find_place()
-    if not here.host.opens_channel:
-        return None
-    if not here.current.settings.inspection:
-        raise InspectionError('QBWI["INSPECTION"] is False in these settings: no other process can be asked')
-    if place is None:
-        raise InspectionError("this system has no sockets by which processes could ask one another")
-    publisher = here.visibility.publisher
-    own = None if publisher is None else publisher.address
-    return ask(place, sites(), request, but=own, pids=pids)
 
 
 def _site() -> str:

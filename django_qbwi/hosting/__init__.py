@@ -20,10 +20,12 @@ from django_qbwi import conf
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.records import WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.hosting import asking
 from django_qbwi.hosting.admission import Admission
 from django_qbwi.hosting.forked import free_locals
 from django_qbwi.hosting.hints import reason_not_ready
 from django_qbwi.hosting.process import Interceptor, Process
+from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle import interpreter, servers
@@ -96,6 +98,11 @@ def is_busy() -> bool:
     """Return whether something is queued or running in this process; creates nothing."""
     here = _processes.get(os.getpid())
     return here is not None and here.assembly is not None and not here.assembly.scheduler.is_empty
+
+
+def ask_others(request: dict[str, Any], pids: set[int] | None = None) -> Answers | None:
+    """Return what the other processes of the site say; see `asking.ask_others`."""
+    return asking.ask_others(this_process(), request, pids)
 
 
 def live_items() -> list[WorkItemInfo]:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -39,6 +39,13 @@ And maybe with `prepare`: what to call with the item before it is run.
 """
 
 
+class TaskResults(Protocol):
+    """What a backend of `django.tasks` keeps of its tasks."""
+
+    def describe(self, result_id: str) -> dict[str, Any] | None:
+        """Return what another process is told of a task, None if it is not known."""
+
+
 class Process:
     """What django_qbwi is in one process: the host around it, the scheduler in it, the way to its end."""
 
@@ -54,7 +61,7 @@ class Process:
         self.layers: SignalLayers | None = None
         self.interceptors: list[Interceptor] = []
         self.overridden: list[Assembly | None] = []
-        self.task_results: dict[str, Any] = {}
+        self.task_results: dict[str, TaskResults] = {}
         """What each backend of `django.tasks` keeps, by its framework and alias, since there is one in each thread."""
         self.main_ident = threading.main_thread().ident
         self.top_handler: Any = None
@@ -65,11 +72,16 @@ class Process:
         self._watch = StopWatch(lambda: self.current)
         self.watch = self._watch.start
         """Look at the server's stop flag, now and until nothing is queued or running any more."""
-        self.subject = Subject(lambda: self.host.name, lambda: what_is_shown(self.assembly))
+        self.subject = Subject(lambda: self.host.name, lambda: what_is_shown(self.assembly), self._result)
         self.visibility = Visibility(self.subject, self._assembling, lambda: self.current.settings.inspection, share)
 
     def __repr__(self) -> str:
         return f"<Process pid={self.pid} host={self.host!r} assembly={self.assembly!r}>"
+
+    def _result(self, kept_under: str, result_id: str) -> dict[str, Any] | None:
+        """Return what another process is told of a task that this one has, or has had."""
+        results = self.task_results.get(kept_under)
+        return None if results is None else results.describe(result_id)
 
     @property
     def current(self) -> Assembly:

@@ -227,6 +227,8 @@ def answer(subject: Subject, request: Any, limit: int, peer: str) -> Any:
         return subject.overview(min(limit, asked) if isinstance(asked, int) and asked >= 0 else limit)
     if operation == "find":
         return subject.find(str(request.get("id")))
+    if operation == "result":
+        return subject.result(str(request.get("kept")), str(request.get("id")))
     if operation == "stacks":
         return subject.stacks(limit)
     by = f"{str(request.get('by'))[:150]} ({peer})" if operation in {"cancel", "drain"} else ""

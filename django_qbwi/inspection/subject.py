@@ -53,9 +53,15 @@ class Inspected:
 class Subject:
     """One process, to look at and to steer; stands on this side of the channel."""
 
-    def __init__(self, server: Callable[[], str], find: Callable[[], Inspected | None]) -> None:
+    def __init__(
+        self,
+        server: Callable[[], str],
+        find: Callable[[], Inspected | None],
+        result: Callable[[str, str], dict[str, Any] | None] = lambda kept_under, result_id: None,
+    ) -> None:
         self._server = server
         self._find = find
+        self._result = result
         self._started_at = datetime.datetime.now(tz=datetime.UTC)
         self._drain: _Drain | None = None
         self._canceller = Canceller()
@@ -110,6 +116,10 @@ class Subject:
         # Read before the description, which may say that it has ended since: a stack without an owner helps nobody.
         stack = own_frames(inspected.scheduler.stack(item)) if runs else None
         return {"process": self._head(inspected), "item": item.info().to_dict(), "stack": stack}
+
+    def result(self, kept_under: str, result_id: str) -> dict[str, Any] | None:
+        """Return the result of a task, or None if it is not known here; `kept_under` says whose tasks are meant."""
+        return self._result(kept_under, result_id)
 
     def stacks(self, limit: int = MAX_ITEMS) -> list[dict[str, Any]]:
         """Return the items that run, each with its stack."""

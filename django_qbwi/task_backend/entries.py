@@ -7,6 +7,8 @@ An item that never came to its own code, or left it too late, is told of when it
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import os
 import socket
 import threading
@@ -107,6 +109,27 @@ class TaskEntry:
         object.__setattr__(result, "_return_value", framework.normalize(outcome.value))
         return result
 
+    def describe(self) -> dict[str, Any]:
+        """Return what another process is told of it, as plain JSON; `remote` reads it."""
+        task, outcome = self.task, self.outcome
+        return {
+            "path": self.path,
+            "priority": task.priority,
+            "queue_name": task.queue_name,
+            "run_after": _told(task.run_after),
+            "takes_context": task.takes_context,
+            "args": self.args,
+            "kwargs": self.kwargs,
+            "status": outcome.status,
+            "enqueued_at": _told(outcome.enqueued_at),
+            "started_at": _told(outcome.started_at),
+            "last_attempted_at": _told(outcome.last_attempted_at),
+            "finished_at": _told(outcome.finished_at),
+            "failures": [dataclasses.asdict(failure) for failure in outcome.failures],
+            "worker_ids": list(outcome.worker_ids),
+            "value": outcome.value,
+        }
+
     # In the caller's thread.
 
     def accepted(self, item: WorkItem) -> None:
@@ -201,6 +224,12 @@ class TaskEntry:
         if signal.receivers:
             # Not by `asend`: before version 6.0, what is being handled is not seen by its receivers.
             await sync_to_async(deliver_from_item)(signal, self.sender, self._schedule, task_result=self.result)
+
+
+def _told(value: datetime.datetime | None) -> str | None:
+    if value is None:
+        return None
+    return (value if timezone.is_aware(value) else timezone.make_aware(value)).isoformat()
 
 
 def _failure_of(error: BaseException) -> Failure:

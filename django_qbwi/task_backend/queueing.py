@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
 from django.db import transaction
 from django.utils import timezone
@@ -22,6 +23,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.names import printable
 from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.signals import scheduler_logger
+from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
 from django_qbwi.task_backend.frameworks import Framework
@@ -70,7 +72,7 @@ class TaskQueueing:
             NotHosted: The app is not installed, or Django is not set up.
         """
         self.validate_task(task)  # type: ignore[attr-defined]
-        entry = self._entry(task, args, kwargs)
+        entry = self._entry(task, uuid.uuid4().hex, args, kwargs)
         using = self.options.get("ON_COMMIT")
         # On a running loop no transaction can be open.
         if using is not None and not on_running_loop() and not hosting.runs_before_commit(using):
@@ -85,22 +87,20 @@ class TaskQueueing:
         return self.enqueue(task, args, kwargs)
 
     def get_result(self, result_id: str) -> Any:
-        """Return the result of a task that this process has accepted.
+        """Return the result of a task that a process of this site on this machine has, or has had.
+
+        One of this process is found at once; for others it blocks for half a second at the most.
 
         Raises:
-            TaskResultDoesNotExist: It knows none of that id; the message says why that may be.
+            TaskResultDoesNotExist: Nobody knows one of that id; the message says why that may be.
         """
-        entry = self._results.get(str(result_id))
-        if not isinstance(entry, TaskEntry):
-            raise self.framework.does_not_exist(
-                f"no result {printable(str(result_id))!r} is known to {self.alias!r}: the process that had it "
-                f"has ended, or more than {self._limit} tasks have finished since"
-            )
-        return entry.result
+        known = self._known(result_id)
+        return self._of_another(str(result_id)) if known is None else known
 
     async def aget_result(self, result_id: str) -> Any:
-        """See `get_result`."""
-        return self.get_result(result_id)
+        """See `get_result`; a thread asks the other processes meanwhile."""
+        known = self._known(result_id)
+        return await sync_to_async(self._of_another, thread_sensitive=False)(str(result_id)) if known is None else known
 
     def close(self) -> None:
         """Do nothing, at the end of a request: the tasks belong to the process."""
@@ -116,25 +116,47 @@ class TaskQueueing:
 
     @property
     def _results(self) -> TaskResults:
-        kept = hosting.this_process().task_results
-        key = f"{self.framework.name}:{self.alias}"
-        results: TaskResults = kept.get(key) or kept.setdefault(key, TaskResults(self._limit))
+        kept, key = hosting.this_process().task_results, self._kept_under
+        results: Any = kept.get(key) or kept.setdefault(key, TaskResults(self._limit))
         results.limit = self._limit
-        return results
+        return results  # type: ignore[no-any-return]
 
-    def _entry(self, task: Any, args: Any, kwargs: Any) -> TaskEntry:
+    @property
+    def _kept_under(self) -> str:
+        return f"{self.framework.name}:{self.alias}"
+
+    def _known(self, result_id: str) -> Any:
+        entry = self._results.get(str(result_id))
+        return entry.result if isinstance(entry, TaskEntry) else None
+
+    def _of_another(self, result_id: str) -> Any:
+        told, gaps = remote.ask(self._kept_under, result_id)
+        if told is not None:
+            return self._restored(result_id, told).result
+        why = f"the process that had it has ended, or more than {self._limit} tasks have finished since"
+        raise self.framework.does_not_exist(
+            "; ".join([f"no result {printable(result_id)!r} is known to {self.alias!r}: {why}", *gaps])
+        )
+
+    def _restored(self, result_id: str, told: dict[str, Any]) -> TaskEntry:
+        try:
+            function = remote.function_of(told)
+        except Exception as error:
+            # Importing runs the module's own code, which may raise whatever it likes.
+            raise self.framework.does_not_exist(
+                f"the result {printable(result_id)!r} is of {printable(told['path'])}, which cannot be imported here"
+            ) from error
+        task = self.task_class(func=function, backend=self.alias, **remote.options_of(told))  # type: ignore[attr-defined]
+        entry = self._entry(task, result_id, told["args"], told["kwargs"])
+        entry.outcome = remote.outcome_of(told)
+        return entry
+
+    def _entry(self, task: Any, result_id: str, args: Any, kwargs: Any) -> TaskEntry:
         framework = self.framework
         what = f"the arguments of {task.module_path}"
         plain = round_trip({"args": list(args), "kwargs": dict(kwargs)}, what, framework.normalize)
         return TaskEntry(
-            framework,
-            self._results,
-            type(self),
-            task,
-            uuid.uuid4().hex,
-            self.alias,
-            plain["args"],
-            plain["kwargs"],
+            framework, self._results, type(self), task, result_id, self.alias, plain["args"], plain["kwargs"]
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 from django_qbwi.machine.primitives import Lock, holding, new_rlock
 from django_qbwi.task_backend.outcome import Outcome
@@ -18,6 +18,9 @@ class Kept(Protocol):
 
     id: str
     outcome: Outcome
+
+    def describe(self) -> dict[str, Any]:
+        """Return what another process is told of it."""
 
 
 class TaskResults:
@@ -42,6 +45,11 @@ class TaskResults:
     def get(self, result_id: str) -> Kept | None:
         """Return a task, None if there is none of that id; any thread."""
         return self._tasks.get(result_id) or self._expected.get(result_id)
+
+    def describe(self, result_id: str) -> dict[str, Any] | None:
+        """Return what another process is told of a task, None if there is none of that id; any thread."""
+        task = self.get(result_id)
+        return None if task is None else task.describe()
 
     def expect(self, task: Kept) -> None:
         """Know a task as long as somebody keeps it."""

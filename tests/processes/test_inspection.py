@@ -7,6 +7,7 @@ import http.client
 import importlib.util
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -289,6 +290,22 @@ def test_ending_process_is_draining(site: Site) -> None:
     site.wait_until(lambda: site.pids() == {process.pid})
     process.send_signal(signal.SIGINT)
     site.wait_until(lambda: [record["state"] for record in site.overview(None)["processes"]] == ["draining"])
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_result_of_a_task_is_found_from_another_process(site: Site, server: str) -> None:
+    """Any worker of the machine finds it, until its process has ended; then the error says so."""
+    site.serve(GUNICORN, workers=3) if server is GUNICORN else site.serve(UVICORN + " --workers 3")
+    result_id, owner = site.get("enqueue").split()
+
+    def asked() -> str:
+        pid, _, text = site.get(f"result?id={result_id}").partition(" ")
+        return "" if pid == owner or text.startswith(("READY", "RUNNING")) else text
+
+    text = site.wait_until(asked)
+    assert re.fullmatch(rf"SUCCESSFUL 3 \[1, 2\] \['.*:{owner}:qbwi-worker-1'\] True", text), text
+    os.kill(int(owner), signal.SIGKILL)
+    site.wait_until(lambda: "has ended" in asked())
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become somebody else")

@@ -8,6 +8,7 @@ ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.processes.inspected.urls"
 INSTALLED_APPS = ["django_qbwi"]
 USE_TZ = True
+TASKS = {"default": {"BACKEND": "django_qbwi.backend.WorkItemBackend"}}
 QBWI = {"MAX_WORKERS": 2, "SHUTDOWN_TIMEOUT": 5.0}
 LOGGING = {
     "version": 1,

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from django_qbwi import queue_background_work_item
+from tests.processes.inspected import tasks
 
 
 def wait(token: Any) -> None:
@@ -45,4 +46,28 @@ def hold(request: HttpRequest) -> HttpResponse:
     return pid(request)
 
 
-urlpatterns = [path("pid", pid), path("queue", queue), path("hold", hold)]
+def enqueue(request: HttpRequest) -> HttpResponse:
+    """Run a task in this process; tell the id of its result, and the process."""
+    result = tasks.add.enqueue(1, 2)
+    return HttpResponse(f"{result.id} {os.getpid()}")
+
+
+def result(request: HttpRequest) -> HttpResponse:
+    """Tell which process answers, and what it finds out about a task."""
+    try:
+        found = tasks.add.get_result(request.GET["id"])
+    except tasks.DoesNotExist as error:
+        return HttpResponse(f"{os.getpid()} {error}")
+    value = found.return_value if found.is_finished else None
+    return HttpResponse(
+        f"{os.getpid()} {found.status} {value} {found.args} {found.worker_ids} {found.task == tasks.add}"
+    )
+
+
+urlpatterns = [
+    path("pid", pid),
+    path("queue", queue),
+    path("hold", hold),
+    path("enqueue", enqueue),
+    path("result", result),
+]
