@@ -21,9 +21,10 @@ from tests.support.scripts import CHECKOUT, unexpected
 FOLDER = os.environ.get("QBWI_DJANGO_TESTS", "")
 PATIENCE = 120
 
-pytestmark = pytest.mark.skipif(
-    not FOLDER, reason="QBWI_DJANGO_TESTS is no folder of Django's tests: `tox run -e django-tasks` fetches them"
-)
+if not FOLDER:
+    pytest.skip(
+        "QBWI_DJANGO_TESTS is not set: `tox run -e django-tasks` fetches Django's tests", allow_module_level=True
+    )
 
 IMMEDIATE = "tasks.test_immediate_backend.ImmediateBackendTestCase."
 DUMMY = "tasks.test_dummy_backend.DummyBackendTestCase."
