@@ -60,6 +60,15 @@ def test_never_queued_after_a_rollback(tasks: Tasks, signals: Any) -> None:
 
 
 @COMMITTED
+def test_error_names_the_rollback(tasks: Tasks) -> None:
+    """Who asks for the result of such a task is told why nobody has it."""
+    result = enqueue_and_fail(tasks)
+    gc.collect()
+    with pytest.raises(tasks.framework.does_not_exist, match="or its transaction was rolled back"):
+        result.refresh()
+
+
+@COMMITTED
 def test_nothing_is_left_after_a_rollback(tasks: Tasks) -> None:
     """What was kept of the task is collected."""
     with transaction.atomic():
@@ -222,6 +231,14 @@ def test_at_the_call(tasks: Tasks, function: Any) -> None:
     """`immediate_work_items(on_commit=True)` runs it there."""
     with immediate_work_items(on_commit=True):
         result = tasks.of(function).enqueue()
+    assert (str(result.status), result.return_value) == ("SUCCESSFUL", 1)
+
+
+@IN_A_TEST_CASE
+def test_at_the_call_by_the_setting(tasks: Tasks) -> None:
+    """IMMEDIATE does that too, as it has nothing that would commit there."""
+    with override_settings(QBWI={"IMMEDIATE": True}):
+        result = tasks.of(functions.query).enqueue()
     assert (str(result.status), result.return_value) == ("SUCCESSFUL", 1)
 
 
