@@ -117,6 +117,16 @@ def test_transaction_of_another_database(tasks: Tasks) -> None:
 
 
 @COMMITTED
+def test_alias_is_that_of_the_option(tasks: Tasks) -> None:
+    """With another alias its transaction is waited for, around which others may end."""
+    with tasks.configured(ON_COMMIT="other"), transaction.atomic(using="other"):
+        with transaction.atomic():
+            result = tasks.of(functions.add).enqueue(1)
+        assert (tasks.backend.get_result(result.id).enqueued_at, live_items()) == (None, [])
+    assert tasks.wait(result).return_value == 1
+
+
+@COMMITTED
 def test_on_a_running_loop(tasks: Tasks) -> None:
     """No transaction can be open there: it is queued at once."""
 

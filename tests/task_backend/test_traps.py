@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import pytest
 from django.core.signals import request_finished
 from django.test import override_settings
 
+from tests.support.gates import PATIENCE
 from tests.support.scripts import run_script
 from tests.task_backend import functions
 from tests.task_backend.conftest import Tasks
@@ -97,6 +99,20 @@ def test_end_of_a_request(tasks: Tasks) -> None:
         request_finished.disconnect(close_all)
     functions.gate.open()
     assert (outcome, tasks.wait(result).return_value) == (None, "let go")
+
+
+def test_backend_objects_of_two_threads(tasks: Tasks) -> None:
+    """Each thread has its own; what one has enqueued the other finds."""
+    found: list[Any] = []
+
+    def look() -> None:
+        found.extend([tasks.backend, tasks.backend.get_result(result.id)])
+
+    result = tasks.run(functions.add, 1)
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join(PATIENCE)
+    assert (found[0] is tasks.backend, found[1]) == (False, result)
 
 
 @pytest.mark.parametrize("function", [functions.hold, functions.ahold])

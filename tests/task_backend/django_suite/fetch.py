@@ -28,8 +28,9 @@ def main(folder: Path) -> None:
 
 def download(version: str, downloads: str) -> Path:
     """Return the source distribution, from the index that pip is configured for."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "Django"]
-    subprocess.run([*pip, "--dest", downloads, f"Django=={version}"], check=True)
+    # pip asks an archive for its metadata: by the setuptools that are here, which saves it an environment of its own.
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-binary", "Django", "--dest", downloads]
+    subprocess.run([sys.executable, "-m", "pip", "download", *options, f"Django=={version}"], check=True)
     (path,) = Path(downloads).glob("*.tar.gz")
     return path
 
