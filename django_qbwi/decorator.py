@@ -17,7 +17,7 @@ from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.names import name_of
 from django_qbwi.intake.callables import examine, parameter_of
 from django_qbwi.intake.decorated import DecoratedFunction
-from django_qbwi.intake.options import checked
+from django_qbwi.intake.options import checked, checked_start
 from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.signals import scheduler_logger
 
@@ -46,9 +46,15 @@ class _Decorated(DecoratedFunction):
         name: str | None = None,
         timeout: float | None = None,
         using: str | None = None,
+        delay: float | None = None,
+        priority: int | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
+        start = checked_start(delay, priority)
+        self._start = None if delay is None and priority is None else start
+        self._delay = delay
+        self._priority = priority
         self._name = name
         self._timeout = timeout
         self._using = using
@@ -66,15 +72,26 @@ class _Decorated(DecoratedFunction):
 
     def _changes(self) -> dict[str, Any]:
         options = {"name": self._name, "timeout": self._timeout, "using": self._using}
+        options.update(delay=self._delay, priority=self._priority)
         return {option: value for option, value in options.items() if value is not None}
 
-    def using(self, *, name: str | None = None, timeout: float | None = None, using: str | None = None) -> Self:
-        """Return it with other options; `using` is the database alias for `queue_on_commit`."""
+    def using(
+        self,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        using: str | None = None,
+        delay: float | None = None,
+        priority: int | None = None,
+    ) -> Self:
+        """Return it with other options; `using` is the database alias for `queue_on_commit`, `delay` in seconds."""
         return type(self)(
             self._function,
             name=self._name if name is None else name,
             timeout=self._timeout if timeout is None else timeout,
             using=self._using if using is None else using,
+            delay=self._delay if delay is None else delay,
+            priority=self._priority if priority is None else priority,
         )
 
 
@@ -122,12 +139,14 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
         """Queue the function with its own arguments; see `queue_background_work_item`."""
         call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
+        if self._start is not None:
+            return hosting.queue_with(call, args, self._name, self._timeout, *self._start)
         return hosting.queue(call, args, self._name, self._timeout)
 
     def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue the function when the current transaction commits; see `queue_on_commit`."""
         call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
-        queue_call_on_commit(call, args, self._name, self._timeout, self._using)
+        queue_call_on_commit(call, args, self._name, self._timeout, self._using, self._start)
 
 
 class BackgroundMethod(_Decorated, Generic[S, P, R]):
@@ -183,9 +202,14 @@ class BackgroundMethod(_Decorated, Generic[S, P, R]):
 
 
 def queue_call_on_commit(
-    work_item: Callable[..., Any], args: tuple[Any, ...], name: str | None, timeout: float | None, using: str | None
+    work_item: Callable[..., Any],
+    args: tuple[Any, ...],
+    name: str | None,
+    timeout: float | None,
+    using: str | None,
+    start: tuple[float, int] | None = None,
 ) -> None:
-    """Take a call now, and queue it when the transaction on the database `using` commits."""
+    """Take a call now, and queue it when the transaction on `using` commits; `start` is its delay and priority."""
     is_async = examine(work_item, args)
     name, timeout = checked(name, timeout)
     # Raises here what a hook after the commit could only log: wrong settings, no app.
@@ -194,7 +218,10 @@ def queue_call_on_commit(
     # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
     def queue_after_commit() -> None:
         try:
-            hosting.queue(work_item, args, name, timeout, is_async)
+            if start is None:
+                hosting.queue(work_item, args, name, timeout, is_async)
+            else:
+                hosting.queue_with(work_item, args, name, timeout, *start, is_async)
         except WorkItemRejected as error:
             # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
             scheduler_logger.error("After the commit: %s", error)

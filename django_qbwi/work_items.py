@@ -10,7 +10,7 @@ from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.decorator import BackgroundMethod, BackgroundWorkItem, decorate_function, queue_call_on_commit
-from django_qbwi.intake.options import checked, unknown_keyword
+from django_qbwi.intake.options import checked, checked_start, unknown_keyword
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         *args: *Ts,
         name: str | None = None,
         timeout: float | None = None,
+        delay: float | None = None,
     ) -> WorkItemHandle:
         """Queue it."""
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         using: str | None = None,
         name: str | None = None,
         timeout: float | None = None,
+        delay: float | None = None,
     ) -> None:
         """Queue it on commit."""
 
@@ -49,6 +51,7 @@ else:
         *args: Any,
         name: str | None = None,
         timeout: float | None = None,
+        delay: float | None = None,
         **unknown: Any,
     ) -> WorkItemHandle:
         """Run `work_item(token, *args)` in the background of this process, soon.
@@ -67,6 +70,8 @@ else:
             args: Its further arguments; for keyword arguments use `functools.partial`.
             name: A name for logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
+            delay: Seconds until it may start. It waits on a timer, holds no worker, and counts against
+                QBWI["MAX_DELAYED"]; at the end of the process it is DISCARDED if it cannot start before the limit.
 
         Returns:
             A handle, to look at the item, wait for it or cancel it.
@@ -74,16 +79,18 @@ else:
         Raises:
             InvalidWorkItem: `work_item` cannot be called so, or an option is wrong.
             CapturedRequest: It would carry the request along, which is over when it runs.
-            QueueFull: QBWI["MAX_QUEUED"] items wait already.
+            QueueFull: QBWI["MAX_QUEUED"] items wait already, or MAX_DELAYED for their time.
             SchedulerDraining, SchedulerClosed: The process is ending.
             NotHosted: The app is not installed, or Django is not set up.
         """
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            return work_item.using(name=name, timeout=timeout).queue(*args)
+            return work_item.using(name=name, timeout=timeout, delay=delay).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
+        if delay is not None:
+            return hosting.queue_with(work_item, args, name, timeout, *checked_start(delay, None))
         return hosting.queue(work_item, args, name, timeout)
 
     def queue_on_commit(
@@ -93,6 +100,7 @@ else:
         using: str | None = None,
         name: str | None = None,
         timeout: float | None = None,
+        delay: float | None = None,
         **unknown: Any,
     ) -> None:
         """Queue `work_item(token, *args)` when the current transaction commits; at once where none is open.
@@ -107,6 +115,7 @@ else:
             using: Alias of the database whose transaction counts, default: the default one.
             name: As for `queue_background_work_item`.
             timeout: As for `queue_background_work_item`.
+            delay: As for `queue_background_work_item`, from the commit on.
 
         Raises:
             InvalidWorkItem: It cannot be called so, an option is wrong, or this is a running event loop, where Django
@@ -116,9 +125,10 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            work_item.using(name=name, timeout=timeout, using=using).queue_on_commit(*args)
+            work_item.using(name=name, timeout=timeout, using=using, delay=delay).queue_on_commit(*args)
             return
-        queue_call_on_commit(work_item, args, name, timeout, using)
+        start = None if delay is None else checked_start(delay, None)
+        queue_call_on_commit(work_item, args, name, timeout, using, start)
 
 
 @overload
@@ -134,7 +144,9 @@ def background_work_item(
 
 
 @overload
-def background_work_item(*, name: str | None = None, timeout: float | None = None) -> Decorator: ...
+def background_work_item(
+    *, name: str | None = None, timeout: float | None = None, priority: int | None = None
+) -> Decorator: ...
 
 
 def background_work_item(
@@ -143,6 +155,7 @@ def background_work_item(
     *,
     name: str | None = None,
     timeout: float | None = None,
+    priority: int | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
@@ -151,16 +164,18 @@ def background_work_item(
         function: Takes a `CancellationToken` first; sync or async.
         name: As for `queue_background_work_item`.
         timeout: As for `queue_background_work_item`.
+        priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
     if unknown:
         raise InvalidWorkItem(
-            f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes name and timeout"
+            f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes name, "
+            "timeout and priority"
         )
 
-    options = {"name": name, "timeout": timeout}
+    options = {"name": name, "timeout": timeout, "priority": priority}
 
     def decorate(decorated: Any) -> Any:
         if not callable(decorated) and type(decorated) is not classmethod:

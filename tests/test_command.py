@@ -17,6 +17,7 @@ from django_qbwi import WorkItemHandle, hosting, queue_background_work_item
 from django_qbwi.console import operations, tables
 from django_qbwi.console import text as text_module
 from django_qbwi.console.tables import Cell, Column
+from django_qbwi.hosting import asking
 from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers, Stranger
 from django_qbwi.lifecycle.servers import ServerHost
@@ -132,7 +133,7 @@ def test_g32_command_survives_any_discovery(
     place = AbstractPlace()
     monkeypatch.setattr(place, "find", fail)
     monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
-    monkeypatch.setattr(operations, "find_place", lambda: place)
+    monkeypatch.setattr(asking, "find_place", lambda: place)
     with pytest.raises(CommandError, match="could not be looked for: invalid literal") as caught:
         run(operation, *arguments, stdout=output)
     assert (caught.value.returncode, "\n" in str(caught.value)) == (3, False)
@@ -364,7 +365,7 @@ class Answering:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found = Answers(answers=[], unresponsive=[], refused=[])
         self.asked: list[str] = []
-        monkeypatch.setattr(operations, "ask", self._ask)
+        monkeypatch.setattr(asking, "ask", self._ask)
         monkeypatch.setattr(hosting.this_process(), "host", operations.CommandHost())
 
     def _ask(self, place: Any, sites: Any, request: dict[str, Any], **options: Any) -> Answers:
@@ -421,7 +422,7 @@ def test_g37_system_without_sockets_is_said(
     others: Answering, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     """Exit code 3: as on Windows."""
-    monkeypatch.setattr(operations, "find_place", lambda: None)
+    monkeypatch.setattr(asking, "find_place", lambda: None)
     code, text, _ = ends(*arguments)
     assert (code, "no sockets" in text) == (3, True)
 
@@ -473,7 +474,7 @@ def test_g37_drain_with_items_left_is_an_error(
     def ask(place: Any, sites: Any, request: dict[str, Any], **options: Any) -> Answers:
         return Answers(answers=found(request), unresponsive=[], refused=[])
 
-    monkeypatch.setattr(operations, "ask", ask)
+    monkeypatch.setattr(asking, "ask", ask)
     found_code, found_text, _ = ends("drain", "--all")
     assert (found_code, text in found_text) == (code, True)
 

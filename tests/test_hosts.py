@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from django_qbwi import InspectionError, WorkItemNotFound, hosting
 from django_qbwi.console import operations
-from django_qbwi.hosting import visibility
+from django_qbwi.hosting import asking, visibility
 from django_qbwi.inspection import registry as protocol
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.records import ProcessRecord
@@ -73,7 +73,7 @@ def registry(monkeypatch: pytest.MonkeyPatch, outside_of_tests: None) -> Iterato
         answers = {"overview": site.process(pid=1), "find": None, "cancel": {}}
         return Answers(answers=[(1, answers[request["operation"]])], unresponsive=[], refused=[])
 
-    monkeypatch.setattr(operations, "ask", ask)
+    monkeypatch.setattr(asking, "ask", ask)
     with override_settings(QBWI={}):
         # As a command that runs nothing does, this process is not listed.
         monkeypatch.setattr(hosting.this_process(), "host", operations.CommandHost())
@@ -137,7 +137,7 @@ def test_dead_process_of_this_machine_is_gone(registry: FakeRegistry) -> None:
 
 def test_without_a_channel_rows_of_this_machine_count(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows, for instance."""
-    monkeypatch.setattr(operations, "find_place", lambda: None)
+    monkeypatch.setattr(asking, "find_place", lambda: None)
     registry.stored = [stored(host="web-1", pid=9, place="here")]
     assert ("web-1", 9) in shown()
 

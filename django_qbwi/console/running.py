@@ -16,15 +16,15 @@ from django.utils.module_loading import import_string
 from django_qbwi import hosting
 from django_qbwi.console.text import seconds_between, span
 from django_qbwi.core.exceptions import InvalidWorkItem
-from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.items import WorkItemHandle, handle_of
 from django_qbwi.core.names import clean, name_of, printable
 from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
 from django_qbwi.decorator import BackgroundWorkItem
+from django_qbwi.task_backend.frameworks import framework_of
+from django_qbwi.task_backend.queueing import queue_here
 
 SUCCEEDED, FAILED, CUT_OFF = 0, 1, 2
 """Exit codes."""
-
-_TASK_MODULES = ("django.tasks", "django_tasks")
 
 
 def run(path: str, words: Iterable[str], *, ends_process: bool) -> WorkItemHandle:
@@ -86,29 +86,23 @@ def _found(path: str) -> Callable[..., WorkItemHandle]:
     if isinstance(found, BackgroundWorkItem):
         # With the options of its decorator.
         return found.queue
-    if any(base.__name__ == "Task" and base.__module__.startswith(_TASK_MODULES) for base in type(found).__mro__):
+    if framework_of(found) is not None:
         return _queueing_task(found)
     return lambda *args: hosting.queue(found, args, None, None)
 
 
 def _queueing_task(task: Any) -> Callable[..., WorkItemHandle]:
     function = task.func
-    name = name_of(function)
-    if task.takes_context:
-        raise InvalidWorkItem(
-            f"the task {name} takes a TaskContext, which only the backend of a task can make: give the path of a "
-            "function that does the work, or send the task with its own enqueue()"
-        )
-
-    def work(token: Any, *args: Any) -> Any:
-        return function(*args)
+    first = (None,) if task.takes_context else ()
 
     def queue(*args: Any) -> WorkItemHandle:
         try:
-            inspect.signature(function).bind(*args)
+            inspect.signature(function).bind(*first, *args)
         except TypeError as error:
-            raise InvalidWorkItem(f"the task {name} cannot be called with {len(args)} argument(s): {error}") from error
-        return hosting.queue(work, args, name, None)
+            raise InvalidWorkItem(
+                f"the task {name_of(function)} cannot be called with {len(args)} argument(s): {error}"
+            ) from error
+        return handle_of(queue_here(task, list(args)))
 
     return queue
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from django_qbwi.core.admission import Admission, SchedulerState
+from django_qbwi.core.admission import Admission, Bounds, SchedulerState
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import WorkItem
@@ -44,7 +44,8 @@ class Acceptance(Admission):
     ) -> None:
         """Make it; `start` is called once, with the first item, before the threads are used."""
         stop = StopFlag(clock) if stop is None else stop
-        super().__init__(stop, clock, history_size, max_queued, accept_while_draining, max_delayed)
+        # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
+        super().__init__(stop, clock, history_size, Bounds(max_queued, max_delayed, accept_while_draining))
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
         self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
@@ -77,7 +78,7 @@ class Acceptance(Admission):
                 if room < 0 or self._closed or self.stop.first_sign is not None:
                     refusal = self._refusal(item)
                     if refusal is None:
-                        self._room = self._max_queued - self._waiting_count - 1
+                        self._room = self._bounds.max_queued - self._waiting_count - 1
                 if refusal is None:
                     if tells:
                         # Its place is reserved, and nobody takes it before it was told of.

@@ -6,6 +6,7 @@ Lock: that of the registry.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Callable
 
@@ -26,6 +27,18 @@ class SchedulerState(enum.StrEnum):
     CLOSED = "closed"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is taken."""
+
+    max_queued: int
+    """Items accepted and not started, but for those that wait for their time."""
+    max_delayed: int
+    """Items that wait for their time."""
+    accept_while_draining: bool
+    """Whether any are taken after the first sign of the end."""
+
+
 class Admission(WorkItemRegistry):
     """A registry that knows what it still takes, and says why it refuses the rest."""
 
@@ -34,23 +47,19 @@ class Admission(WorkItemRegistry):
         stop: StopFlag,
         clock: Callable[[], float],
         history_size: int,
-        max_queued: int,
-        accept_while_draining: bool,
-        max_delayed: int,
+        bounds: Bounds,
     ) -> None:
         super().__init__(stop, clock, history_size)
         self.final_hold = False
         """True once the exit is held: only items queued by items of before are still accepted."""
         self._held = False
         self._queued_in_hold: set[WorkItem] = set()
-        self._max_queued = max_queued
-        self._max_delayed = max_delayed
+        self._bounds = bounds
         self._room = 0
         """Items that are taken for certain: those that wait are counted when it is used up, not for each item.
 
         Invariant: no more than `max_queued - _room` wait, since items leave the queues meanwhile, and enter them here.
         """
-        self._accept_while_draining = accept_while_draining
         self._closed = False
 
     @property
@@ -86,7 +95,7 @@ class Admission(WorkItemRegistry):
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"
                     )
-            if not self._accept_while_draining:
+            if not self._bounds.accept_while_draining:
                 return SchedulerDraining(
                     f'{item.name} was not queued: the process is ending, and QBWI["ACCEPT_WHILE_DRAINING"] is False'
                 )
@@ -96,18 +105,18 @@ class Admission(WorkItemRegistry):
                 )
         if due is not None:
             return self._refusal_to_wait(item)
-        if self._waiting_count >= self._max_queued:
+        if self._waiting_count >= self._bounds.max_queued:
             return QueueFull(
-                f"{item.name} was not queued: {self._max_queued} items are waiting already, which is "
+                f"{item.name} was not queued: {self._bounds.max_queued} items are waiting already, which is "
                 'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
             )
         return None
 
     def _refusal_to_wait(self, item: WorkItem) -> WorkItemRejected | None:
-        if len(self._delayed) < self._max_delayed:
+        if len(self._delayed) < self._bounds.max_delayed:
             return None
         return QueueFull(
-            f"{item.name} was not queued: {self._max_delayed} items wait for their time already, which is "
+            f"{item.name} was not queued: {self._bounds.max_delayed} items wait for their time already, which is "
             'QBWI["MAX_DELAYED"]. Queue less, or raise it'
         )
 

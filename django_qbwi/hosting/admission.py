@@ -108,6 +108,39 @@ class Admission:
         handle._item = item
         return handle
 
+    def queue_with(
+        self,
+        work_item: Callable[..., Any],
+        args: tuple[Any, ...],
+        name: str | None,
+        timeout: float | None,
+        delay: float,
+        priority: int,
+        taken: bool | None = None,
+    ) -> WorkItemHandle:
+        """Queue a call that waits for its time, or has a priority; else as `queue`.
+
+        Where items are run at the call, and in tests that capture them, neither counts.
+        """
+        is_async = self._recognise(work_item, args)
+        is_new = is_async is None
+        if is_async is None:
+            is_async = examine(work_item, args) if taken is None else taken
+        here = self.here or self._find()
+        assembly = here.admitting or here.admit()
+        origin = None
+        if is_new or assembly.carries or taken is not None:
+            work_item, args, origin = self._look_at(assembly, work_item, args, is_async, taken is not None)
+        if here.interceptors:
+            return here.interceptors[-1](work_item, args, is_async, name, timeout)
+        options = Options(name, assembly.item_timeout if timeout is None else timeout, None, priority)
+        item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin or NO_ORIGIN, options))
+        warns = taken is None and assembly.warns_in_transaction and not here.hints.transaction_warned
+        if warns and _thread_state.opened:
+            here.hints.warn_of_transaction(item)
+        _queue_in_steps(here, assembly, item, lambda item: None, delay)
+        return handle_of(item)
+
     def queue_prepared(
         self,
         work_item: Callable[..., Any],
@@ -145,13 +178,7 @@ class Admission:
         options = Options(name, assembly.item_timeout, None, priority)
         item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin or NO_ORIGIN, options))
         item.known_id = item_id
-        if assembly.unusual and _queue_unusually(here, assembly, item, prepare):
-            return
-        if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
-            here.stand_before_new_handlers()
-        if here.host.watched:
-            here.watch()
-        assembly.scheduler.queue_when_told(item, lambda: prepare(item), delay)
+        _queue_in_steps(here, assembly, item, prepare, delay)
 
     def runs_before_commit(self, using: str | None) -> bool:
         """Say whether an item that waits for a commit is run at the call: where that commit would never come.
@@ -177,6 +204,19 @@ class Admission:
         if simple and not assembly.carries:
             return work_item, args, None
         return assembly.intake.take(work_item, args, is_async)
+
+
+def _queue_in_steps(
+    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object], delay: float
+) -> None:
+    if assembly.unusual and _queue_unusually(here, assembly, item, prepare):
+        return
+    # As in `queue`.
+    if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
+        here.stand_before_new_handlers()
+    if here.host.watched:
+        here.watch()
+    assembly.scheduler.queue_when_told(item, lambda: prepare(item), delay)
 
 
 def _queue_unusually(

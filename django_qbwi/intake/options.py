@@ -8,6 +8,9 @@ from typing import Any
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.names import printable
 
+MAX_PRIORITY = 100
+"""As in `django.tasks`; the lowest one is the same below 0."""
+
 
 def checked(name: Any, timeout: Any) -> tuple[str | None, float | None]:
     """Return name and timeout as an item has them.
@@ -24,6 +27,25 @@ def checked(name: Any, timeout: Any) -> tuple[str | None, float | None]:
             raise InvalidWorkItem(f"timeout is {timeout!r}: give a number of seconds above 0, or None for no limit")
         timeout = float(timeout)
     return name, timeout
+
+
+def checked_start(delay: Any, priority: Any) -> tuple[float, int]:
+    """Return the delay in seconds and the priority of an item.
+
+    Raises:
+        InvalidWorkItem: One of them is wrong; the message says what to give.
+    """
+    if delay is None:
+        delay = 0.0
+    elif isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay <= sys.float_info.max:
+        raise InvalidWorkItem(f"delay is {delay!r}: give a number of seconds, 0 or more, or leave it out")
+    if priority is None:
+        priority = 0
+    elif isinstance(priority, bool) or not isinstance(priority, int) or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise InvalidWorkItem(
+            f"priority is {priority!r}: give a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, or leave it out"
+        )
+    return float(delay), int(priority)
 
 
 def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
-import socket
 import threading
 from typing import Any
 
@@ -149,7 +147,7 @@ class TaskEntry:
         self._begin()
         self._tell(self.framework.task_started)
         try:
-            value = self._checked(self.task.call(*self._arguments(), **self.kwargs))
+            value = self._checked(self.task.call(*self._arguments(), **self.framework.normalize(self.kwargs)))
         except BaseException as error:
             # User code returns to us here: SystemExit too fails the task, and the item.
             self._fail(error)
@@ -162,7 +160,7 @@ class TaskEntry:
         framework = self.framework
         await self._atell(framework.task_started)
         try:
-            value = self._checked(await self.task.acall(*self._arguments(), **self.kwargs))
+            value = self._checked(await self.task.acall(*self._arguments(), **self.framework.normalize(self.kwargs)))
         except BaseException as error:
             # As above.
             if self._store(self.outcome.failed(timezone.now(), _failure_of(error))):
@@ -193,13 +191,13 @@ class TaskEntry:
             self._fail(error)
 
     def _begin(self) -> None:
-        worker = f"{socket.gethostname()}:{os.getpid()}:{threading.current_thread().name}"
+        worker = f"{self.results.worker}:{threading.current_thread().name}"
         self.results.change(self, self.outcome.started(timezone.now(), worker[-_MAX_WORKER_ID:]))
 
     def _arguments(self) -> list[Any]:
         # Copies: what a task does to its arguments is not seen in its result.
-        result = self.result
-        return [self.framework.context(task_result=result), *result.args] if self.task.takes_context else result.args
+        args: list[Any] = self.framework.normalize(self.args)
+        return [self.framework.context(task_result=self.result), *args] if self.task.takes_context else args
 
     def _checked(self, value: Any) -> Any:
         # First as the framework does, whose error it is then.

@@ -8,7 +8,6 @@ by the name of the framework and the alias.
 from __future__ import annotations
 
 import inspect
-import uuid
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from django_qbwi import hosting
-from django_qbwi.core.exceptions import WorkItemRejected
+from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.names import printable
 from django_qbwi.machine.running_loop import on_running_loop
@@ -26,7 +25,7 @@ from django_qbwi.signals import scheduler_logger
 from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
-from django_qbwi.task_backend.frameworks import Framework
+from django_qbwi.task_backend.frameworks import Framework, framework_of
 from django_qbwi.task_backend.plain_json import round_trip
 from django_qbwi.task_backend.results import TaskResults
 
@@ -72,7 +71,7 @@ class TaskQueueing:
             NotHosted: The app is not installed, or Django is not set up.
         """
         self.validate_task(task)  # type: ignore[attr-defined]
-        entry = self._entry(task, uuid.uuid4().hex, args, kwargs)
+        entry = self._entry(task, _new_id(), args, kwargs)
         using = self.options.get("ON_COMMIT")
         # On a running loop no transaction can be open.
         if using is not None and not on_running_loop() and not hosting.runs_before_commit(using):
@@ -162,7 +161,24 @@ class TaskQueueing:
         )
 
 
-def _queue(entry: TaskEntry) -> None:
+def queue_here(task: Any, args: list[Any]) -> WorkItem:
+    """Run a task of any backend in this process, for `manage.py qbwi run`; its result is kept by nobody.
+
+    Raises:
+        InvalidWorkItem: It is no task, or the arguments are no JSON.
+        WorkItemRejected: It cannot be queued.
+    """
+    framework = framework_of(task)
+    if framework is None:
+        raise InvalidWorkItem(f"{printable(repr(task))} is no task of django.tasks or django_tasks")
+    plain = round_trip(args, f"the arguments of {task.module_path}", framework.normalize)
+    sender = type(task.get_backend())
+    return _queue(
+        TaskEntry(framework, TaskResults(1), sender, task, _new_id(), task.backend, plain, {}), deferred=False
+    )
+
+
+def _queue(entry: TaskEntry, *, deferred: bool = True) -> WorkItem:
     task = entry.task
     is_async = inspect.iscoroutinefunction(task.func)
     taken: list[WorkItem] = []
@@ -179,13 +195,20 @@ def _queue(entry: TaskEntry) -> None:
             name=entry.path,
             item_id=entry.id,
             priority=int(task.priority),
-            delay=_delay(task),
+            delay=_delay(task) if deferred else 0.0,
         )
     except WorkItemRejected:
         if taken:
             # It was to be run at the call, by a scheduler that takes nothing any more.
             entry.results.forget(entry)
         raise
+    return taken[0]
+
+
+def _new_id() -> str:
+    # As long as a UUID, which is what engines that store tasks take for one. Not one of the `uuid` module's: that asks
+    # the system for random bytes each time, which takes longer than all the rest.
+    return hosting.scheduler().make_id(16)
 
 
 def _delay(task: Any) -> float:

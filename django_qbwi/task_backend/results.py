@@ -5,6 +5,8 @@ Lock: `lock` guards which outcome of a task stands, and the order of the finishe
 
 from __future__ import annotations
 
+import os
+import socket
 import weakref
 from collections import deque
 from typing import Any, Protocol
@@ -34,6 +36,8 @@ class TaskResults:
     def __init__(self, limit: int) -> None:
         """Make them; `limit` is how many finished tasks are kept."""
         self.limit = limit
+        self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        """What the ids of this process's workers begin with."""
         self._lock: Lock = new_rlock()
         self._tasks: dict[str, Kept] = {}
         self._expected: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()

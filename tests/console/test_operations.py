@@ -12,6 +12,7 @@ from django.test import override_settings
 from django_qbwi import CancelReason, WorkItemHandle, WorkItemNotFound, hosting, queue_background_work_item
 from django_qbwi.console import operations
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.hosting import asking
 from django_qbwi.inspection.places import AbstractPlace
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.subject import Subject
@@ -56,7 +57,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]
             asked.append({**request, **options})
             return Answers(answers=list(answers), unresponsive=list(unresponsive), refused=list(refused))
 
-        monkeypatch.setattr(operations, "ask", ask)
+        monkeypatch.setattr(asking, "ask", ask)
         monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
         return asked
 
@@ -111,7 +112,7 @@ def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:
 
 def test_other_processes_are_not_asked_under_test(held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes of a parallel test run are one site; they must not see each other's items."""
-    monkeypatch.setattr(operations, "ask", lambda *args, **options: pytest.fail("asked"))
+    monkeypatch.setattr(asking, "ask", lambda *args, **options: pytest.fail("asked"))
     assert operations.overview().to_dict()["scope"] == "process"
 
 
@@ -152,7 +153,7 @@ def test_truncation_of_one_process_is_told(others: Callable[..., Any]) -> None:
 def test_machine_without_a_listing_is_this_process(held: WorkItemHandle, monkeypatch: pytest.MonkeyPatch) -> None:
     """F43: where nobody can tell which processes there are, this one is shown, and the scope says so."""
     monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
-    monkeypatch.setattr(operations, "find_place", lambda: AbstractPlace("/nonexistent"))
+    monkeypatch.setattr(asking, "find_place", lambda: AbstractPlace("/nonexistent"))
     found = operations.overview().to_dict()
     assert (found["scope"], found["answered"]) == ("process", 1)
 
@@ -171,7 +172,7 @@ def test_g32_error_of_discovery_is_one_sentence(
     place = AbstractPlace()
     monkeypatch.setattr(place, "find", fail)
     monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
-    monkeypatch.setattr(operations, "find_place", lambda: place)
+    monkeypatch.setattr(asking, "find_place", lambda: place)
     found = operations.overview().to_dict()
     assert found["problem"].startswith("the processes of this machine could not be looked for: ")
     assert ("\n" in found["problem"], len(found["problem"]) < 300, found["answered"]) == (False, True, 1)
@@ -183,7 +184,7 @@ def test_switched_off_or_impossible_is_this_process(
 ) -> None:
     """Windows has no such sockets; INSPECTION = False switches them off."""
     monkeypatch.setattr(hosting.this_process(), "host", ServerHost())
-    monkeypatch.setattr(operations, "find_place", lambda: place)
+    monkeypatch.setattr(asking, "find_place", lambda: place)
     with override_settings(QBWI={"INSPECTION": place is None}):
         assert operations.overview().to_dict()["scope"] == "process"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import django
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
@@ -76,12 +78,13 @@ def test_defaults_may_be_left_out(words: tuple[str, ...]) -> None:
 
 def test_task_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of Django's runs here without a token, sync or async, under its own name."""
-    tasks = pytest.importorskip("django.tasks", reason="Django has tasks from version 6.0 on")
-    for name, function in [("plain", _plain_task), ("asynchronous_one", _async_task)]:
-        monkeypatch.setattr(errands, name, tasks.task(function), raising=False)
+    tasks = _framework()
+    for name, function in [("plain", _plain_task), ("asynchronous_one", _async_task), ("context", _task_in_context)]:
+        options = {"takes_context": function is _task_in_context, "backend": _ALIAS}
+        monkeypatch.setattr(errands, name, tasks.task(**options)(function), raising=False)
         code, _, output = run(f"{HERE}.{name}", "7")
         assert (code, f"{function.__name__} succeeded" in output) == (0, True)
-    assert errands.seen == ["plain 7", "async 7"]
+    assert errands.seen == ["plain 7", "async 7", "attempt 1 7"]
 
 
 def _plain_task(number: int) -> None:
@@ -92,8 +95,16 @@ async def _async_task(number: int) -> None:
     errands.seen.append(f"async {number}")
 
 
-def _task_in_context(context: Any) -> None:
-    raise AssertionError(context)
+def _task_in_context(context: Any, number: int) -> None:
+    errands.seen.append(f"attempt {context.attempt} {number}")
+
+
+_ALIAS = "default" if django.VERSION >= (6, 0) else "backport"
+
+
+def _framework() -> Any:
+    """Return the framework of tasks that there is."""
+    return importlib.import_module("django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
 
 
 @pytest.mark.parametrize(
@@ -101,15 +112,15 @@ def _task_in_context(context: Any) -> None:
     [
         (_plain_task, {}, (), "_plain_task cannot be called with 0 argument(s)"),
         (_plain_task, {}, ("1", "2"), "_plain_task cannot be called with 2 argument(s)"),
-        (_task_in_context, {"takes_context": True}, (), "takes a TaskContext"),
+        (_task_in_context, {"takes_context": True}, ("1", "2"), "_task_in_context cannot be called with 2 argument(s)"),
     ],
 )
 def test_wrong_call_of_a_task_is_refused(
     monkeypatch: pytest.MonkeyPatch, function: Any, options: dict[str, Any], words: tuple[str, ...], text: str
 ) -> None:
     """Before it is queued."""
-    tasks = pytest.importorskip("django.tasks", reason="Django has tasks from version 6.0 on")
-    monkeypatch.setattr(errands, "task", tasks.task(**options)(function), raising=False)
+    task = _framework().task(backend=_ALIAS, **options)(function)
+    monkeypatch.setattr(errands, "task", task, raising=False)
     code, error, _ = run(f"{HERE}.task", *words)
     assert (code, text in error) == (1, True)
 

@@ -56,12 +56,14 @@ class Mailer:
 def queueing() -> None:
     assert_type(queue_background_work_item(sync_item, "a@example.org"), WorkItemHandle)
     assert_type(queue_background_work_item(async_item, "a@example.org", name="mail", timeout=5), WorkItemHandle)
+    assert_type(queue_background_work_item(sync_item, "a@example.org", delay=60), WorkItemHandle)
     queue_background_work_item(awaitable_item)
     queue_background_work_item(lambda token: token.wait(1))
     queue_background_work_item(functools.partial(sync_item, address="a@example.org"))
     queue_background_work_item(Mailer().send, "a@example.org")
     queue_background_work_item(Mailer())
     queue_on_commit(sync_item, "a@example.org", using="other", name="mail", timeout=5.0)
+    queue_on_commit(sync_item, "a@example.org", delay=0.5)
 
 
 @background_work_item
@@ -73,7 +75,7 @@ def resize(token: CancellationToken, album_id: int, *, width: int = 100) -> bool
 def tidy(token: CancellationToken) -> None: ...
 
 
-@background_work_item(name="report", timeout=120)
+@background_work_item(name="report", timeout=120, priority=5)
 async def report(token: CancellationToken, year: int) -> str:
     await token.cancelled()
     return f"{year}"
@@ -117,7 +119,7 @@ def this_process() -> None:
 def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
-    assert_type(resize.using(name="again", timeout=5, using="other").queue(1, width=20), WorkItemHandle)
+    assert_type(resize.using(name="again", timeout=5, using="other", delay=5, priority=-5).queue(1, width=20), WorkItemHandle)
     assert_type(resize(CancellationToken.none(), 1, width=20), bool)
     assert_type(tidy.queue(), WorkItemHandle)
     assert_type(report.queue(2026), WorkItemHandle)
