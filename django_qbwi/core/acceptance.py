@@ -187,6 +187,7 @@ class Acceptance(Admission):
 
     def after_fork_in_child(self) -> None:
         """Free the lock in a forked child, where the thread that may have held it does not exist; stop what runs."""
+        self.process.left = True
         reinit = getattr(self.lock, "_at_fork_reinit", None)
         if reinit is not None:
             reinit()

@@ -25,8 +25,11 @@ class Owner(Protocol[Item]):
     """The lanes that its items can go to, by name."""
     lock: Lock
     """Guards the item."""
-    pid: int
     stop: StopFlag
+
+    @property
+    def pid(self) -> int:
+        """The process that its items belong to."""
 
     def make_id(self) -> str:
         """Return a new public id."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import secrets
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
+from django_qbwi.machine.forks import OwnProcess
 from django_qbwi.machine.primitives import Lock, holding, new_lock
 
 
@@ -46,7 +46,7 @@ class WorkItemRegistry:
 
     def __init__(self, stop: StopFlag, clock: Callable[[], float], history_size: int) -> None:
         self.clock = clock
-        self.pid = os.getpid()
+        self.process = OwnProcess()
         self.stop = stop
         self.lock: Lock = stop.lock
         self.lanes: Mapping[str, Lane[WorkItem]] = {}
@@ -63,6 +63,11 @@ class WorkItemRegistry:
         self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
         self._ids = Ids()
         self._wall_clock_offset = time.time() - clock()
+
+    @property
+    def pid(self) -> int:
+        """The process that the items belong to."""
+        return self.process.pid
 
     # Reading: any thread, never blocks for long, allowed everywhere.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
@@ -101,7 +100,7 @@ class AsyncRuns:
             executor = self._executors.lend(item)
             async with self._environment.scope(executor):
                 error = await self._call(item, call, begins=begins)
-                if os.getpid() != self._scheduler.pid:
+                if not self._scheduler.process.is_here():
                     return
                 # It keeps the arguments alive.
                 del call
@@ -161,11 +160,11 @@ class AsyncRuns:
             self._leave(item)
 
     def _rescue(self, item: WorkItem, error: BaseException) -> None:
-        if os.getpid() == self._scheduler.pid:
+        if self._scheduler.process.is_here():
             self._end.rescue(item, error)
 
     def _leave(self, item: WorkItem) -> None:
-        if os.getpid() == self._scheduler.pid:
+        if self._scheduler.process.is_here():
             if item in self._executors.lent:
                 # Left before it was given back; nobody knows in which state it is.
                 self._executors.take_back(item, clean=False)

@@ -251,9 +251,9 @@ class LoopExecutor:
                 loop.run_forever()
             except BaseException as error:
                 # A child task that raises SystemExit or KeyboardInterrupt leaves run_forever; all others go on.
-                if os.getpid() == self._scheduler.pid:
+                if self._scheduler.process.is_here():
                     self._mender.mend(error, [*self._in_flight.values()])
-            if os.getpid() != self._scheduler.pid:
+            if not self._scheduler.process.is_here():
                 return
         if self._closing:
             return  # struck on the way out
@@ -307,7 +307,7 @@ class LoopExecutor:
                 self._scheduler.late(item)
             else:
                 self._runs.start(item, self._runs.go_on(item, adopted[0]), adopted[1])
-            if os.getpid() != self._scheduler.pid:
+            if not self._scheduler.process.is_here():
                 # The child of an item that forked in its first step: the others are the parent's.
                 return
             if time.monotonic() > limit:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -257,7 +256,7 @@ class ThreadExecutor:
             error, result = caught, None
         # They keep large objects alive.
         function = args = None  # type: ignore[assignment]
-        if os.getpid() != scheduler.pid:
+        if not scheduler.process.is_here():
             return FORKED
         worker.state.renew(item)
         if result is not None and self._adopt is not None:
@@ -273,9 +272,9 @@ class ThreadExecutor:
         self._adopt(item, awaitable, context)
 
     @property
-    def pid(self) -> int:
-        """The process that the workers belong to."""
-        return self._scheduler.pid
+    def is_here(self) -> bool:
+        """Whether this is the process that the workers belong to."""
+        return self._scheduler.process.is_here()
 
     def _relieve(self, worker: Worker) -> bool:
         # Where no thread could be started in its place there is room for it again; a replacement that comes late ends.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from contextvars import Context
@@ -25,8 +24,8 @@ class Crew(Protocol):
     lives: dict[Worker, weakref.ref[Life]]
 
     @property
-    def pid(self) -> int:
-        """The process that the workers belong to."""
+    def is_here(self) -> bool:
+        """Whether this is the process that the workers belong to, not a child that an item has forked."""
 
     def enlist(self, worker: Worker) -> bool:
         """Count a worker that has just started; False if there are enough."""
@@ -71,7 +70,7 @@ class Worker:
             error = caught
         # In a child that an item forked and let return, nothing of the parent may be touched any more: the child
         # would go on with the parent's queue ("charge card" ran twice).
-        if os.getpid() == executor.pid:
+        if executor.is_here:
             executor.dismiss(self, error)
         executor.lives.pop(self, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -84,6 +85,7 @@ class Assembly:
         """Take notice of what hosts this process, once more is known of it."""
         self.host = self.coordinator.host = host
         self.refusal = host.refusal()
+        self.scheduler.process.asks = not (host.has_fork_hooks and hasattr(os, "register_at_fork"))
         self.environment.keeps_connections = host.keeps_connections
         self.environment.hints_at_tests = host.hints_at_tests
         is_usual = host.serves and not host.hints_at_tests

@@ -52,11 +52,11 @@ def test_worker_ends_without_a_word(start: Start) -> None:
     runtime = start(max_workers=1)
 
     def item(token: Any) -> None:
-        runtime.scheduler.pid = -1
+        runtime.scheduler.process.pid = -1
 
     handle, behind = runtime.queue(item), runtime.queue(noop)
     await_end(runtime, "qbwi-worker-1")
-    runtime.scheduler.pid = os.getpid()
+    runtime.scheduler.process.pid = os.getpid()
     assert (handle.status, behind.status) == (S.RUNNING, S.QUEUED)
     assert runtime.observer.names() == ["started"]
 
@@ -69,7 +69,7 @@ def test_loop_ends_without_a_word(start: Start, steps: int) -> None:
     async def item(token: Any) -> None:
         for _ in range(steps):
             await asyncio.sleep(0)
-        runtime.scheduler.pid = -1
+        runtime.scheduler.process.pid = -1
         runtime.loop.stop_in_child()
 
     handle = runtime.queue(item)
@@ -90,7 +90,7 @@ def test_loop_that_is_left_by_an_exception_ends_without_a_word(start: Start, cap
         raise SystemExit
 
     async def item(token: Any) -> None:
-        runtime.scheduler.pid = -1
+        runtime.scheduler.process.pid = -1
         kept.append(asyncio.get_running_loop().create_task(leave()))
 
     runtime.queue(item)
@@ -105,7 +105,7 @@ def test_items_behind_one_that_forks_are_the_parents(start: Start) -> None:
     runtime = start()
 
     async def item(token: Any) -> None:
-        runtime.scheduler.pid = -1
+        runtime.scheduler.process.pid = -1
         runtime.loop.stop_in_child()
 
     with runtime.scheduler.lock:
@@ -146,7 +146,7 @@ def test_loop_without_those_attributes_is_stopped_all_the_same() -> None:
 def test_leftovers_are_the_parents() -> None:
     """A loop that is closed in a child waits for none of the tasks in it, and stays as it is."""
     scheduler = WorkItemScheduler()
-    scheduler.pid = -1
+    scheduler.process.pid = -1
     executor = LoopExecutor(scheduler, Lane("async"))
     loop = executor._loop = asyncio.SelectorEventLoop()
 

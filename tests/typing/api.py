@@ -119,7 +119,9 @@ def this_process() -> None:
 def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
-    assert_type(resize.using(name="again", timeout=5, using="other", delay=5, priority=-5).queue(1, width=20), WorkItemHandle)
+    assert_type(
+        resize.using(name="again", timeout=5, using="other", delay=5, priority=-5).queue(1, width=20), WorkItemHandle
+    )
     assert_type(resize(CancellationToken.none(), 1, width=20), bool)
     assert_type(tidy.queue(), WorkItemHandle)
     assert_type(report.queue(2026), WorkItemHandle)
