@@ -133,6 +133,8 @@ class TaskQueueing:
         if told is not None:
             return self._restored(result_id, told).result
         why = f"the process that had it has ended, or more than {self._limit} tasks have finished since"
+        if self.options.get("ON_COMMIT") is not None:
+            why += ", or its transaction was rolled back"
         raise self.framework.does_not_exist(
             "; ".join([f"no result {printable(result_id)!r} is known to {self.alias!r}: {why}", *gaps])
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import django
 import pytest
+from django.test import override_settings
 
 from django_qbwi import hosting
 from django_qbwi.task_backend import frameworks
@@ -30,6 +31,23 @@ class Tasks:
     def backend(self) -> Any:
         """The backend object of this thread."""
         return self.module.task_backends[self.alias]
+
+    @property
+    def path(self) -> str:
+        """The dotted path of its class, as in settings.TASKS."""
+        return f"django_qbwi.{'backend' if self.alias == 'default' else 'backport'}.WorkItemBackend"
+
+    def configured(self, **options: Any) -> override_settings:
+        """Return a block with a backend of its own, with these OPTIONS."""
+        return override_settings(TASKS={self.alias: {"BACKEND": self.path, "QUEUES": [], "OPTIONS": options}})
+
+    def is_known(self, result: Any) -> bool:
+        """Say whether the backend finds a result."""
+        try:
+            self.backend.get_result(result.id)
+        except self.framework.does_not_exist:
+            return False
+        return True
 
     def of(self, function: Callable[..., Any], **options: Any) -> Any:
         """Return a function as a task."""
@@ -58,10 +76,7 @@ class Tasks:
 @pytest.fixture(params=[CORE, "django_tasks"])
 def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
     """Each framework in turn."""
-    functions.seen.clear()
-    functions.gate.opened.clear()
-    while functions.gate.entered.acquire(blocking=False):
-        pass
+    functions.start_afresh()
     yield Tasks(request.param)
     functions.gate.open()
 

@@ -15,6 +15,14 @@ gate = Gate()
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
 
 
+def start_afresh() -> None:
+    """Forget what tests before this one have left."""
+    seen.clear()
+    gate.opened.clear()
+    while gate.entered.acquire(blocking=False):
+        pass
+
+
 def add(first: int, second: int = 0) -> int:
     return first + second
 
@@ -76,6 +84,10 @@ def look(context: Any) -> dict[str, Any]:
         "thread": threading.current_thread().name,
         "variable": variable.get(),
     }
+
+
+def name_of_class(context: Any) -> str:
+    return f"{type(context).__module__}.{type(context).__qualname__}"
 
 
 async def alook(context: Any) -> dict[str, Any]:

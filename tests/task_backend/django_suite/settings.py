@@ -1,0 +1,6 @@
+"""Settings for Django's own tests of tasks: they override TASKS themselves, and their tables are Django's."""
+
+SECRET_KEY = "for the tests only"
+USE_TZ = False
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+INSTALLED_APPS = ["django_qbwi"]
