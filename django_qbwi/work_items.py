@@ -68,7 +68,7 @@ else:
         Args:
             work_item: What to call; its first argument is a `CancellationToken`.
             args: Its further arguments; for keyword arguments use `functools.partial`.
-            name: A name for logs and lists, default: module and qualified name of the function.
+            name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
             delay: Seconds until it may start, on a timer; DISCARDED if that is beyond the end of the process.
 
@@ -79,8 +79,7 @@ else:
             InvalidWorkItem: `work_item` cannot be called so, or an option is wrong.
             CapturedRequest: It would carry the request along, which is over when it runs.
             QueueFull: QBWI["MAX_QUEUED"] items wait already, or MAX_DELAYED for their time.
-            SchedulerDraining, SchedulerClosed: The process is ending.
-            NotHosted: The app is not installed, or Django is not set up.
+            SchedulerDraining, SchedulerClosed, NotHosted: The process is ending, or the app is not set up.
         """
         if unknown:
             raise unknown_keyword(unknown)
