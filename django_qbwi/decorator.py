@@ -139,9 +139,7 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
         """Queue the function with its own arguments; see `queue_background_work_item`."""
         call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
-        if self._start is not None:
-            return hosting.queue_with(call, args, self._name, self._timeout, *self._start)
-        return hosting.queue(call, args, self._name, self._timeout)
+        return hosting.queue(call, args, self._name, self._timeout, None, self._start)
 
     def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue the function when the current transaction commits; see `queue_on_commit`."""
@@ -218,10 +216,7 @@ def queue_call_on_commit(
     # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
     def queue_after_commit() -> None:
         try:
-            if start is None:
-                hosting.queue(work_item, args, name, timeout, is_async)
-            else:
-                hosting.queue_with(work_item, args, name, timeout, *start, is_async)
+            hosting.queue(work_item, args, name, timeout, is_async, start)
         except WorkItemRejected as error:
             # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
             scheduler_logger.error("After the commit: %s", error)

@@ -88,7 +88,7 @@ else:
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
         if delay is not None:
-            return hosting.queue_with(work_item, args, name, timeout, *checked_start(delay, None))
+            return hosting.queue(work_item, args, name, timeout, start=checked_start(delay, None))
         return hosting.queue(work_item, args, name, timeout)
 
     def queue_on_commit(

@@ -136,6 +136,8 @@ class Acceptance(Admission):
     def _reserve(self, item: WorkItem, due: float | None) -> WorkItemRejected | None:
         refusal = self._refusal(item, due)
         if refusal is None:
+            if item.options.priority:
+                item.lane.keep_order()
             self._room -= 1
             self._announcing[item] = None
         return refusal

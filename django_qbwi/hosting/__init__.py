@@ -40,7 +40,6 @@ _admission = Admission(lambda: _find_process())
 take = _admission.take
 queue = _admission.queue
 queue_prepared = _admission.queue_prepared
-queue_with = _admission.queue_with
 runs_before_commit = _admission.runs_before_commit
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 
 from django_qbwi.connections import in_test_transaction, thread_state
-from django_qbwi.core.calls import NO_ORIGIN, Call, Options, Origin
+from django_qbwi.core.calls import NO_ORIGIN, Call, Origin
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
 from django_qbwi.hosting.assembly import Assembly
@@ -69,9 +69,11 @@ class Admission:
         name: str | None,
         timeout: float | None,
         taken: bool | None = None,
+        start: tuple[float, int] | None = None,
     ) -> WorkItemHandle:
         """Queue a call whose options were validated; of one that went through `take`, `taken` says if it is async.
 
+        `start` is its delay and its priority; neither counts where items are run at the call, or captured by a test.
         It raises what `queue_background_work_item` does; ImproperlyConfigured too, if settings.QBWI is wrong.
         """
         is_async = self._recognise(work_item, args)
@@ -86,60 +88,24 @@ class Admission:
             work_item, args, origin = self._look_at(assembly, work_item, args, is_async, taken is not None)
         if here.interceptors:
             return here.interceptors[-1](work_item, args, is_async, name, timeout)
-        options = assembly.options if name is None and timeout is None else assembly.options_of(name, timeout)
-        item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
+        is_plain = name is None and timeout is None and start is None
+        options = assembly.options if is_plain else assembly.options_of(name, timeout, start)
+        scheduler = assembly.scheduler
+        item = WorkItem(scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
         if assembly.unusual and _queue_unusually(here, assembly, item):
             return handle_of(item)
-        if (
-            _thread_state.opened
-            and assembly.warns_in_transaction
-            and taken is None
-            and not here.hints.transaction_warned
-        ):
+        if _thread_state.opened and assembly.warns_in_transaction and taken is None:
             here.hints.warn_of_transaction(item)
         # Handlers that a server set after us are noticed here, where they can be changed: in the main thread.
         if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
             here.stand_before_new_handlers()
         if here.host.watched:
             here.watch()
-        assembly.scheduler.queue(item)
+        scheduler.queue(item) if start is None else scheduler.queue_when_told(item, _nothing, start[0])
         # As `handle_of(item)`, without its frame.
         handle = WorkItemHandle()
         handle._item = item
         return handle
-
-    def queue_with(
-        self,
-        work_item: Callable[..., Any],
-        args: tuple[Any, ...],
-        name: str | None,
-        timeout: float | None,
-        delay: float,
-        priority: int,
-        taken: bool | None = None,
-    ) -> WorkItemHandle:
-        """Queue a call that waits for its time, or has a priority; else as `queue`.
-
-        Where items are run at the call, and in tests that capture them, neither counts.
-        """
-        is_async = self._recognise(work_item, args)
-        is_new = is_async is None
-        if is_async is None:
-            is_async = examine(work_item, args) if taken is None else taken
-        here = self.here or self._find()
-        assembly = here.admitting or here.admit()
-        origin = None
-        if is_new or assembly.carries or taken is not None:
-            work_item, args, origin = self._look_at(assembly, work_item, args, is_async, taken is not None)
-        if here.interceptors:
-            return here.interceptors[-1](work_item, args, is_async, name, timeout)
-        options = Options(name, assembly.item_timeout if timeout is None else timeout, None, priority)
-        item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin or NO_ORIGIN, options))
-        warns = taken is None and assembly.warns_in_transaction and not here.hints.transaction_warned
-        if warns and _thread_state.opened:
-            here.hints.warn_of_transaction(item)
-        _queue_in_steps(here, assembly, item, lambda item: None, delay)
-        return handle_of(item)
 
     def queue_prepared(
         self,
@@ -175,7 +141,7 @@ class Admission:
         if here.interceptors:
             here.interceptors[-1](work_item, args, is_async, name, None, prepare=prepare)
             return
-        options = Options(name, assembly.item_timeout, None, priority)
+        options = assembly.options_of(name, None, (delay, priority))
         item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin or NO_ORIGIN, options))
         item.known_id = item_id
         _queue_in_steps(here, assembly, item, prepare, delay)
@@ -241,3 +207,7 @@ def _queue_unusually(
     if here.host.hints_at_tests and not here.hints.test_warned:
         here.hints.warn_of_test_transaction(item)
     return False
+
+
+def _nothing() -> None:
+    """Tell nobody."""

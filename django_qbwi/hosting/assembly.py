@@ -77,9 +77,10 @@ class Assembly:
         serve = [service.revive() for service in (self.keeper, self.reporter)]
         return self.refusal is not None or self.scheduler.is_stuck or not all(serve)
 
-    def options_of(self, name: str | None, timeout: float | None) -> Options:
-        """Return those of an item that asks for a name or a timeout."""
-        return Options(name, self.item_timeout if timeout is None else timeout)
+    def options_of(self, name: str | None, timeout: float | None, start: tuple[float, int] | None = None) -> Options:
+        """Return those of an item that asks for something; `start` is its delay and its priority."""
+        priority = 0 if start is None else start[1]
+        return Options(name, self.item_timeout if timeout is None else timeout, None, priority)
 
     def host_is(self, host: servers.ServerHost) -> None:
         """Take notice of what hosts this process, once more is known of it."""

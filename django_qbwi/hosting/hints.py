@@ -48,7 +48,7 @@ class Hints:
 
     def warn_of_transaction(self, item: WorkItem) -> None:
         """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
-        alias = open_transaction()
+        alias = None if self.transaction_warned else open_transaction()
         if alias is None:
             return
         warnings.warn(
