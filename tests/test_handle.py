@@ -54,6 +54,74 @@ async def fail_async(token) -> None:
     raise ValueError("no such album")
 
 
+# Callbacks.
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_callback_is_called_at_the_end(gate: Gate, asynchronous: bool) -> None:
+    """Once, with the handle, in the thread that ends the item; behind its record and signal, ahead of who waits."""
+    called = []
+
+    def callback(handle) -> None:
+        called.append((handle, handle.status, threading.current_thread().name))
+
+    handle = queue_background_work_item(gate.async_item if asynchronous else gate.item)
+    assert gate.entered.wait(PATIENCE)
+    handle.add_done_callback(callback)
+    handle.cancel()
+    assert handle.wait(PATIENCE)
+    assert called == [(handle, "cancelled", "qbwi-loop" if asynchronous else "qbwi-worker-1")]
+
+
+def test_callback_of_an_item_that_has_ended() -> None:
+    """It is called at once, here."""
+    handle = queue_background_work_item(fail)
+    assert handle.wait(PATIENCE)
+    called = []
+    handle.add_done_callback(lambda ended: called.append((ended.status, threading.current_thread())))
+    assert called == [("failed", threading.current_thread())]
+
+
+def test_callback_of_an_item_that_never_starts(gate: Gate) -> None:
+    """It is called by whoever cancels it."""
+    queue_background_work_item(gate.item)
+    assert gate.entered.wait(PATIENCE)
+    handle = queue_background_work_item(fail)
+    called = []
+    handle.add_done_callback(lambda ended: called.append(ended.status))
+    assert handle.cancel()
+    assert called == ["cancelled"]
+    gate.release.set()
+
+
+@pytest.mark.parametrize("error", [ValueError("no such album"), SystemExit(1), KeyboardInterrupt()])
+def test_callback_that_raises_is_logged(gate: Gate, error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """It changes no outcome; the next one is called, and the worker goes on."""
+
+    def callback(handle) -> None:
+        raise error
+
+    called = []
+    handle = queue_background_work_item(gate.item)
+    assert gate.entered.wait(PATIENCE)
+    handle.add_done_callback(callback)
+    handle.add_done_callback(lambda ended: called.append(ended.status))
+    gate.release.set()
+    assert handle.wait(PATIENCE)
+    assert (handle.status, called) == ("succeeded", ["succeeded"])
+    [record] = [record for record in caplog.records if "callback" in record.getMessage().lower()]
+    assert record.exc_info[1] is error
+    assert queue_background_work_item(lambda token: None).wait(PATIENCE)
+
+
+@pytest.mark.parametrize("callback", [None, 5, "callback"])
+def test_callback_that_cannot_be_called(callback) -> None:
+    """It is refused where it is given."""
+    handle = queue_background_work_item(lambda token: None)
+    with pytest.raises(TypeError, match="takes a callable with one argument"):
+        handle.add_done_callback(callback)
+
+
 # Waiting.
 
 

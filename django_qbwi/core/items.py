@@ -278,24 +278,26 @@ class WorkItemHandle(ProcessLocal):
     def cancel(self, message: str | None = None) -> bool:
         """Cancel the item: one that has not started never will, a running one sees its token cancelled.
 
-        Running code is never interrupted. Does not block, and may be called anywhere.
-
-        Args:
-            message: Why; bounded, shown in `OperationCancelled` and `token.message`.
-
-        Returns:
-            True if this was the first cancellation and the item had not ended.
+        Running code is never interrupted. Does not block, and may be called anywhere. `message` says why; bounded,
+        shown in `OperationCancelled` and `token.message`. Returns True if this was the first cancellation and the item
+        had not ended.
         """
         return self._item.owner.cancel(self._item, message)
 
+    def add_done_callback(self, callback: Callable[[WorkItemHandle], object]) -> None:
+        """Have `callback(handle)` called once at the end, in the thread that ends it; now, if it has ended.
+
+        It should be quick, as a receiver of a signal. What it raises is logged, and changes no outcome.
+        """
+        if not callable(callback):
+            raise TypeError(f"add_done_callback() takes a callable with one argument, not {callback!r}")
+        self._item.call_at_end(lambda: callback(self))
+
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the item has ended, its record and signal included, or for `timeout` seconds.
+        """Block until the item has ended, its record and signal included, or for `timeout` seconds; True if it has.
 
         Never raises the item's failure: see `exception()`. An item that waits for one queued behind it can wait for
         ever when all workers do the same.
-
-        Returns:
-            True if the item has ended.
 
         Raises:
             RuntimeError: Called on a running event loop, which it would stop: await the handle there.
@@ -306,10 +308,7 @@ class WorkItemHandle(ProcessLocal):
         return self._item.wait(timeout)
 
     def __await__(self) -> Generator[Any, None, WorkItemInfo]:
-        """Wait for the item's end on any event loop and return its info; never raises the item's failure.
-
-        Cancelling the awaiter does not cancel the item.
-        """
+        """Wait for the end on any event loop, return the info; to cancel who awaits does not cancel the item."""
         return self._wait_on_loop().__await__()
 
     def exception(self) -> BaseException | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django_qbwi.core.loops import loop_waker
 from django_qbwi.core.ports import Owner
-from django_qbwi.machine.loggers import SafeLogger
+from django_qbwi.machine.loggers import SafeLogger, may_contain
 from django_qbwi.machine.primitives import Alarm, holding
 
 logger = SafeLogger("django_qbwi.scheduler")
@@ -52,6 +52,25 @@ class Waited:
                 logger.exception("Waking one who waits for %r failed", self)
         # Last: interrupted by an exception, it is done again. Woken twice does no harm.
         holding(self.owner.lock, self._forget_waiters)
+
+    def call_at_end(self, call: Callable[[], object]) -> None:
+        """Have `call()` made once at the end, in the thread that ends it; now, in this one, if that is over."""
+        calls = [call]
+
+        def call_once() -> None:
+            # Woken again, behind an exception out of a signal handler, it has nothing left to do.
+            call = calls.pop() if calls else None
+            try:
+                if call is not None:
+                    call()
+            except BaseException as error:
+                # User code returns to us here.
+                if not may_contain(error):
+                    raise
+                logger.exception("A callback of %r failed: %r", self, call)
+
+        if not self.add_waiter(call_once):
+            call_once()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until the end, or for `timeout` seconds; return whether it is over."""

@@ -191,6 +191,7 @@ async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(handle.status, WorkItemStatus)
     assert_type(handle.info, WorkItemInfo)
     assert_type(handle.cancel(), bool)
+    handle.add_done_callback(lambda ended: ended.status)
     assert_type(handle.cancel("no longer wanted"), bool)
     assert_type(handle.wait(timeout=1.0), bool)
     assert_type(handle.exception(), BaseException | None)
