@@ -40,6 +40,7 @@ _admission = Admission(lambda: _find_process())
 take = _admission.take
 queue = _admission.queue
 queue_prepared = _admission.queue_prepared
+surround = _admission.surround
 runs_before_commit = _admission.runs_before_commit
 
 

@@ -107,6 +107,15 @@ class Admission:
         handle._item = item
         return handle
 
+    def surround(self, work_item: Callable[..., Any], is_async: bool) -> Callable[..., Any]:
+        """Return a call for `queue_prepared` inside of what QBWI["CONTEXT"] takes along from here.
+
+        Raises:
+            ImproperlyConfigured: settings.QBWI is wrong.
+        """
+        assembly = (self.here or self._find()).admit()
+        return assembly.intake.surround(work_item, is_async) if assembly.carries else work_item
+
     def queue_prepared(
         self,
         work_item: Callable[..., Any],
@@ -118,7 +127,7 @@ class Admission:
         priority: int = 0,
         delay: float = 0.0,
     ) -> None:
-        """Queue a call of our own, made for another framework; `work_item` takes the token alone.
+        """Queue a call of our own, made for another framework and maybe surrounded; it takes the token alone.
 
         Args:
             work_item: What to call.
@@ -134,15 +143,11 @@ class Admission:
         """
         here = self.here or self._find()
         assembly = here.admitting or here.admit()
-        origin = None
-        args: tuple[Any, ...] = ()
-        if assembly.carries:
-            work_item, args, origin = assembly.intake.take(work_item, (), is_async)
         if here.interceptors:
-            here.interceptors[-1](work_item, args, is_async, name, None, prepare=prepare)
+            here.interceptors[-1](work_item, (), is_async, name, None, prepare=prepare)
             return
         options = assembly.options_of(name, None, (delay, priority))
-        item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin or NO_ORIGIN, options))
+        item = assembly.scheduler.make_item(Call(work_item, (), is_async, NO_ORIGIN, options))
         item.known_id = item_id
         _queue_in_steps(here, assembly, item, prepare, delay)
 

@@ -56,6 +56,11 @@ class Intake:
             work_item = Surrounded(work_item, snapshot, carried, is_async=is_async)
         return work_item, args, origin
 
+    def surround(self, work_item: Callable[..., Any], is_async: bool) -> Callable[..., Any]:
+        """Return a call of our own, which carries no request, inside of what the carriers take along."""
+        carried = capture(self._carriers)
+        return Surrounded(work_item, None, carried, is_async=is_async) if carried else work_item
+
 
 class Surrounded(FunctionWrapper):
     """A call with what its caller took along: a snapshot that is active, and what the carriers restore."""

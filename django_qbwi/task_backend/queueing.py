@@ -78,7 +78,7 @@ class TaskQueueing:
             self._results.expect(entry)
             transaction.on_commit(_queueing_later(entry), using=using, robust=True)
         else:
-            _queue(entry)
+            _queue(entry, _surrounded(entry))
         return entry.result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
@@ -173,14 +173,22 @@ def queue_here(task: Any, args: list[Any]) -> WorkItem:
         raise InvalidWorkItem(f"{printable(repr(task))} is no task of django.tasks or django_tasks")
     plain = round_trip(args, f"the arguments of {task.module_path}", framework.normalize)
     sender = type(task.get_backend())
-    return _queue(
-        TaskEntry(framework, TaskResults(1), sender, task, _new_id(), task.backend, plain, {}), deferred=False
-    )
+    entry = TaskEntry(framework, TaskResults(1), sender, task, _new_id(), task.backend, plain, {})
+    return _queue(entry, _surrounded(entry), deferred=False)
 
 
-def _queue(entry: TaskEntry, *, deferred: bool = True) -> WorkItem:
+def _surrounded(entry: TaskEntry) -> Callable[..., Any]:
+    # In the caller's context, also if it is queued behind the commit only.
+    is_async = _is_async(entry)
+    return hosting.surround(entry.arun if is_async else entry.run, is_async)
+
+
+def _is_async(entry: TaskEntry) -> bool:
+    return inspect.iscoroutinefunction(entry.task.func)
+
+
+def _queue(entry: TaskEntry, work_item: Callable[..., Any], *, deferred: bool = True) -> WorkItem:
     task = entry.task
-    is_async = inspect.iscoroutinefunction(task.func)
     taken: list[WorkItem] = []
 
     def accepted(item: WorkItem) -> None:
@@ -189,8 +197,8 @@ def _queue(entry: TaskEntry, *, deferred: bool = True) -> WorkItem:
 
     try:
         hosting.queue_prepared(
-            entry.arun if is_async else entry.run,
-            is_async,
+            work_item,
+            _is_async(entry),
             accepted,
             name=entry.path,
             item_id=entry.id,
@@ -222,10 +230,12 @@ def _delay(task: Any) -> float:
 
 
 def _queueing_later(entry: TaskEntry) -> Callable[[], None]:
+    work_item = _surrounded(entry)
+
     # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
     def queue_after_commit() -> None:
         try:
-            _queue(entry)
+            _queue(entry, work_item)
         except Exception as error:
             # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
             scheduler_logger.error(

@@ -1,7 +1,9 @@
 """What the tasks of the tests do; at module level, as the frameworks demand."""
 
+import contextlib
 import contextvars
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -21,6 +23,19 @@ def start_afresh() -> None:
     gate.opened.clear()
     while gate.entered.acquire(blocking=False):
         pass
+
+
+class Carrier:
+    """Takes the variable along."""
+
+    def capture(self) -> str:
+        return variable.get()
+
+    @contextlib.contextmanager
+    def restore(self, captured: str) -> Iterator[None]:
+        token = variable.set(captured)
+        yield
+        variable.reset(token)
 
 
 def add(first: int, second: int = 0) -> int:

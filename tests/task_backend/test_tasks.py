@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
@@ -445,6 +446,36 @@ def test_backend_objects_share_what_is_kept(tasks: Tasks) -> None:
     result = tasks.run(functions.add, 1)
     with override_settings(TASKS={tasks.alias: {"BACKEND": _path(tasks)}}):
         assert tasks.backend.get_result(result.id).return_value == 1
+
+
+# What a task takes along.
+
+
+@pytest.mark.parametrize("function", [functions.look, functions.alook])
+def test_carriers_count_for_tasks(tasks: Tasks, function: Callable[..., Any]) -> None:
+    """What QBWI["CONTEXT"] takes along from who enqueues is there around the task."""
+    with override_settings(QBWI={"CONTEXT": ["tests.task_backend.functions.Carrier"]}):
+        result = _enqueued_for("acme", tasks.of(function))
+        assert tasks.wait(result).return_value["variable"] == "acme"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_carriers_are_those_of_the_call(tasks: Tasks) -> None:
+    """Not those of the moment of the commit, where ON_COMMIT waits for it."""
+    options = {"ON_COMMIT": "default"}
+    configured = {tasks.alias: {"BACKEND": _path(tasks), "QUEUES": [], "OPTIONS": options}}
+    with override_settings(QBWI={"CONTEXT": ["tests.task_backend.functions.Carrier"]}, TASKS=configured):
+        with transaction.atomic():
+            result = _enqueued_for("acme", tasks.of(functions.look))
+        assert tasks.wait(result).return_value["variable"] == "acme"
+
+
+def _enqueued_for(tenant: str, task: Any) -> Any:
+    token = functions.variable.set(tenant)
+    try:
+        return task.enqueue()
+    finally:
+        functions.variable.reset(token)
 
 
 # Tools and settings.
