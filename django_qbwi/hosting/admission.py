@@ -124,6 +124,7 @@ class Admission:
         *,
         name: str,
         item_id: str,
+        cure: str | None = None,
         priority: int = 0,
         delay: float = 0.0,
     ) -> None:
@@ -135,6 +136,7 @@ class Admission:
             prepare: Called with the item, in this thread, once it is accepted and before it can begin.
             name: For logs and lists.
             item_id: What it is known by, unguessable.
+            cure: What to do where it should not be queued inside an open transaction, None if it may be.
             priority: Those with a higher one start first.
             delay: Seconds until it may start; it is not waited for where items are run at the call.
 
@@ -149,6 +151,8 @@ class Admission:
         options = assembly.options_of(name, None, (delay, priority))
         item = assembly.scheduler.make_item(Call(work_item, (), is_async, NO_ORIGIN, options))
         item.known_id = item_id
+        if cure is not None and _thread_state.opened and assembly.warns_in_transaction:
+            here.hints.warn_of_transaction(item, cure)
         _queue_in_steps(here, assembly, item, prepare, delay)
 
     def runs_before_commit(self, using: str | None) -> bool:

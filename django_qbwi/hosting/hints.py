@@ -46,14 +46,14 @@ class Hints:
             # Not before: as an error the warning refuses the item, and so it shall refuse the next one.
             self.test_warned = True
 
-    def warn_of_transaction(self, item: WorkItem) -> None:
+    def warn_of_transaction(self, item: WorkItem, cure: str = "Use queue_on_commit") -> None:
         """Warn, once, of an item that is queued inside an open transaction, which may be rolled back."""
         alias = None if self.transaction_warned else open_transaction()
         if alias is None:
             return
         warnings.warn(
             f"{item.name} was queued inside an open transaction (database {alias!r}): it may run before the commit and "
-            "runs after a rollback too. Use queue_on_commit. If the item has nothing to do with the database, silence "
+            f"runs after a rollback too. {cure}. If the item has nothing to do with the database, silence "
             'this with QBWI = {"WARN_IN_TRANSACTION": False}.',
             WorkItemWarning,
             stacklevel=caller_level(),

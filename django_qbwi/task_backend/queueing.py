@@ -78,7 +78,7 @@ class TaskQueueing:
             self._results.expect(entry)
             transaction.on_commit(_queueing_later(entry), using=using, robust=True)
         else:
-            _queue(entry, _surrounded(entry))
+            _queue(entry, _surrounded(entry), _cure(self.alias) if using is None else None)
         return entry.result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
@@ -187,7 +187,13 @@ def _is_async(entry: TaskEntry) -> bool:
     return inspect.iscoroutinefunction(entry.task.func)
 
 
-def _queue(entry: TaskEntry, work_item: Callable[..., Any], *, deferred: bool = True) -> WorkItem:
+def _cure(alias: str) -> str:
+    return f'Set TASKS["{alias}"]["OPTIONS"]["ON_COMMIT"] to the alias of the database, or enqueue it on commit'
+
+
+def _queue(
+    entry: TaskEntry, work_item: Callable[..., Any], cure: str | None = None, *, deferred: bool = True
+) -> WorkItem:
     task = entry.task
     taken: list[WorkItem] = []
 
@@ -202,6 +208,7 @@ def _queue(entry: TaskEntry, work_item: Callable[..., Any], *, deferred: bool = 
             accepted,
             name=entry.path,
             item_id=entry.id,
+            cure=cure,
             priority=int(task.priority),
             delay=_delay(task) if deferred else 0.0,
         )

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_qbwi import OperationCancelled, QueueFull, SchedulerClosed, hosting, live_items, recent_items
+from django_qbwi.core.exceptions import WorkItemWarning
 from django_qbwi.core.items import handle_of
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 from tests.support.gates import PATIENCE, until
@@ -476,6 +478,24 @@ def _enqueued_for(tenant: str, task: Any) -> Any:
         return task.enqueue()
     finally:
         functions.variable.reset(token)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_task_inside_a_transaction_warns_once(tasks: Tasks, wanted: bool, recwarn: pytest.WarningsRecorder) -> None:
+    """It may run before the commit: the warning names the option of the backend."""
+    hints = hosting.this_process().hints
+    hints.transaction_warned = False
+    warnings.simplefilter("always", WorkItemWarning)
+    with override_settings(QBWI={"WARN_IN_TRANSACTION": wanted}), transaction.atomic():
+        functions.query()
+        results = [tasks.of(functions.add).enqueue(number) for number in range(2)]
+        for result in results:
+            tasks.wait(result)
+    hints.transaction_warned = False
+    messages = [str(warning.message) for warning in recwarn if warning.category is WorkItemWarning]
+    assert len(messages) == wanted
+    assert all("functions.add was queued inside" in text and '["ON_COMMIT"]' in text for text in messages)
 
 
 # Tools and settings.
