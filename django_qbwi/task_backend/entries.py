@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from django_qbwi.core.cancellation import OperationCancelled
 from django_qbwi.core.exceptions import SchedulerClosed
-from django_qbwi.core.failures import traceback_text, type_of
+from django_qbwi.core.failures import is_a, traceback_text, type_of, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
-from django_qbwi.signals import Schedule, deliver_from_item
+from django_qbwi.signals import Schedule, deliver, deliver_from_item
 from django_qbwi.task_backend.frameworks import Framework
 from django_qbwi.task_backend.outcome import Failure, Outcome
 from django_qbwi.task_backend.plain_json import round_trip
@@ -138,7 +138,9 @@ class TaskEntry:
         self.results.change(self, self.outcome.enqueued(timezone.now()))
         self.results.add(self)
         item.add_waiter(self.ended)
-        self._tell(self.framework.task_enqueued)
+        signal = self.framework.task_enqueued
+        if signal.receivers:
+            deliver(signal, self.sender, self._schedule, task_result=self.result)
 
     # In the thread of the item.
 
@@ -162,8 +164,10 @@ class TaskEntry:
         try:
             value = self._checked(await self.task.acall(*self._arguments(), **self.framework.normalize(self.kwargs)))
         except BaseException as error:
-            # As above.
-            if self._store(self.outcome.failed(timezone.now(), _failure_of(error))):
+            # As above. Where the coroutine is closed, nothing can be awaited any more.
+            if is_a(error, GeneratorExit):
+                self._fail(error)
+            elif self._store(self.outcome.failed(timezone.now(), _failure_of(error))):
                 await self._atell(framework.task_finished)
             raise
         if self._store(self.outcome.succeeded(timezone.now(), value)):
@@ -181,6 +185,7 @@ class TaskEntry:
         except BaseException as error:
             # Raised, so that the receivers find it: the record of the framework, and what reports errors.
             self._fail(error)
+            without_frames(error)
 
     def refused(self, error: Exception) -> None:
         """Take notice that it cannot run, once nobody is there to be told of it at the call: after a commit."""

@@ -147,7 +147,13 @@ class TaskQueueing:
             raise self.framework.does_not_exist(
                 f"the result {printable(result_id)!r} is of {printable(told['path'])}, which cannot be imported here"
             ) from error
-        task = self.task_class(func=function, backend=self.alias, **remote.options_of(told))  # type: ignore[attr-defined]
+        try:
+            task = self.task_class(func=function, backend=self.alias, **remote.options_of(told))  # type: ignore[attr-defined]
+        except Exception as error:
+            # It is looked at as at its making: another version of the site may have other queues.
+            raise self.framework.does_not_exist(
+                f"the result {printable(result_id)!r} is of {printable(told['path'])}, which is no task here: {error}"
+            ) from error
         entry = self._entry(task, result_id, told["args"], told["kwargs"])
         entry.outcome = remote.outcome_of(told)
         return entry

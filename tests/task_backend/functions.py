@@ -133,6 +133,15 @@ async def ahonour() -> None:
     token.raise_if_cancellation_requested()
 
 
+class _Pause:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+async def apause() -> None:
+    await _Pause()
+
+
 def query() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")

@@ -146,6 +146,17 @@ def test_task_whose_function_is_not_here(tasks: Tasks, others: Any, changes: Any
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"), [({"priority": 101}, "priority must be"), ({"takes_context": True}, "takes context")]
+)
+def test_task_that_does_not_fit_here(tasks: Tasks, others: Any, changes: Any, message: str) -> None:
+    """Another version of the site may have it otherwise."""
+    mine = tasks.run(functions.add, 1)
+    others(told(tasks, mine, **changes))
+    with pytest.raises(tasks.framework.does_not_exist, match=f"functions.add, which is no task here: .*{message}"):
+        read(tasks)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"status": "LOST"},

@@ -19,6 +19,7 @@ from django.utils import timezone
 from django_qbwi import OperationCancelled, QueueFull, SchedulerClosed, hosting, live_items, recent_items
 from django_qbwi.core.exceptions import WorkItemWarning
 from django_qbwi.core.items import handle_of
+from django_qbwi.task_backend.entries import TaskEntry
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 from tests.support.gates import PATIENCE, until
 from tests.task_backend import functions
@@ -260,6 +261,52 @@ def test_receivers_change_no_outcome(
             assert tasks.run(function, 1).return_value == 1
     finally:
         signal.disconnect(receive)
+
+
+def test_what_limits_the_time_of_the_caller_goes_on(tasks: Tasks) -> None:
+    """An exception that a library throws into the thread of a request, while receivers run, reaches its owner."""
+
+    class Timeout(BaseException):
+        pass
+
+    def receive(**kwargs: Any) -> None:
+        raise Timeout
+
+    caught: list[type[BaseException]] = []
+
+    def view() -> None:
+        try:
+            tasks.of(functions.add).enqueue(1)
+        except Timeout as error:
+            caught.append(type(error))
+
+    tasks.framework.task_enqueued.connect(receive)
+    try:
+        thread = threading.Thread(target=view)
+        thread.start()
+        thread.join(PATIENCE)
+    finally:
+        tasks.framework.task_enqueued.disconnect(receive)
+    assert caught == [Timeout]
+    until(lambda: not live_items())
+    assert recent_items()[0].status == "succeeded"
+
+
+def test_closed_coroutine_fails_its_task(tasks: Tasks, signals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be awaited then; the outcome is stored, and told, all the same."""
+
+    async def tell(entry: Any, signal: Any) -> None:
+        """Take the place of what awaits a thread."""
+
+    monkeypatch.setattr(TaskEntry, "_atell", tell)
+    with captured_work_items():
+        result = tasks.of(functions.apause).enqueue()
+        coroutine = tasks.entry(result).arun(None)
+        coroutine.send(None)
+        coroutine.close()
+        result.refresh()
+    assert (str(result.status), result.errors[0].exception_class) == ("FAILED", GeneratorExit)
+    assert signals.names == ["enqueued", "finished"]
 
 
 @pytest.mark.parametrize("function", BOTH)
