@@ -307,7 +307,8 @@ class LoopExecutor:
                 self._scheduler.late(item)
             else:
                 self._runs.start(item, self._runs.go_on(item, adopted[0]), adopted[1])
-            if not self._scheduler.process.is_here():
+            process = self._scheduler.process
+            if (process.left or process.asks) and not process.is_here():
                 # The child of an item that forked in its first step: the others are the parent's.
                 return
             if time.monotonic() > limit:

@@ -73,6 +73,7 @@ BORROWED = (
     Borrowed("django.utils.autoreload", "file_changed", "the reload that follows"),
     Borrowed("django.utils.autoreload", "autoreload_started", "whether the reloader runs"),
     Borrowed("django.dispatch", "Signal._live_receivers", "to call sync receivers on a running loop"),
+    Borrowed("django.tasks.base", "TaskResult._return_value", "the value of a task that has ended", since=(6, 0)),
     Borrowed("django.test.utils", "_TestState", "whether a test run is under way"),
     Borrowed("django.test.testcases", "_from_testcase", "the transaction of a test from any other one"),
     Borrowed("django.db.models.base", "ModelBase._meta", "what is a model; the type of its key"),
@@ -90,6 +91,7 @@ BORROWED = (
     Borrowed("django.urls.base", "_prefixes", "its lock in a forked child"),
     Borrowed("django.urls.base", "_urlconfs", "its lock in a forked child"),
     # Where they are installed
+    Borrowed("django_tasks.base", "TaskResult._return_value", "the value of a task that has ended"),
     Borrowed("_pytest", "", "whether pytest is what runs"),
     Borrowed("rest_framework.request", "_request", "the request within that of Django REST framework"),
     Borrowed("rest_framework.request", "_user", "its user, where it is known"),
