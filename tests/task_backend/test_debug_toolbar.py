@@ -42,6 +42,8 @@ settings.configure(
             "OPTIONS": json.loads(sys.argv[1]),
         }
     },
+    # One of the two enqueues inside of an open transaction on purpose.
+    QBWI={"WARN_IN_TRANSACTION": False},
     DEBUG_TOOLBAR_PANELS=["debug_toolbar.panels.tasks.TasksPanel"],
     DEBUG_TOOLBAR_CONFIG={"IS_RUNNING_TESTS": False},
 )
