@@ -29,6 +29,9 @@ def ask(kept_under: str, result_id: str) -> tuple[dict[str, Any] | None, list[st
         found = hosting.ask_others(request)
     except (InspectionError, ImproperlyConfigured) as error:
         return None, [printable(str(error))]
+    except Exception as error:
+        # Whatever the system, or somebody on it, makes of the search: the request that asks goes on.
+        return None, [f"the processes of this machine could not be looked for: {printable(str(error))}"]
     if found is None:
         return None, []
     gaps = [f"process {pid} did not answer" for pid in found.unresponsive]

@@ -128,6 +128,14 @@ def test_channel_that_is_closed(tasks: Tasks, others: Any) -> None:
         read(tasks)
 
 
+@pytest.mark.parametrize("error", [OSError("no sockets here"), ValueError("a name that is none"), RecursionError()])
+def test_g32_result_survives_any_discovery(tasks: Tasks, others: Any, error: Exception) -> None:
+    """What another user of the machine makes of the search is a part of the message, not an error of the request."""
+    others(error)
+    with pytest.raises(tasks.framework.does_not_exist, match="could not be looked for"):
+        read(tasks)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
