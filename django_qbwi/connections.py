@@ -67,6 +67,15 @@ class ConnectionEnvironment:
         if thread_state.opened:
             self._close_old()
 
+    def repair(self) -> None:
+        """Close connections of this thread that were lost, in the middle of a request; the next query opens others.
+
+        One with an open transaction stays: what was done in it is lost, and whoever has begun it has to learn of that.
+        """
+        for connection in thread_state.opened:
+            if connection.errors_occurred and not connection.in_atomic_block and not connection.is_usable():
+                _discard(connection)
+
     def thread_ended(self) -> None:
         """Close all connections of this thread."""
         for connection in thread_state.opened:

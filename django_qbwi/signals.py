@@ -6,7 +6,8 @@
   context for async ones.
 - All four have one argument, `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`.
 - `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`finished`, `cancelled`,
-  `abandoned`, `discarded`, `elapsed`): in the thread that reports the drain; the sender is `WorkItemScheduler`.
+  `abandoned`, `discarded`, `handed_off`, `elapsed`): in the thread that reports the drain; the sender is
+  `WorkItemScheduler`.
 
 A receiver that raises is logged by Django; it cannot change an outcome. Without receivers a signal costs next to
 nothing.
@@ -51,6 +52,7 @@ _is_enabled_for = scheduler_logger.logger.isEnabledFor
 _SUCCEEDED = WorkItemStatus.SUCCEEDED
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
 _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
+_FORMAT_WITH_TARGET = f"{_FORMAT}: %s"
 _OVERDUE_WARNING_EVERY = 60.0
 
 
@@ -156,8 +158,8 @@ class SignalsAndRecords:
                 self._record(logging.ERROR, item)
         elif status is WorkItemStatus.ABANDONED:
             self._record_with_stack(item)
-        elif status is WorkItemStatus.DISCARDED:
-            self._record(logging.ERROR, item)
+        elif status is WorkItemStatus.DISCARDED or status is WorkItemStatus.HANDED_OFF:
+            self._record_without_start(item, status)
         elif item.cancel_reason is CancelReason.TIMEOUT or (
             item.cancel_reason is CancelReason.SHUTDOWN and status is WorkItemStatus.CANCELLED
         ):
@@ -165,7 +167,20 @@ class SignalsAndRecords:
         else:
             self._record(logging.INFO, item)
 
+    def _record_without_start(self, item: WorkItem, status: WorkItemStatus) -> None:
+        level = logging.ERROR if status is WorkItemStatus.DISCARDED else logging.INFO
+        movable = item.options.movable
+        if movable is None:
+            self._record(level, item)
+        elif _is_enabled_for(level):
+            how = (item.id, item.name, item.status, item.elapsed, movable.target)
+            scheduler_logger.log(level, _FORMAT_WITH_TARGET, *how, extra=_extra(item))
+
     def _record_with_stack(self, item: WorkItem) -> None:
+        if item.options.movable is not None and item.run.ident is None:
+            # It has left its code at a checkpoint.
+            self._record_without_start(item, WorkItemStatus.DISCARDED)
+            return
         stack = item.lane.executor.stack(item)
         scheduler_logger.error(
             _FORMAT_WITH_STACK, item.id, item.name, item.status, item.elapsed, stack, extra=_extra(item)
@@ -281,12 +296,13 @@ class DrainRecords:
         """Record the end of the drain, with what became of its items."""
         if self._writes:
             lifecycle_logger.info(
-                "Drained in %.1fs: %d finished, %d cancelled, %d abandoned, %d discarded",
+                "Drained in %.1fs: %d finished, %d cancelled, %d abandoned, %d discarded%s",
                 outcome.elapsed,
                 outcome.finished,
                 outcome.cancelled,
                 outcome.abandoned,
                 outcome.discarded,
+                f", {outcome.handed_off} handed off" if outcome.handed_off else "",
             )
         drain_finished.send_robust(WorkItemScheduler, **dataclasses.asdict(outcome))
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 
 from django_qbwi import hosting, queue_background_work_item
+from django_qbwi.connections import ConnectionEnvironment
 from django_qbwi.lifecycle.servers import TestHost
 from django_qbwi.signals import work_item_finished
 
@@ -587,6 +588,40 @@ def test_connection_of_the_caller_is_left_alone(make) -> None:
         run(make(count))
         assert raw() is mine
         assert connections["site"].in_atomic_block
+
+
+def lose(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Have the connection of this thread be a lost one; return what the driver knows of it."""
+    count()
+    connection = connections["site"]
+    monkeypatch.setattr(connection, "errors_occurred", True)
+    monkeypatch.setattr(connection, "is_usable", lambda: False)
+    return connection.connection
+
+
+def test_lost_connection_is_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the thread of a request, the next query opens another."""
+    lost = lose(monkeypatch)
+    ConnectionEnvironment().repair()
+    assert count() == 0
+    assert connections["site"].connection is not lost
+
+
+def test_lost_transaction_is_not_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has begun it has to learn that what was done in it is lost."""
+    with transaction.atomic(using="site"):
+        lost = lose(monkeypatch)
+        ConnectionEnvironment().repair()
+        assert connections["site"].connection is lost
+
+
+def test_connection_behind_an_error_is_not_repaired() -> None:
+    """It is only lost if it does not answer; what it holds, such as a temporary table, may be needed still."""
+    with pytest.raises(DatabaseError), connections["site"].cursor() as cursor:
+        cursor.execute("SELECT nothing")
+    kept = connections["site"].connection
+    ConnectionEnvironment().repair()
+    assert connections["site"].connection is kept
 
 
 @BOTH

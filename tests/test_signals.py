@@ -298,7 +298,7 @@ def test_signals_of_a_drain() -> None:
         assert stuck.wait(PATIENCE)
     assert calls == [
         {"sign": "the end of its settings", "queued": 1, "running": 1},
-        {"finished": 0, "cancelled": 0, "abandoned": 1, "discarded": 1},
+        {"finished": 0, "cancelled": 0, "abandoned": 1, "discarded": 1, "handed_off": 0},
     ]
 
 

@@ -68,7 +68,7 @@ class Acceptance(Admission):
             WorkItemRejected: Refused (its subclasses say why), or no thread could be started; nothing was queued.
         """
         if not self._started:
-            self._start_threads(item)
+            self.start_threads(item)
         lane, tells, woken, refusal = item.lane, self.observer.announces, True, None
         try:
             try:
@@ -118,11 +118,16 @@ class Acceptance(Admission):
             WorkItemRejected: As `queue`; also because too many wait for their time, or it cannot come any more.
         """
         if not self._started:
-            self._start_threads(item)
+            self.start_threads(item)
         due = self.clock() + delay if delay > 0 else None
         try:
             refusal = holding(self.lock, self._reserve, item, due)
             if refusal is not None:
+                movable = item.options.movable
+                if movable is not None:
+                    refusal = movable.take_over(item, refusal, tell)
+                    if refusal is None:
+                        return
                 self._reject(item, refusal)
             if self.observer.announces:
                 self.observer.queued(item)
@@ -213,7 +218,12 @@ class Acceptance(Admission):
             put(item)
         return woken
 
-    def _start_threads(self, item: WorkItem) -> None:
+    def start_threads(self, item: WorkItem) -> None:
+        """Start what runs items and ends the process, once, for `item`; blocks for the starts.
+
+        Raises:
+            WorkItemRejected: It is closed, or no thread could be started.
+        """
         if self._closed:
             refused = self._refusal(item)
             assert refused is not None

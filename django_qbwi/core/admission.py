@@ -14,7 +14,7 @@ from django_qbwi.core import items
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
-from django_qbwi.core.registry import WorkItemRegistry
+from django_qbwi.core.moving import MovingItems
 from django_qbwi.core.stop import StopFlag
 from django_qbwi.machine.primitives import holding
 
@@ -39,7 +39,7 @@ class Bounds:
     """Whether any are taken after the first sign of the end."""
 
 
-class Admission(WorkItemRegistry):
+class Admission(MovingItems):
     """A registry that knows what it still takes, and says why it refuses the rest."""
 
     def __init__(
@@ -144,7 +144,7 @@ class Admission(WorkItemRegistry):
         self._closed = True
 
     def drop_late(self) -> list[WorkItem]:
-        """Declare the items DISCARDED that cannot begin before the end of a drain, if there is one, and return them.
+        """Declare the items DISCARDED that can begin neither before the end of a drain nor elsewhere, and return them.
 
         Each of them has still to be reported and settled by the caller.
         """

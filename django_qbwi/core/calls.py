@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import operator
 import sys
 import types
 from collections.abc import Callable
 from typing import Any, Final
 
 from django_qbwi.core.names import FunctionWrapper, name_of
+from django_qbwi.core.ports import Movable
 
 Origin = tuple[str | None, str | None]
 """Method and path of the request that queued it, and the request's id, where known."""
@@ -18,10 +21,15 @@ NO_ORIGIN: Origin = (None, None)
 class Options:
     """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    __slots__ = ("lane", "name", "priority", "timeout")
+    __slots__ = ("lane", "movable", "name", "priority", "timeout")
 
     def __init__(
-        self, name: str | None = None, timeout: float | None = None, lane: str | None = None, priority: int = 0
+        self,
+        name: str | None = None,
+        timeout: float | None = None,
+        lane: str | None = None,
+        priority: int = 0,
+        movable: Movable[Any] | None = None,
     ) -> None:
         self.name: Final = name
         """For display; None stands for that of the function."""
@@ -31,6 +39,8 @@ class Options:
         """The lane it goes to; None stands for the one of its kind."""
         self.priority: Final = priority
         """Those with a higher one start first in their lane."""
+        self.movable: Final = movable
+        """How another engine gets the call; None if it cannot leave this process. With one they serve one call only."""
 
     def __repr__(self) -> str:
         return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r} priority={self.priority}>"
@@ -70,14 +80,32 @@ class Call:
     @property
     def import_path(self) -> str | None:
         """The path `module:name` by which another process finds the function, None where there is none."""
-        function: Any = self.function
-        while isinstance(function, FunctionWrapper):
-            function = function.function
-        if type(function) is not types.FunctionType:
-            return None
-        found: Any = sys.modules.get(function.__module__)
-        for name in function.__qualname__.split("."):
-            found = getattr(found, name, None)
-        while isinstance(found, FunctionWrapper):
-            found = found.function
-        return f"{function.__module__}:{function.__qualname__}" if found is function else None
+        return import_path_of(self.function)
+
+
+def import_path_of(function: Any) -> str | None:
+    """Return the path `module:name` by which another process finds a function, None where there is none.
+
+    One of our wrappers around the function may stand there.
+    """
+    while isinstance(function, FunctionWrapper):
+        function = function.function
+    if type(function) is not types.FunctionType:
+        return None
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    while isinstance(found, FunctionWrapper):
+        found = found.function
+    return f"{function.__module__}:{function.__qualname__}" if found is function else None
+
+
+def found_at(path: str) -> Any:
+    """Return what stands at a path `module:name`, imported if need be.
+
+    Raises:
+        ImportError, AttributeError: Nothing does.
+        Exception: Whatever the module raises where it is imported.
+    """
+    module, _, name = path.partition(":")
+    return operator.attrgetter(name)(importlib.import_module(module))

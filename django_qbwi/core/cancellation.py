@@ -153,6 +153,17 @@ class CancellationToken(ProcessLocal):
                 return
         raise OperationCancelled(self)
 
+    def checkpoint(self, **state: Any) -> None:
+        """Say with which keyword arguments the function can be called again, to go on from here.
+
+        For an item with `hand_off`, the shutdown of the process ends it here, and its rest moves: the engine calls the
+        function with the item's arguments, and these in their place. Any other item goes on.
+
+        Raises:
+            CheckpointReached: The rest moves. It is an OperationCancelled.
+            InvalidWorkItem: The item could move, but not with these: they are no JSON, or no arguments of its function.
+        """
+
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the token is cancelled, or for `timeout` seconds; return whether it is cancelled.
 

@@ -1,6 +1,7 @@
 """A work item: the live object with its one owner, and the handle that others hold.
 
-States: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | ABANDONED; QUEUED -> CANCELLED | DISCARDED.
+States: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | ABANDONED | HANDED_OFF;
+QUEUED -> CANCELLED | DISCARDED | HANDED_OFF.
 Lock: a `WorkItem` is changed under the lock of its owner only; its first ending stands.
 """
 
@@ -106,7 +107,8 @@ class WorkItem(Waited):
 
     def _make_id(self) -> str:
         if self._id is None:
-            self._id = self.owner.make_id()
+            # An engine that stores tasks keeps it, if it is as long as a UUID.
+            self._id = self.owner.make_id() if self.options.movable is None else self.owner.make_id(16)
         return self._id
 
     @property

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
 from django_qbwi.core.cancellation import StopFlag
+from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.machine.primitives import Lock
 
 Item = TypeVar("Item", contravariant=True)
@@ -31,8 +32,8 @@ class Owner(Protocol[Item]):
     def pid(self) -> int:
         """The process that its items belong to."""
 
-    def make_id(self) -> str:
-        """Return a new public id."""
+    def make_id(self, size: int = 12) -> str:
+        """Return a new public id of `size` bytes."""
 
     def wall_clock(self, monotonic: float) -> float:
         """Return a moment of the monotonic clock as seconds since the epoch."""
@@ -82,6 +83,24 @@ class Executor(Protocol[Item]):
 
     def stop_in_child(self) -> None:
         """Keep what a forked child has inherited from taking another step; called in the child."""
+
+
+class Movable(Protocol[Item]):
+    """A call that another engine can get, in this process's place."""
+
+    @property
+    def target(self) -> str:
+        """Where it went, for records: the engine, and the id that it has there; or why it did not."""
+
+    def take_over(self, item: Item, refusal: WorkItemRejected, tell: Callable[[], object]) -> WorkItemRejected | None:
+        """Move `item`, which is refused here, in its caller's thread; call `tell()` when the engine has it.
+
+        Returns:
+            What to refuse it with, None if the engine has accepted it.
+        """
+
+    def go_on(self, item: Item, state: dict[str, Any]) -> None:
+        """Move the rest of `item`, which has left its code at a checkpoint; in its thread, without waiting for it."""
 
 
 class Observer(Protocol[Item]):
@@ -138,6 +157,9 @@ class Environment(Protocol):
     def after(self) -> None:
         """Clean up behind an item, in the thread that ran it."""
 
+    def repair(self) -> None:
+        """Replace what was lost in this thread, which is anybody's, and leave the rest as it is."""
+
     def thread_ended(self) -> None:
         """Close whatever belongs to this thread, which ends."""
 
@@ -152,6 +174,9 @@ class NullEnvironment:
         """Do nothing."""
 
     def after(self) -> None:
+        """Do nothing."""
+
+    def repair(self) -> None:
         """Do nothing."""
 
     def thread_ended(self) -> None:

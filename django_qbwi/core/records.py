@@ -15,7 +15,7 @@ _MAX_LABEL = 200
 
 
 class WorkItemStatus(enum.StrEnum):
-    """Where an item is on its way; the last five are terminal."""
+    """Where an item is on its way; the last six are terminal."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,6 +27,8 @@ class WorkItemStatus(enum.StrEnum):
     """Still running when the process could wait no longer."""
     DISCARDED = "discarded"
     """Never started, because the process could wait no longer."""
+    HANDED_OFF = "handed_off"
+    """Accepted by another engine, which runs it, or the rest of it, in this process's place."""
 
     @property
     def is_terminal(self) -> bool:
@@ -46,13 +48,21 @@ class WorkItemStatus(enum.StrEnum):
 
 _LIVE = frozenset({WorkItemStatus.QUEUED, WorkItemStatus.RUNNING})
 _TRANSITIONS: dict[WorkItemStatus, frozenset[WorkItemStatus]] = {status: frozenset() for status in WorkItemStatus} | {
-    WorkItemStatus.QUEUED: frozenset({WorkItemStatus.RUNNING, WorkItemStatus.CANCELLED, WorkItemStatus.DISCARDED}),
+    WorkItemStatus.QUEUED: frozenset(
+        {
+            WorkItemStatus.RUNNING,
+            WorkItemStatus.CANCELLED,
+            WorkItemStatus.DISCARDED,
+            WorkItemStatus.HANDED_OFF,
+        }
+    ),
     WorkItemStatus.RUNNING: frozenset(
         {
             WorkItemStatus.SUCCEEDED,
             WorkItemStatus.FAILED,
             WorkItemStatus.CANCELLED,
             WorkItemStatus.ABANDONED,
+            WorkItemStatus.HANDED_OFF,
         }
     ),
 }
@@ -139,3 +149,5 @@ class DrainOutcome:
     discarded: int
     elapsed: float
     """Seconds from the first sign to the end."""
+    handed_off: int = 0
+    """Those that another engine has accepted."""

@@ -113,7 +113,8 @@ class WorkItemRegistry:
         announced, delayed = list(self._announcing), list(self._delayed)
         queues = [lane.queue.copy() for lane in self.lanes.values()]
         found = dict.fromkeys(list(self._running))
-        waiting = (item for queue in (announced, *queues, delayed) for item in queue if item.waits)
+        moving = [item for item in list(self._ending) if item.ending is None]
+        waiting = (item for queue in (announced, *queues, delayed, moving) for item in queue if item.ending is None)
         if limit is None:
             found.update(dict.fromkeys(waiting))
         else:
@@ -179,7 +180,7 @@ class WorkItemRegistry:
 
         Interrupted by an exception, it is done again by whom it was done: `by`.
         """
-        if item not in self._ending:
+        if item.ending is None:
             ending = Ending(item.status.then(status), self.clock(), self._reason_of(item))
             # No call between these: an exception from a signal handler cannot come in between.
             item.ending = ending
@@ -193,6 +194,10 @@ class WorkItemRegistry:
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
             return
+
+    def can_leave(self, item: WorkItem) -> bool:
+        """Return whether an item waits in a queue: it has neither started nor ended, and does not move."""
+        return item.waits and item not in self._ending
 
     def is_ended_by(self, item: WorkItem, by: object) -> bool:
         """Return whether `by` has taken the item out of its queue, and not settled it yet."""
@@ -220,24 +225,25 @@ class WorkItemRegistry:
 
         The caller holds the lock.
         """
-        abandoned = [item for item in self._running if item.ending is None]
+        moving = [item for item in self._ending if item.ending is None]
+        abandoned = [item for item in (*self._running, *moving) if item.runs]
         for item in abandoned:
             ending = Ending(item.status.then(WorkItemStatus.ABANDONED), self.clock(), self._reason_of(item))
             item.ending = ending
             self._ending[item] = None
-            del self._running[item]
-        waiting = (self._announcing, *(lane.queue for lane in self.lanes.values()), self._delayed)
+            self._running.pop(item, None)
+        waiting = (self._announcing, *(lane.queue for lane in self.lanes.values()), self._delayed, moving)
         discarded = [item for queue in waiting for item in queue if item.waits]
         for item in discarded:
             self.leave_queue(item, WorkItemStatus.DISCARDED)
         return abandoned + discarded
 
     def end_late(self, deadline: float) -> list[WorkItem]:
-        """Move the items that cannot begin before `deadline` to the ending ones as DISCARDED, and return them.
+        """Move the items that can begin neither before `deadline` nor elsewhere to the ending ones, as DISCARDED.
 
         The caller holds the lock.
         """
-        late = [item for item, due in self._delayed.items() if due > deadline]
+        late = [item for item, due in self._delayed.items() if due > deadline and item.options.movable is None]
         for item in late:
             self.leave_queue(item, WorkItemStatus.DISCARDED)
         return late

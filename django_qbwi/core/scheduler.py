@@ -25,6 +25,7 @@ from django_qbwi.core import items
 from django_qbwi.core.acceptance import Acceptance
 from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.calls import Call
+from django_qbwi.core.checkpoints import CheckpointReached
 from django_qbwi.core.failures import is_a, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
@@ -91,6 +92,8 @@ class WorkItemScheduler(Acceptance):
         if error is None:
             status = _SUCCEEDED
         elif is_a(error, asyncio.CancelledError) and item.token.is_cancellation_requested:
+            if self._goes_on_elsewhere(item, error):
+                return False
             status, error = WorkItemStatus.CANCELLED, None
         else:
             status = WorkItemStatus.FAILED
@@ -111,6 +114,20 @@ class WorkItemScheduler(Acceptance):
             # Nobody looks at it any more, and its frames keep what the item has worked with.
             without_frames(ended_by)
         return decided
+
+    def _goes_on_elsewhere(self, item: WorkItem, error: BaseException) -> bool:
+        """Let an item that has left its code at a checkpoint of its own move; False if it is none, or has ended."""
+        movable = item.options.movable
+        if movable is None or type(error) is not CheckpointReached or error.token is not item.token:
+            return False
+        if not self.stop_running(item, movable):
+            return False
+        if item.options.timeout is not None:
+            self._timeouts.disarm(item)
+        state = error.state
+        without_frames(error)
+        movable.go_on(item, state)
+        return True
 
     def settle(self, item: WorkItem) -> None:
         """Take the last steps of an item that is concluded and reported: wake who waits, then leave the registry.
@@ -143,9 +160,10 @@ class WorkItemScheduler(Acceptance):
         self.settle(item)
 
     def late(self, item: WorkItem) -> None:
-        """Note that an abandoned item has ended after all; it changes nothing."""
-        item.forget_call()
-        self.observer.late(item)
+        """Note that an abandoned item has ended after all, which changes nothing; or that its rest moves."""
+        if not self.is_moving(item):
+            item.forget_call()
+            self.observer.late(item)
 
     # Cancelling.
 

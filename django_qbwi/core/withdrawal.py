@@ -25,6 +25,9 @@ class Canceller(Protocol):
     keeper: ServiceThread
     lock: Lock
 
+    def can_leave(self, item: WorkItem) -> bool:
+        """Return whether an item waits in a queue."""
+
     def is_ended_by(self, item: WorkItem, by: object) -> bool:
         """Return whether `by` has taken the item out of its queue, and not settled it yet."""
 
@@ -85,7 +88,7 @@ class Withdrawal:
             return False
         if item.token._request(CancelReason.REQUESTED, self._message):
             self._first = True
-        if item.waits or scheduler.is_ended_by(item, self):
+        if scheduler.can_leave(item) or scheduler.is_ended_by(item, self):
             scheduler.leave_queue(item, WorkItemStatus.CANCELLED, self)
         return True
 

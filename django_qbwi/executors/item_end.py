@@ -98,8 +98,8 @@ class ItemEnd:
         if not is_a(error, asyncio.CancelledError):
             logger.error("The run of %s was left by %r", item.name, error)
         scheduler, run = self._scheduler, item.run
-        if not scheduler.conclude(item, error) and item.status is WorkItemStatus.ABANDONED:
-            # It is told of, and settled, by whoever has given it up.
+        if not scheduler.conclude(item, error) and (item.ending is None or item.status is WorkItemStatus.ABANDONED):
+            # It is told of, and settled, by whoever has given it up, or moves its rest.
             return
         try:
             if not run.told:

@@ -4,8 +4,7 @@ States: see `Phase`. From the first sign on the tokens of items that run are can
 those of items that begin later after half of the time that is left then.
 Order of events: any number of `sign` calls (signal handler, watcher, server hook), any number of `hold(last=False)`
 (a server's own exit hook), one `hold(last=True)` (interpreter exit) or one background drain (a signal that would have
-killed the process at once).
-Locks: none of its own. Handlers only store plain attributes and post to the keeper's mailbox.
+killed the process at once). Locks: none of its own; handlers only store plain attributes and post to the keeper.
 
 Four ways in which this could fail, and what stands against each:
 - Separate limits of several hooks, or of the last moments after it, add up and outlive the server's: there is one
@@ -77,6 +76,7 @@ class DrainCoordinator:
         shutdown_timeout: float = 90.0,
         cancel_after: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        move: Callable[[float], object] = lambda limit: None,
     ) -> None:
         self.scheduler = scheduler
         self.host = host
@@ -95,6 +95,7 @@ class DrainCoordinator:
         self._shutdown_timeout = shutdown_timeout
         self._cancel_after = cancel_after
         self._clock = clock
+        self._move = move  # told of each sign, with the limit in seconds: it brings items to other engines
         self._stop_signal_at: float | None = None
         self._restarts = False
         self._then: Callable[[], None] | None = None
@@ -108,10 +109,8 @@ class DrainCoordinator:
         """True from the first sign on."""
         return self._stop.first_sign is not None
 
-    # Signs; allowed in signal handlers.
-
     def sign(self, name: str, signum: int | None = None, *, at_most: float | None = None, cancel: bool = True) -> None:
-        """Take notice of a sign of the end.
+        """Take notice of a sign of the end; allowed in signal handlers, as those below.
 
         Args:
             name: What it was, for the record.
@@ -324,6 +323,7 @@ class DrainCoordinator:
         then()
 
     def _notice(self, cancel: bool) -> None:
+        self._move(self._limit)
         self._teller.drop_late()
         self._teller.start(self._remaining(), self._next_interrupt())
         if cancel and not self._stop.requested and self._stop.first_sign is not None:

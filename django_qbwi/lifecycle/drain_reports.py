@@ -123,6 +123,7 @@ class DrainTeller:
             # Those that are given up may not be reported, and counted, yet.
             abandoned=abandoned,
             discarded=discarded + self._late,
+            handed_off=ended[WorkItemStatus.HANDED_OFF],
             elapsed=self._clock() - self._signed_at,
         )
         self._reporter.post(lambda: self._tell_end(outcome))

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from django_qbwi.core.admission import SchedulerState
-from django_qbwi.core.cancellation import OperationCancelled
-from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining
+from django_qbwi.core.cancellation import CancelReason, OperationCancelled
+from django_qbwi.core.checkpoints import CheckpointReached, MovableToken
+from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, handle_of
 from django_qbwi.core.records import WorkItemStatus
 from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
@@ -17,9 +20,24 @@ from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
 S = WorkItemStatus
 MAX_QUEUED, MAX_DELAYED = 4, 3
 LEGAL_ENDS = {
-    S.QUEUED: {S.CANCELLED, S.DISCARDED},
-    S.RUNNING: {S.SUCCEEDED, S.FAILED, S.CANCELLED, S.ABANDONED},
+    S.QUEUED: {S.CANCELLED, S.DISCARDED, S.HANDED_OFF},
+    S.RUNNING: {S.SUCCEEDED, S.FAILED, S.CANCELLED, S.ABANDONED, S.HANDED_OFF},
 }
+
+
+class Engine:
+    """Stands for how an item gets to an engine, which takes nothing at the call."""
+
+    target = "the engine"
+
+    def take_over(self, item: WorkItem, refusal: WorkItemRejected, tell: object) -> WorkItemRejected:
+        return refusal
+
+    def go_on(self, item: WorkItem, state: dict[str, Any]) -> None:
+        """Have the machine move it."""
+
+
+ENGINE = Engine()
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -40,6 +58,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.waiting: dict[bool, list[WorkItem]] = {False: [], True: []}
         self.delayed: dict[WorkItem, float] = {}
         self.running: list[WorkItem] = []
+        self.moving: list[WorkItem] = []
         self.unreported: list[WorkItem] = []
         self.ended: dict[WorkItem, WorkItemStatus] = {}
         self.given_up = False
@@ -50,9 +69,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def end(self, item: WorkItem, status: WorkItemStatus) -> None:
         """Note an end in the account."""
         assert item not in self.ended
-        before = S.RUNNING if item in self.running else S.QUEUED
+        before = S.QUEUED if item.started is None else S.RUNNING
         assert status in LEGAL_ENDS[before]
-        if item in self.delayed:
+        if item in self.moving:
+            self.moving.remove(item)
+        elif item in self.delayed:
             del self.delayed[item]
         elif before is S.QUEUED:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
@@ -62,9 +83,22 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # Acts.
 
-    @rule(is_async=st.booleans(), timeout=st.none() | st.floats(0.1, 20), priority=st.integers(-1, 1))
-    def queue(self, is_async: bool, timeout: float | None, priority: int) -> None:
-        item = self.manual.make(anoop if is_async else noop, timeout=timeout, priority=priority)
+    def make(self, is_async: bool, movable: bool, **options: Any) -> WorkItem:
+        """Return a new item, which can move or not."""
+        engine = ENGINE if movable else None
+        item = self.manual.make(anoop if is_async else noop, movable=engine, **options)
+        if movable:
+            item.run.token = MovableToken(self.scheduler.stop, lambda state: None)
+        return item
+
+    @rule(
+        is_async=st.booleans(),
+        timeout=st.none() | st.floats(0.1, 20),
+        priority=st.integers(-1, 1),
+        movable=st.booleans(),
+    )
+    def queue(self, is_async: bool, timeout: float | None, priority: int, movable: bool) -> None:
+        item = self.make(is_async, movable, timeout=timeout, priority=priority)
         full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
         state = self.scheduler.state
         try:
@@ -82,9 +116,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.accepted.append(item)
             self.place(item)
 
-    @rule(is_async=st.booleans(), delay=st.floats(0.5, 40), priority=st.integers(-1, 1))
-    def queue_later(self, is_async: bool, delay: float, priority: int) -> None:
-        item = self.manual.make(anoop if is_async else noop, priority=priority)
+    @rule(is_async=st.booleans(), delay=st.floats(0.5, 40), priority=st.integers(-1, 1), movable=st.booleans())
+    def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool) -> None:
+        item = self.make(is_async, movable, priority=priority)
         full = len(self.delayed) >= MAX_DELAYED
         state, stop, due = self.scheduler.state, self.scheduler.stop, self.manual.clock() + delay
         try:
@@ -139,6 +173,42 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.end(item, S.CANCELLED if cancelled and outcome in ("cancel", "foreign") else S.FAILED)
 
+    @precondition(lambda self: any(item.options.movable for item in self.live()))
+    @rule(data=st.data())
+    def leave_at_a_checkpoint(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from([item for item in self.live() if item.options.movable]))
+        if item.token.reason is not CancelReason.SHUTDOWN:
+            item.token.checkpoint(cursor=1)
+            return
+        with pytest.raises(CheckpointReached) as left:
+            item.token.checkpoint(cursor=1)
+        assert not self.executor(item.lane is self.manual.loop.lane).finish(item, left.value)
+        self.running.remove(item)
+        self.moving.append(item)
+
+    @precondition(lambda self: any(item.options.movable for item in self.queued()))
+    @rule(data=st.data())
+    def start_moving(self, data: st.DataObject) -> None:
+        found = self.scheduler.movable_items(late_only=False)
+        assert found == [item for item in self.queued() if item.options.movable]
+        item = data.draw(st.sampled_from(found))
+        assert self.scheduler.start_moving(item, self) is not None
+        assert self.scheduler.start_moving(item, self) is None
+        if item in self.delayed:
+            del self.delayed[item]
+        else:
+            self.waiting[item.lane is self.manual.loop.lane].remove(item)
+        self.moving.append(item)
+
+    @precondition(lambda self: self.moving)
+    @rule(data=st.data())
+    def accept(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from(self.moving))
+        assert self.scheduler.has_moved(item)
+        assert not self.scheduler.has_moved(item)
+        self.end(item, S.HANDED_OFF)
+        self.unreported.append(item)
+
     @precondition(lambda self: self.accepted)
     @rule(data=st.data(), message=st.none() | st.text(max_size=5))
     def cancel(self, data: st.DataObject, message: str | None) -> None:
@@ -168,7 +238,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def drop_late(self) -> None:
         deadline = self.scheduler.stop.deadline
-        late = [] if deadline is None else [item for item, due in self.delayed.items() if due > deadline]
+        delayed = [] if deadline is None else [item for item, due in self.delayed.items() if due > deadline]
+        late = [item for item in delayed if not item.options.movable]
         assert self.scheduler.drop_late() == late
         for item in late:
             self.end(item, S.DISCARDED)
@@ -176,16 +247,17 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def close_if_empty(self) -> None:
-        empty = not (self.queued() or self.live() or self.unreported)
+        empty = not (self.queued() or self.live() or self.unreported or self.moving)
         was_closed = self.scheduler.state is SchedulerState.CLOSED
         assert self.scheduler.close_if_empty() is (empty or was_closed)
 
     @rule()
     def give_up(self) -> None:
         left = self.scheduler.give_up()
-        assert left == [*self.live(), *self.queued()]
+        begun = [item for item in self.moving if item.started is not None]
+        assert left == [*self.live(), *begun, *self.queued(), *(item for item in self.moving if item not in begun)]
         for item in left:
-            self.end(item, S.ABANDONED if item in self.running else S.DISCARDED)
+            self.end(item, S.DISCARDED if item.started is None else S.ABANDONED)
         self.unreported += left
 
     @precondition(lambda self: self.unreported)
@@ -209,20 +281,21 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.delayed_count == len(self.delayed) <= MAX_DELAYED
         assert self.scheduler.lanes["async"].waiting == len(self.waiting[True])
         assert self.scheduler.running_count == len(self.live())
-        assert self.scheduler.live_items() == [*self.live(), *self.queued()]
+        assert self.scheduler.live_items() == [*self.live(), *self.queued(), *self.moving]
 
     @invariant()
     def sums_add_up(self) -> None:
         done = len(self.ended) - len(self.unreported)
         assert sum(self.scheduler.totals.values()) == done
-        assert done + len(self.unreported) + len(self.live()) + self.scheduler.queued_count == len(self.accepted)
+        live = len(self.live()) + len(self.moving) + self.scheduler.queued_count
+        assert done + len(self.unreported) + live == len(self.accepted)
         expected = Counter(status for item, status in self.ended.items() if item not in self.unreported)
         assert {status: total for status, total in self.scheduler.totals.items() if total} == expected
 
     @invariant()
     def statuses_are_those_of_the_account(self) -> None:
         for item in self.accepted:
-            expected = self.ended.get(item, S.RUNNING if item in self.running else S.QUEUED)
+            expected = self.ended.get(item, S.QUEUED if item.started is None else S.RUNNING)
             assert item.status is expected
 
     @invariant()
@@ -242,11 +315,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def delayed_items_have_their_timer(self) -> None:
-        assert set(self.scheduler._timetable.timers) - set(self.unreported) == set(self.delayed)
+        # That of an item which moves finds it nowhere.
+        assert set(self.scheduler._timetable.timers) - set(self.unreported) - set(self.moving) == set(self.delayed)
 
     @invariant()
     def emptiness_is_seen(self) -> None:
-        nothing = not (self.live() or self.queued() or self.unreported)
+        nothing = not (self.live() or self.queued() or self.unreported or self.moving)
         assert self.scheduler.is_empty is nothing
 
 
