@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from django.apps import AppConfig
+from django.core.exceptions import ImproperlyConfigured
 
 
 class QBWIConfig(AppConfig):
@@ -13,13 +16,20 @@ class QBWIConfig(AppConfig):
     verbose_name = "Background work items"
 
     def ready(self) -> None:
-        """Register the checks and open the scheduler."""
+        """Register the checks, open the scheduler, and have QBWI["ENGINE"] know what it is to run."""
         from django.core import checks as django_checks  # the registry may be imported when apps are loading
 
-        from django_qbwi import checks, hosting  # Django's settings are read below these
+        from django_qbwi import checks, conf, hosting  # Django's settings are read below these
+        from django_qbwi.handoff.engines import expect_items
 
         django_checks.register(checks.check_settings)
+        django_checks.register(checks.check_engines)
         django_checks.register(checks.check_inspection)
         django_checks.register(checks.check_lifespan)
         django_checks.register(checks.check_deployment, deploy=True)
         hosting.start()
+        with contextlib.suppress(ImproperlyConfigured):
+            # Wrong settings are told by the checks, and by the first item.
+            alias = conf.load().engine
+            if alias is not None:
+                expect_items(alias)

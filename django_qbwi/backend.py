@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django_qbwi.task_backend import frameworks
+from django_qbwi.handoff import frameworks
 from django_qbwi.task_backend.queueing import TaskQueueing
 
 try:

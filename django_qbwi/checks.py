@@ -6,7 +6,8 @@ import ast
 import contextlib
 import importlib.util
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from django_qbwi import conf
-from django_qbwi.core.names import printable
+from django_qbwi.core.names import name_of, printable
+from django_qbwi.handoff.engines import engine
 from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.intake.carriers import load_carriers
+from django_qbwi.intake.decorated import DecoratedFunction
 from django_qbwi.lifecycle import servers
 
 
@@ -45,6 +48,34 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             )
         ]
     return []
+
+
+def check_engines(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report engines that nothing can be handed off to: QBWI["ENGINE"], and those of decorated functions."""
+    value = getattr(django_settings, conf.SETTING, {})
+    if conf.problems(value):
+        return []
+    wanted = {alias: f"{name} has hand_off={alias!r}" for name, alias in _handed_off()}
+    setting = conf.load().engine
+    if setting is not None:
+        wanted[setting] = f'QBWI["ENGINE"] is {setting!r}'
+    found: list[CheckMessage] = []
+    for alias, where in wanted.items():
+        try:
+            engine(alias)
+        except ImproperlyConfigured as error:
+            hint = "Name an alias of TASKS that has workers of its own."
+            found.append(Error(f"{where}: {error}", hint=hint, id="qbwi.E011"))
+    return found
+
+
+def _handed_off() -> Iterator[tuple[str, str]]:
+    """Yield name and alias of each decorated function with an engine, in all modules that are loaded."""
+    for module in list(sys.modules.values()):
+        # Without `getattr`, which would have lazy modules import others.
+        for value in list(getattr(module, "__dict__", {}).values()):
+            if issubclass(type(value), DecoratedFunction) and value.hand_off is not None:
+                yield name_of(value), value.hand_off
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -50,6 +50,8 @@ class Settings:
     """Whether to warn, once, of an item that is queued inside an open transaction and not on its commit."""
     inspection: bool = True
     """Whether other processes of the site may ask this one what it runs, and cancel items."""
+    engine: str | None = None
+    """Alias of TASKS: decorated functions run there instead of here."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,4 +151,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "context": (_is_list_of_paths, "a list of dotted paths"),
     "warn_in_transaction": _FLAG,
     "inspection": _FLAG,
+    "engine": (lambda value: value is None or (isinstance(value, str) and value != ""), "an alias of TASKS, or None"),
 }

@@ -15,9 +15,10 @@ from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.names import name_of
+from django_qbwi.handoff.engines import expect_items
 from django_qbwi.intake.callables import examine, parameter_of
 from django_qbwi.intake.decorated import DecoratedFunction
-from django_qbwi.intake.options import checked, checked_start
+from django_qbwi.intake.options import NO_START, Start, checked, checked_start
 from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.signals import scheduler_logger
 
@@ -48,11 +49,15 @@ class _Decorated(DecoratedFunction):
         using: str | None = None,
         delay: float | None = None,
         priority: int | None = None,
+        hand_off: str | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
-        start = checked_start(delay, priority)
-        self._start = None if delay is None and priority is None else start
+        start = checked_start(delay, priority, hand_off)
+        self._start = None if start == NO_START and delay is None and priority is None else start
+        self.hand_off = hand_off
+        if hand_off is not None:
+            self._expect_engine(hand_off)
         self._delay = delay
         self._priority = priority
         self._name = name
@@ -72,8 +77,12 @@ class _Decorated(DecoratedFunction):
 
     def _changes(self) -> dict[str, Any]:
         options = {"name": self._name, "timeout": self._timeout, "using": self._using}
-        options.update(delay=self._delay, priority=self._priority)
+        options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off)
         return {option: value for option, value in options.items() if value is not None}
+
+    def _expect_engine(self, alias: str) -> None:
+        """Have the engine know the task that runs such functions."""
+        expect_items(alias)
 
     def using(
         self,
@@ -83,6 +92,7 @@ class _Decorated(DecoratedFunction):
         using: str | None = None,
         delay: float | None = None,
         priority: int | None = None,
+        hand_off: str | None = None,
     ) -> Self:
         """Return it with other options; `using` is the database alias for `queue_on_commit`, `delay` in seconds."""
         return type(self)(
@@ -92,6 +102,7 @@ class _Decorated(DecoratedFunction):
             using=self._using if using is None else using,
             delay=self._delay if delay is None else delay,
             priority=self._priority if priority is None else priority,
+            hand_off=self.hand_off if hand_off is None else hand_off,
         )
 
 
@@ -150,6 +161,12 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
 class BackgroundMethod(_Decorated, Generic[S, P, R]):
     """A decorated method as its class has it; that of an instance is a `BackgroundWorkItem`."""
 
+    def _expect_engine(self, alias: str) -> None:
+        raise InvalidWorkItem(
+            f"{name_of(self)} is a method, and has hand_off={alias!r}: the workers of an engine find functions of "
+            "modules by their names. Decorate a function, and give it the primary key of the instance"
+        )
+
     @property
     def owner_missing(self) -> str:
         """What to do where it is queued without its instance or class."""
@@ -205,12 +222,13 @@ def queue_call_on_commit(
     name: str | None,
     timeout: float | None,
     using: str | None,
-    start: tuple[float, int] | None = None,
+    start: Start | None = None,
 ) -> None:
-    """Take a call now, and queue it when the transaction on `using` commits; `start` is its delay and priority."""
+    """Take a call now, and queue it when the transaction on `using` commits."""
     is_async = examine(work_item, args)
     name, timeout = checked(name, timeout)
     # Raises here what a hook after the commit could only log: wrong settings, no app.
+    hosting.prove(work_item, args, is_async, start)
     work_item, args = hosting.take(work_item, args, is_async)
 
     # A function with a name: before version 6.0, Django asks a robust hook that raises for it.

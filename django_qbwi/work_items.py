@@ -143,7 +143,11 @@ def background_work_item(
 
 @overload
 def background_work_item(
-    *, name: str | None = None, timeout: float | None = None, priority: int | None = None
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    priority: int | None = None,
+    hand_off: str | None = None,
 ) -> Decorator: ...
 
 
@@ -154,6 +158,7 @@ def background_work_item(
     name: str | None = None,
     timeout: float | None = None,
     priority: int | None = None,
+    hand_off: str | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
@@ -163,6 +168,8 @@ def background_work_item(
         name: As for `queue_background_work_item`.
         timeout: As for `queue_background_work_item`.
         priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
+        hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
+            under its own name, and its arguments are JSON.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
@@ -170,10 +177,10 @@ def background_work_item(
     if unknown:
         raise InvalidWorkItem(
             f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes name, "
-            "timeout and priority"
+            "timeout, priority and hand_off"
         )
 
-    options = {"name": name, "timeout": timeout, "priority": priority}
+    options = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
 
     def decorate(decorated: Any) -> Any:
         if not callable(decorated) and type(decorated) is not classmethod:

@@ -29,6 +29,7 @@ DEFAULTS = {
     "REQUEST_CAPTURE": "error",
     "CONTEXT": (),
     "WARN_IN_TRANSACTION": True,
+    "ENGINE": None,
 }
 
 INVALID = {
@@ -47,6 +48,7 @@ INVALID = {
     "REQUEST_CAPTURE": ["ERROR", True, None],
     "CONTEXT": ["a.path", [5], [""], None],
     "WARN_IN_TRANSACTION": [1, None],
+    "ENGINE": ["", 1, ["durable"]],
 }
 
 VALID = {
@@ -65,6 +67,7 @@ VALID = {
     "REQUEST_CAPTURE": ["error", "warn", "allow"],
     "CONTEXT": [[], ("a.path",)],
     "WARN_IN_TRANSACTION": [True, False],
+    "ENGINE": [None, "durable"],
 }
 
 

@@ -20,7 +20,8 @@ from django_qbwi.core.items import WorkItemHandle, handle_of
 from django_qbwi.core.names import clean, name_of, printable
 from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
 from django_qbwi.decorator import BackgroundWorkItem
-from django_qbwi.task_backend.frameworks import framework_of
+from django_qbwi.handoff.frameworks import framework_of
+from django_qbwi.hosting.unusual import staying_here
 from django_qbwi.task_backend.queueing import queue_here
 
 SUCCEEDED, FAILED, CUT_OFF = 0, 1, 2
@@ -44,7 +45,8 @@ def run(path: str, words: Iterable[str], *, ends_process: bool) -> WorkItemHandl
     begin = _found(path)
     args = [_value(word) for word in words]
     try:
-        handle = begin(*args)
+        with staying_here():
+            handle = begin(*args)
         handle.wait()
     except InvalidWorkItem as error:
         raise InvalidWorkItem(f"{printable(path)}: {error}") from error

@@ -24,6 +24,7 @@ from django_qbwi.hosting import asking
 from django_qbwi.hosting.admission import Admission
 from django_qbwi.hosting.forked import free_locals
 from django_qbwi.hosting.hints import reason_not_ready
+from django_qbwi.hosting.prepared import PreparedCalls
 from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.registry import Registry
@@ -36,11 +37,14 @@ _hooked: list[bool] = []
 _registries: list[Registry] = []
 """None, or the one that shows this process to other hosts."""
 _admission = Admission(lambda: _find_process())
+_prepared = PreparedCalls(lambda: this_process())
 
 take = _admission.take
 queue = _admission.queue
-queue_prepared = _admission.queue_prepared
-surround = _admission.surround
+queue_prepared = _prepared.queue_prepared
+surround = _prepared.surround
+prove = _prepared.prove
+run_for_engine = _prepared.run_for_engine
 runs_before_commit = _admission.runs_before_commit
 
 

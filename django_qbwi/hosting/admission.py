@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -12,16 +11,15 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 
 from django_qbwi.connections import in_test_transaction, thread_state
-from django_qbwi.core.calls import NO_ORIGIN, Call, Origin
-from django_qbwi.core.exceptions import NotHosted
+from django_qbwi.core.calls import NO_ORIGIN, Origin
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
 from django_qbwi.hosting.assembly import Assembly
-from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Process
+from django_qbwi.hosting.unusual import nothing, queue_from, queue_unusually
 from django_qbwi.intake.callables import examine
 from django_qbwi.intake.familiar import FamiliarCalls, is_simple
 from django_qbwi.intake.intake import origin_of
-from django_qbwi.signals import scheduler_logger
+from django_qbwi.intake.options import Start
 
 _SIGTERM = int(signal.SIGTERM)
 
@@ -69,12 +67,11 @@ class Admission:
         name: str | None,
         timeout: float | None,
         taken: bool | None = None,
-        start: tuple[float, int] | None = None,
+        start: Start | None = None,
     ) -> WorkItemHandle:
         """Queue a call whose options were validated; of one that went through `take`, `taken` says if it is async.
 
-        `start` is its delay and its priority; neither counts where items are run at the call, or captured by a test.
-        It raises what `queue_background_work_item` does; ImproperlyConfigured too, if settings.QBWI is wrong.
+        `start` does not count where items are run at the call, or captured. Raises what the public function does.
         """
         is_async = self._recognise(work_item, args)
         is_new = is_async is None
@@ -92,7 +89,9 @@ class Admission:
         options = assembly.options if is_plain else assembly.options_of(name, timeout, start)
         scheduler = assembly.scheduler
         item = WorkItem(scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
-        if assembly.unusual and _queue_unusually(here, assembly, item):
+        if not is_plain:
+            assembly.expect_engine(item, start)
+        if assembly.unusual and queue_unusually(here, assembly, item, start=start):
             return handle_of(item)
         if _thread_state.opened and assembly.warns_in_transaction and taken is None:
             here.hints.warn_of_transaction(item)
@@ -101,59 +100,11 @@ class Admission:
             here.stand_before_new_handlers()
         if here.host.watched:
             here.watch()
-        scheduler.queue(item) if start is None else scheduler.queue_when_told(item, _nothing, start[0])
+        scheduler.queue(item) if start is None else queue_from(assembly, item, nothing, start.delay)
         # As `handle_of(item)`, without its frame.
         handle = WorkItemHandle()
         handle._item = item
         return handle
-
-    def surround(self, work_item: Callable[..., Any], is_async: bool) -> Callable[..., Any]:
-        """Return a call for `queue_prepared` inside of what QBWI["CONTEXT"] takes along from here.
-
-        Raises:
-            ImproperlyConfigured: settings.QBWI is wrong.
-        """
-        assembly = (self.here or self._find()).admit()
-        return assembly.intake.surround(work_item, is_async) if assembly.carries else work_item
-
-    def queue_prepared(
-        self,
-        work_item: Callable[..., Any],
-        is_async: bool,
-        prepare: Callable[[WorkItem], object],
-        *,
-        name: str,
-        item_id: str,
-        cure: str | None = None,
-        priority: int = 0,
-        delay: float = 0.0,
-    ) -> None:
-        """Queue a call of our own, made for another framework and maybe surrounded; it takes the token alone.
-
-        Args:
-            work_item: What to call.
-            is_async: Whether calling it only makes a coroutine.
-            prepare: Called with the item, in this thread, once it is accepted and before it can begin.
-            name: For logs and lists.
-            item_id: What it is known by, unguessable.
-            cure: What to do where it should not be queued inside an open transaction, None if it may be.
-            priority: Those with a higher one start first.
-            delay: Seconds until it may start; it is not waited for where items are run at the call.
-
-        Raises:
-            WorkItemRejected, ImproperlyConfigured: As `queue`.
-        """
-        here = self.here or self._find()
-        assembly = here.admitting or here.admit()
-        if here.interceptors:
-            here.interceptors[-1](work_item, (), is_async, name, None, prepare=prepare)
-            return
-        options = assembly.options_of(name, None, (delay, priority))
-        item = assembly.scheduler.make_item(Call(work_item, (), is_async, NO_ORIGIN, options))
-        item.known_id = item_id
-        if cure is not None and _thread_state.opened and assembly.warns_in_transaction:
-            here.hints.warn_of_transaction(item, cure)
-        _queue_in_steps(here, assembly, item, prepare, delay)
 
     def runs_before_commit(self, using: str | None) -> bool:
         """Say whether an item that waits for a commit is run at the call: where that commit would never come.
@@ -179,44 +130,3 @@ class Admission:
         if simple and not assembly.carries:
             return work_item, args, None
         return assembly.intake.take(work_item, args, is_async)
-
-
-def _queue_in_steps(
-    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object], delay: float
-) -> None:
-    if assembly.unusual and _queue_unusually(here, assembly, item, prepare):
-        return
-    # As in `queue`.
-    if _getsignal(_SIGTERM) is not here.top_handler and _get_ident() == here.main_ident:
-        here.stand_before_new_handlers()
-    if here.host.watched:
-        here.watch()
-    assembly.scheduler.queue_when_told(item, lambda: prepare(item), delay)
-
-
-def _queue_unusually(
-    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object] = lambda item: None
-) -> bool:
-    """Handle the cases in which queueing is not what it is elsewhere; True if the item was dealt with."""
-    if assembly.settings.immediate:
-        prepare(item)
-        run_immediately(assembly.scheduler, item, assembly.environment.scope)
-        return True
-    if assembly.refusal is not None:
-        refusal = NotHosted(f"{item.name} was not queued: {assembly.refusal}")
-        assembly.scheduler.observer.rejected(item, refusal)
-        raise refusal
-    if not here.host.serves:
-        # A user's ready() queues in both processes of runserver; this one only watches the other.
-        if scheduler_logger.isEnabledFor(logging.DEBUG):
-            scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
-        prepare(item)
-        assembly.scheduler.discard(item)
-        return True
-    if here.host.hints_at_tests and not here.hints.test_warned:
-        here.hints.warn_of_test_transaction(item)
-    return False
-
-
-def _nothing() -> None:
-    """Tell nobody."""

@@ -15,9 +15,15 @@ from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
+from django_qbwi.handoff import engines
+from django_qbwi.handoff.calls import DecoratedCall, EngineCall
+from django_qbwi.handoff.engines import Engine
+from django_qbwi.handoff.movable import MovableItem, make_movable
+from django_qbwi.handoff.mover import Mover
 from django_qbwi.hosting.immediate import run_in_a_thread
 from django_qbwi.intake.carriers import load_carriers
 from django_qbwi.intake.intake import Intake
+from django_qbwi.intake.options import Start
 from django_qbwi.lifecycle import servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.machine.service_thread import ServiceThread
@@ -47,6 +53,7 @@ class Assembly:
         self.settings = settings
         self.host = host
         self._started = started
+        self._engines: dict[str, Engine] = {}
         self.item_timeout = settings.item_timeout
         self.options = Options(timeout=settings.item_timeout)
         """Those of an item that asks for nothing."""
@@ -63,6 +70,7 @@ class Assembly:
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
         self.scheduler = self._make_scheduler()
+        self.mover = Mover(self.scheduler, self.environment, self._report, settings.max_queued)
         self.loop_executor = self._attach_lanes()
         self.coordinator = self._make_coordinator()
         self.host_is(host)
@@ -77,10 +85,53 @@ class Assembly:
         serve = [service.revive() for service in (self.keeper, self.reporter)]
         return self.refusal is not None or self.scheduler.is_stuck or not all(serve)
 
-    def options_of(self, name: str | None, timeout: float | None, start: tuple[float, int] | None = None) -> Options:
-        """Return those of an item that asks for something; `start` is its delay and its priority."""
-        priority = 0 if start is None else start[1]
+    def options_of(self, name: str | None, timeout: float | None, start: Start | None = None) -> Options:
+        """Return those of an item that asks for something."""
+        priority = 0 if start is None else start.priority
         return Options(name, self.item_timeout if timeout is None else timeout, None, priority)
+
+    def engine(self, alias: str) -> Engine:
+        """Return the engine of an alias, which was looked at.
+
+        Raises:
+            ImproperlyConfigured: Nothing can move there.
+        """
+        found = self._engines.get(alias)
+        if found is None:
+            found = self._engines[alias] = engines.engine(alias)
+        return found
+
+    def make_movable(self, item: WorkItem, call: EngineCall, delay: float = 0.0, *, fresh_id: bool = False) -> None:
+        """Let a new item be one that can move; see `MovableItem`."""
+        make_movable(item, MovableItem(self.mover, call, delay, fresh_id=fresh_id))
+
+    def start_mover(self, item: WorkItem) -> None:
+        """Start what brings `item` to its engine, if it has one: once, and only where it does not run at the call.
+
+        Raises:
+            WorkItemRejected: No thread could be started for it, or the process has ended.
+        """
+        if item.options.movable is None:
+            return
+        # Also where it never comes to a lane: the end of this process is one for it, and somebody tells of its own.
+        if not self.scheduler.started:
+            self.scheduler.start_threads(item)
+        self.mover.start()
+
+    def expect_engine(self, item: WorkItem, start: Start | None) -> None:
+        """Let a new item move that names an engine; see `make_movable` and `call_for_engine`."""
+        if start is not None and start.hand_off is not None:
+            self.make_movable(item, self.call_for_engine(item, start.hand_off), start.delay)
+
+    def call_for_engine(self, item: WorkItem, alias: str) -> DecoratedCall:
+        """Return the call of an item as an engine gets it.
+
+        Raises:
+            InvalidWorkItem: It is no decorated function that can be imported, or its arguments are no JSON.
+            ImproperlyConfigured: Nothing can move to the engine.
+        """
+        options = {"name": item.options.name, "timeout": item.options.timeout}
+        return DecoratedCall(self.engine(alias), *item.work, options)
 
     def host_is(self, host: servers.ServerHost) -> None:
         """Take notice of what hosts this process, once more is known of it."""
@@ -90,7 +141,8 @@ class Assembly:
         self.environment.keeps_connections = host.keeps_connections
         self.environment.hints_at_tests = host.hints_at_tests
         is_usual = host.serves and not host.hints_at_tests
-        self.unusual = not self.looked or self.settings.immediate or self.refusal is not None or not is_usual
+        elsewhere = self.settings.immediate or self.settings.engine is not None
+        self.unusual = not self.looked or elsewhere or self.refusal is not None or not is_usual
 
     def end(self, timeout: float) -> None:
         """Drain within `timeout` seconds, close, and let the threads end; blocks."""
@@ -102,6 +154,7 @@ class Assembly:
             # Callbacks and receivers that run there may have opened connections.
             service.post(self.environment.thread_ended)
             service.stop()
+        self.mover.stop()
 
     def join(self, timeout: float) -> None:
         """Wait until the threads of items have closed their connections, for `timeout` seconds at the most."""
@@ -136,7 +189,12 @@ class Assembly:
             self.host,
             shutdown_timeout=self.settings.shutdown_timeout,
             cancel_after=self.settings.cancel_after,
+            move=self.mover.sign,
         )
+
+    def _report(self, items: list[WorkItem]) -> None:
+        for item in items:
+            self.reporter.post(lambda item=item: self.scheduler.report_unstarted(item))  # type: ignore[misc]
 
     def _start_services(self) -> None:
         self.keeper.start()

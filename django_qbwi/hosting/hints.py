@@ -9,7 +9,7 @@ from types import FrameType
 from django.apps import AppConfig, apps
 
 from django_qbwi.connections import in_test_transaction, open_transaction
-from django_qbwi.core.exceptions import WorkItemWarning
+from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemWarning
 from django_qbwi.core.items import WorkItem
 from django_qbwi.hosting.immediate import executor_of_sync_code
 from django_qbwi.machine.running_loop import on_running_loop
@@ -17,6 +17,7 @@ from django_qbwi.machine.stacks import caller_level
 from django_qbwi.signals import scheduler_logger
 
 _APP = "django_qbwi"
+_MOST_NAMES = 1000
 _CURES = (
     'Run items at the call with QBWI = {"IMMEDIATE": True} in the test settings or '
     "django_qbwi.testing.immediate_work_items()"
@@ -29,6 +30,7 @@ class Hints:
     def __init__(self) -> None:
         self.test_warned = False
         self.transaction_warned = False
+        self._kept_here: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Hints test_warned={self.test_warned} transaction_warned={self.transaction_warned}>"
@@ -60,6 +62,13 @@ class Hints:
         )
         # As above.
         self.transaction_warned = True
+
+    def warn_of_engine(self, item: WorkItem, why: InvalidWorkItem) -> None:
+        """Say, once for each name, that an item runs here, though QBWI["ENGINE"] should run it."""
+        if item.name in self._kept_here or len(self._kept_here) >= _MOST_NAMES:
+            return
+        self._kept_here.add(item.name)
+        scheduler_logger.warning('%s runs in this process, and not by QBWI["ENGINE"]: %s', item.name, why)
 
     def hint_at_locks(self, alias: str) -> None:
         """Say once that a test shares its in-memory SQLite database with a thread of ours; called in that thread."""

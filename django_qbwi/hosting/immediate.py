@@ -101,8 +101,11 @@ def _run(
     except BaseException as caught:
         # User code returns to us here.
         error = caught
-    scheduler.conclude(item, error)
-    scheduler.report_unstarted(item)
+    if scheduler.conclude(item, error):
+        scheduler.report_unstarted(item)
+    else:
+        # Given up at the limit of a drain, or its rest moves to another engine.
+        scheduler.late(item)
     if error is not None and is_a(error, KeyboardInterrupt):
         raise error
 

@@ -213,6 +213,11 @@ class Process:
 
     # Queueing.
 
+    def notice_handlers(self) -> None:
+        """Notice handlers that a server set after us, where they can be changed: in the main thread."""
+        if _getsignal(_SIGTERM) is not self.top_handler and threading.get_ident() == self.main_ident:
+            self.stand_before_new_handlers()
+
     def stand_before_new_handlers(self) -> None:
         """Stand before a handler that was set after ours; in the main thread."""
         self._recognise()

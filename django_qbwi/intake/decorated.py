@@ -22,6 +22,9 @@ class DecoratedFunction(FunctionWrapper):
     As for a function, a copy of it is itself, and it is pickled by the name under which its module has it.
     """
 
+    hand_off: str | None = None
+    """The alias of the engine that gets what this process cannot finish, None if there is none."""
+
     def __init__(self, function: Callable[..., Any]) -> None:
         try:
             # First: it copies the attributes of the function, which may be a callable of ours with the same ones.

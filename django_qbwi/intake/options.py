@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.names import printable
@@ -29,8 +29,21 @@ def checked(name: Any, timeout: Any) -> tuple[str | None, float | None]:
     return name, timeout
 
 
-def checked_start(delay: Any, priority: Any) -> tuple[float, int]:
-    """Return the delay in seconds and the priority of an item.
+class Start(NamedTuple):
+    """When an item may start, ahead of which others, and where else it may run."""
+
+    delay: float = 0.0
+    """Seconds from queueing on."""
+    priority: int = 0
+    hand_off: str | None = None
+    """The alias of an engine that gets what this process cannot finish."""
+
+
+NO_START = Start()
+
+
+def checked_start(delay: Any, priority: Any, hand_off: Any = None) -> Start:
+    """Return these three as an item has them.
 
     Raises:
         InvalidWorkItem: One of them is wrong; the message says what to give.
@@ -45,7 +58,9 @@ def checked_start(delay: Any, priority: Any) -> tuple[float, int]:
         raise InvalidWorkItem(
             f"priority is {priority!r}: give a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, or leave it out"
         )
-    return float(delay), int(priority)
+    if hand_off is not None and (not isinstance(hand_off, str) or not hand_off):
+        raise InvalidWorkItem(f"hand_off is {hand_off!r}: give an alias of TASKS, or leave it out")
+    return Start(float(delay), int(priority), hand_off)
 
 
 def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:

@@ -9,11 +9,14 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
-OPTIONS = ("ON_COMMIT", "RESULTS")
+from django_qbwi.handoff.engines import Engine, problem_of
+from django_qbwi.handoff.frameworks import Framework
+
+OPTIONS = ("HAND_OFF", "ON_COMMIT", "RESULTS")
 _APP = "django_qbwi"
 
 
-def problems(alias: str, options: Any) -> list[CheckMessage]:
+def problems(framework: Framework, alias: str, options: Any) -> list[CheckMessage]:
     """Return the check messages for one alias."""
     where = f'TASKS["{alias}"]["OPTIONS"]'
     if not isinstance(options, dict):
@@ -34,6 +37,10 @@ def problems(alias: str, options: Any) -> list[CheckMessage]:
                 f"Set it to an alias of DATABASES: {', '.join(settings.DATABASES)}.",
             )
         )
+    target = options.get("HAND_OFF")
+    problem = None if target is None else problem_of(Engine(framework, target))
+    if problem is not None:
+        found.append(_error(f'{where}["HAND_OFF"]: {problem}', "Name an alias of TASKS that has workers of its own."))
     return found
 
 

@@ -16,14 +16,16 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from django_qbwi.core.cancellation import OperationCancelled
+from django_qbwi.core.checkpoints import CheckpointReached
 from django_qbwi.core.exceptions import SchedulerClosed
 from django_qbwi.core.failures import is_a, traceback_text, type_of, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.handoff.calls import EngineCall
+from django_qbwi.handoff.frameworks import Framework
+from django_qbwi.handoff.plain_json import round_trip
 from django_qbwi.signals import Schedule, deliver, deliver_from_item
-from django_qbwi.task_backend.frameworks import Framework
 from django_qbwi.task_backend.outcome import Failure, Outcome
-from django_qbwi.task_backend.plain_json import round_trip
 from django_qbwi.task_backend.results import TaskResults
 
 _MAX_WORKER_ID = 64
@@ -41,6 +43,7 @@ class TaskEntry:
         "_schedule",
         "args",
         "backend",
+        "engine_call",
         "framework",
         "id",
         "kwargs",
@@ -71,6 +74,8 @@ class TaskEntry:
         self.args = args
         self.kwargs = kwargs
         self.outcome = Outcome()
+        self.engine_call: EngineCall | None = None
+        """What another engine gets, None if it cannot move."""
         self._item: WorkItem | None = None
         self._schedule: Schedule = None
 
@@ -150,6 +155,9 @@ class TaskEntry:
         self._tell(self.framework.task_started)
         try:
             value = self._checked(self.task.call(*self._arguments(), **self.framework.normalize(self.kwargs)))
+        except CheckpointReached:
+            # Its rest moves; if not, `ended` is told what has become of it.
+            raise
         except BaseException as error:
             # User code returns to us here: SystemExit too fails the task, and the item.
             self._fail(error)
@@ -163,6 +171,8 @@ class TaskEntry:
         await self._atell(framework.task_started)
         try:
             value = self._checked(await self.task.acall(*self._arguments(), **self.framework.normalize(self.kwargs)))
+        except CheckpointReached:
+            raise
         except BaseException as error:
             # As above. Where the coroutine is closed, nothing can be awaited any more.
             if is_a(error, GeneratorExit):
@@ -179,6 +189,11 @@ class TaskEntry:
         """Take notice of the end of the item; a task that has no final outcome by then gets one."""
         item, self._item = self._item, None
         if item is None or self.outcome.is_finished:
+            return
+        if item.status is WorkItemStatus.HANDED_OFF:
+            # It is the engine's now, and so is its result.
+            movable: Any = item.options.movable
+            self.results.has_moved(self, movable.engine_id)
             return
         try:
             raise _reason_of(item)

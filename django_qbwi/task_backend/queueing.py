@@ -7,6 +7,7 @@ by the name of the framework and the alias.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -20,13 +21,16 @@ from django_qbwi import hosting
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.names import printable
+from django_qbwi.handoff.calls import EngineCall
+from django_qbwi.handoff.engines import Engine, engine, problem_of
+from django_qbwi.handoff.frameworks import Framework, framework_of
+from django_qbwi.handoff.plain_json import round_trip
+from django_qbwi.intake.options import Start
 from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.signals import scheduler_logger
 from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
-from django_qbwi.task_backend.frameworks import Framework, framework_of
-from django_qbwi.task_backend.plain_json import round_trip
 from django_qbwi.task_backend.results import TaskResults
 
 _MOST_RESULTS = 1000
@@ -45,6 +49,8 @@ class TaskQueueing:
     supports_async_task = True
     supports_get_result = True
     supports_priority = True
+    runs_in_this_process = True
+    """That nothing can be handed off to it, at the end of this process."""
 
     alias: str
     options: dict[str, Any]
@@ -70,8 +76,9 @@ class TaskQueueing:
             SchedulerDraining, SchedulerClosed: The process is ending.
             NotHosted: The app is not installed, or Django is not set up.
         """
-        self.validate_task(task)  # type: ignore[attr-defined]
+        self.validate_task(task)
         entry = self._entry(task, _new_id(), args, kwargs)
+        entry.engine_call = self._engine_call(entry)
         using = self.options.get("ON_COMMIT")
         # On a running loop no transaction can be open.
         if using is not None and not on_running_loop() and not hosting.runs_before_commit(using):
@@ -85,6 +92,15 @@ class TaskQueueing:
         """Queue a task; it does not wait for anything, and changes no thread."""
         return self.enqueue(task, args, kwargs)
 
+    def validate_task(self, task: Any) -> None:
+        """Refuse a task that does not fit this backend, or the engine that may get it.
+
+        Raises:
+            InvalidTask: It does not fit.
+        """
+        super().validate_task(task)  # type: ignore[misc]
+        self._engine_task(task)
+
     def get_result(self, result_id: str) -> Any:
         """Return the result of a task that a process of this site on this machine has, or has had.
 
@@ -94,19 +110,24 @@ class TaskQueueing:
             TaskResultDoesNotExist: Nobody knows one of that id; the message says why that may be.
         """
         known = self._known(result_id)
-        return self._of_another(str(result_id)) if known is None else known
+        return self._of_another(self._id_there(result_id)) if known is None else known
 
     async def aget_result(self, result_id: str) -> Any:
         """See `get_result`; a thread asks the other processes meanwhile."""
         known = self._known(result_id)
-        return await sync_to_async(self._of_another, thread_sensitive=False)(str(result_id)) if known is None else known
+        if known is not None:
+            return known
+        there = self._id_there(result_id)
+        # With an engine: in the thread of this context's database connections.
+        is_bound = self.options.get("HAND_OFF") is not None
+        return await sync_to_async(self._of_another, thread_sensitive=is_bound)(there)
 
     def close(self) -> None:
         """Do nothing, at the end of a request: the tasks belong to the process."""
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return what is wrong with the settings of this alias."""
-        return problems(self.alias, self.options)
+        return problems(self.framework, self.alias, self.options)
 
     @property
     def _limit(self) -> int:
@@ -132,12 +153,48 @@ class TaskQueueing:
         told, gaps = remote.ask(self._kept_under, result_id)
         if told is not None:
             return self._restored(result_id, told).result
+        alias = self.options.get("HAND_OFF")
+        if alias is not None:
+            # It has moved, or is not known there either.
+            with contextlib.suppress(self.framework.does_not_exist):
+                return Engine(self.framework, alias).backend.get_result(result_id)
         why = f"the process that had it has ended, or more than {self._limit} tasks have finished since"
         if self.options.get("ON_COMMIT") is not None:
             why += ", or its transaction was rolled back"
         raise self.framework.does_not_exist(
             "; ".join([f"no result {printable(result_id)!r} is known to {self.alias!r}: {why}", *gaps])
         )
+
+    def _id_there(self, result_id: str) -> str:
+        """Return the id that a task has in the engine that it was handed off to, which is mostly its own."""
+        return self._results.moved.get(str(result_id), str(result_id))
+
+    def _engine_call(self, entry: TaskEntry) -> EngineCall | None:
+        """Return what the engine gets, None if there is no engine.
+
+        Raises:
+            ImproperlyConfigured: Nothing can be handed off to it.
+        """
+        alias, task = self.options.get("HAND_OFF"), entry.task
+        if alias is None:
+            return None
+        found = engine(alias, self.framework)
+        given = 1 if task.takes_context else 0
+        return EngineCall(found, self._engine_task(task), task.func, entry.args, entry.kwargs, given)
+
+    def _engine_task(self, task: Any) -> Any:
+        """Return a task as the engine gets it, by the engine's own class; None if there is no engine.
+
+        Raises:
+            InvalidTask: It does not fit the engine.
+        """
+        alias = self.options.get("HAND_OFF")
+        found = None if alias is None else Engine(self.framework, alias)
+        if found is None or problem_of(found) is not None:
+            # What is wrong with the alias is told by the system checks, and where a task is enqueued.
+            return None
+        options = {"queue_name": task.queue_name, "takes_context": task.takes_context}
+        return found.task_of(task.func, **options)
 
     def _restored(self, result_id: str, told: dict[str, Any]) -> TaskEntry:
         try:
@@ -215,8 +272,8 @@ def _queue(
             name=entry.path,
             item_id=entry.id,
             cure=cure,
-            priority=int(task.priority),
-            delay=_delay(task) if deferred else 0.0,
+            start=Start(_delay(task) if deferred else 0.0, int(task.priority)),
+            engine_call=entry.engine_call,
         )
     except WorkItemRejected:
         if taken:

@@ -42,6 +42,8 @@ class TaskResults:
         self._tasks: dict[str, Kept] = {}
         self._expected: weakref.WeakValueDictionary[str, Kept] = weakref.WeakValueDictionary()
         self._finished: deque[str] = deque()
+        self.moved: dict[str, str] = {}
+        """The ids that tasks have got from an engine which takes none of ours, by those that they had here."""
 
     def __repr__(self) -> str:
         return f"<TaskResults kept={len(self._tasks)} finished={len(self._finished)} limit={self.limit}>"
@@ -66,6 +68,15 @@ class TaskResults:
     def forget(self, task: Kept) -> None:
         """Know it no longer: it was refused."""
         self._tasks.pop(task.id, None)
+
+    def has_moved(self, task: Kept, engine_id: str) -> None:
+        """Know it no longer: an engine has it, under an id which is mostly the same."""
+        self._tasks.pop(task.id, None)
+        if engine_id != task.id:
+            self.moved[task.id] = engine_id
+            while len(self.moved) > self.limit:
+                # The oldest one; somebody else may have taken it meanwhile.
+                self.moved.pop(next(iter(self.moved), ""), None)
 
     def change(self, task: Kept, outcome: Outcome) -> bool:
         """Let `outcome` be that of a task; False if it has a final one already."""

@@ -154,7 +154,7 @@ def test_cancellation_is_exit_code_2(name: str, reason: str) -> None:
 @pytest.mark.parametrize("status", [status for status in WorkItemStatus if status.is_terminal])
 def test_each_end_has_its_exit_code(status: WorkItemStatus) -> None:
     """Only a success is 0, and only a failure is 1."""
-    expected = {"succeeded": 0, "failed": 1, "cancelled": 2, "abandoned": 2, "discarded": 2}
+    expected = {"succeeded": 0, "failed": 1, "cancelled": 2, "abandoned": 2, "discarded": 2, "handed_off": 2}
     assert running.exit_code(status) == expected[status]
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.test import override_settings
 
 from django_qbwi import hosting
-from django_qbwi.task_backend import frameworks
+from django_qbwi.handoff import frameworks
 from django_qbwi.task_backend.entries import TaskEntry
 from tests.support.gates import PATIENCE
 from tests.task_backend import functions

@@ -1,6 +1,7 @@
 """The types that a user of the public names sees; checked by mypy and pyright, never run."""
 
 import functools
+import uuid
 from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, assert_type
@@ -28,6 +29,7 @@ from django_qbwi import (
     background_work_item,
     copies_request,
     current_work_item,
+    handoff,
     live_items,
     queue_background_work_item,
     queue_on_commit,
@@ -75,7 +77,7 @@ def resize(token: CancellationToken, album_id: int, *, width: int = 100) -> bool
 def tidy(token: CancellationToken) -> None: ...
 
 
-@background_work_item(name="report", timeout=120, priority=5)
+@background_work_item(name="report", timeout=120, priority=5, hand_off="durable")
 async def report(token: CancellationToken, year: int) -> str:
     await token.cancelled()
     return f"{year}"
@@ -120,9 +122,14 @@ def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
     assert_type(
-        resize.using(name="again", timeout=5, using="other", delay=5, priority=-5).queue(1, width=20), WorkItemHandle
+        resize.using(name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable").queue(
+            1, width=20
+        ),
+        WorkItemHandle,
     )
     assert_type(resize(CancellationToken.none(), 1, width=20), bool)
+    assert_type(handoff.item_id(), uuid.UUID)
+    CancellationToken.none().checkpoint(first=1)
     assert_type(tidy.queue(), WorkItemHandle)
     assert_type(report.queue(2026), WorkItemHandle)
     resize.queue_on_commit(1)

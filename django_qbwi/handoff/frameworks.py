@@ -13,6 +13,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import Signal
 
+UNSAID: dict[str, Any] = {"priority": 0, "queue_name": "default", "run_after": None}
+"""What Django 6.0 has to be told of a task at its making; later, and in the backport, these are the defaults."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
@@ -20,11 +23,14 @@ class Framework:
 
     name: str
     """The module: `django.tasks` or `django_tasks`."""
+    backends: Any
+    """The backends of this thread, by alias."""
     backend_base: Any
     context: Any
     error: Any
     result: Any
     status: Any
+    task: Any
     does_not_exist: type[Exception]
     normalize: Callable[[Any], Any]
     task_enqueued: Signal
@@ -61,6 +67,18 @@ def backport() -> Framework:
         ) from error
 
 
+def present() -> Framework:
+    """Return the framework of Django itself if there is one, else the backport: by what can be imported.
+
+    Raises:
+        ImproperlyConfigured: There is none.
+    """
+    try:
+        return core()
+    except ImportError:
+        return backport()
+
+
 def framework_of(task: Any) -> Framework | None:
     """Return the framework that a task belongs to, None if it is no task."""
     for base in type(task).__mro__:
@@ -73,11 +91,13 @@ def _named(name: str, json: str) -> Framework:
     base, signals = importlib.import_module(f"{name}.base"), importlib.import_module(f"{name}.signals")
     return Framework(
         name=name,
+        backends=importlib.import_module(name).task_backends,
         backend_base=importlib.import_module(f"{name}.backends.base").BaseTaskBackend,
         context=base.TaskContext,
         error=base.TaskError,
         result=base.TaskResult,
         status=base.TaskResultStatus,
+        task=base.Task,
         does_not_exist=importlib.import_module(f"{name}.exceptions").TaskResultDoesNotExist,
         normalize=importlib.import_module(json).normalize_json,
         task_enqueued=signals.task_enqueued,

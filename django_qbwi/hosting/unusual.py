@@ -1,0 +1,84 @@
+"""Where queueing is not what it is elsewhere: items that run at the call, or by an engine, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+from django_qbwi.core.exceptions import InvalidWorkItem, NotHosted
+from django_qbwi.core.items import WorkItem
+from django_qbwi.handoff.calls import stands_in_its_module
+from django_qbwi.hosting.assembly import Assembly
+from django_qbwi.hosting.immediate import run_immediately
+from django_qbwi.hosting.process import Process
+from django_qbwi.intake.options import Start
+from django_qbwi.signals import scheduler_logger
+
+_stays_here: ContextVar[bool] = ContextVar("django_qbwi_stays_here", default=False)
+
+
+@contextlib.contextmanager
+def staying_here() -> Iterator[None]:
+    """Have what is queued in this context run in this process, whatever QBWI["ENGINE"] is."""
+    reset = _stays_here.set(True)
+    try:
+        yield
+    finally:
+        _stays_here.reset(reset)
+
+
+def nothing(item: WorkItem | None = None) -> None:
+    """Tell nobody."""
+
+
+def queue_from(assembly: Assembly, item: WorkItem, tell: Callable[[], object], delay: float) -> None:
+    """Queue an item that starts by its own rules, in its caller's thread; see `Acceptance.queue_when_told`."""
+    assembly.start_mover(item)
+    assembly.scheduler.queue_when_told(item, tell, delay)
+
+
+def queue_unusually(
+    here: Process,
+    assembly: Assembly,
+    item: WorkItem,
+    prepare: Callable[[WorkItem], object] = nothing,
+    start: Start | None = None,
+) -> bool:
+    """Handle the cases in which queueing is not what it is elsewhere; True if the item was dealt with."""
+    if assembly.settings.immediate:
+        prepare(item)
+        run_immediately(assembly.scheduler, item, assembly.environment.scope)
+        return True
+    if assembly.refusal is not None:
+        refusal = NotHosted(f"{item.name} was not queued: {assembly.refusal}")
+        assembly.scheduler.observer.rejected(item, refusal)
+        raise refusal
+    if not here.host.serves:
+        # A user's ready() queues in both processes of runserver; this one only watches the other.
+        if scheduler_logger.isEnabledFor(logging.DEBUG):
+            scheduler_logger.debug("Work item name=%s discarded: runserver's parent runs none", item.name)
+        prepare(item)
+        assembly.scheduler.discard(item)
+        return True
+    if here.host.hints_at_tests and not here.hints.test_warned:
+        here.hints.warn_of_test_transaction(item)
+    # A task says by its alias where it is run.
+    return prepare is nothing and assembly.settings.engine is not None and _sent_to_engine(here, assembly, item, start)
+
+
+def _sent_to_engine(here: Process, assembly: Assembly, item: WorkItem, start: Start | None) -> bool:
+    """Have QBWI["ENGINE"] take a decorated function; False if the call is none, or cannot leave this process."""
+    alias = assembly.settings.engine
+    if alias is None or _stays_here.get() or not stands_in_its_module(item.work[0]):
+        return False
+    try:
+        call = assembly.call_for_engine(item, alias)
+    except InvalidWorkItem as error:
+        here.hints.warn_of_engine(item, error)
+        return False
+    assembly.make_movable(item, call, 0.0 if start is None else start.delay)
+    assembly.start_mover(item)
+    assembly.mover.send(item)
+    return True

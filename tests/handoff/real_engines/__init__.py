@@ -1,0 +1,1 @@
+"""The hand-off with real servers, real engines and their own workers."""
