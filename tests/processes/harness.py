@@ -59,7 +59,7 @@ _USUAL = re.compile(
     r"|(\S+|<frozen \S+): ResourceWarning: unclosed "
     r"(file <(waitress|_io\.TextIOWrapper name=0 )|<socket\.socket fd=\d+, family=2,)"
     r"|ResourceWarning: Enable tracemalloc"
-    r"|Executing <.* took [\d.]+ seconds"
+    r"|(WARNING:asyncio:)?Executing <.* took [\d.]+ seconds"
 )
 
 _OURS = re.compile(r"(\[[^]]*\] )*QBWI ")
