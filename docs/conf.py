@@ -29,7 +29,7 @@ napoleon_numpy_docstring = False
 
 # A build needs no network, so no foreign inventory: names of others are not links.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(asgiref|asyncio|collections|concurrent|contextlib|contextvars|datetime|django|typing)\..*"),
+    (r"py:.*", r"(asgiref|asyncio|collections|concurrent|contextlib|contextvars|datetime|django|typing|uuid)\..*"),
     (r"py:.*", r"(BaseException|Exception|RuntimeError|TypeError|ValueError|bool|bytes|dict|float|int|list|str)"),
     # The type variables of the decorator: parameters and result of the decorated function.
     (r"py:class", r"~?(django_qbwi\.work_items\.)?[PRS]"),
@@ -37,6 +37,8 @@ nitpick_ignore_regex = [
     (r"py:class", r"django_qbwi\.(decorator\.BackgroundMethod|work_items\.Decorator)"),
     # What copies_request takes and returns, for type checkers; and Django's names as docstrings write them.
     (r"py:class", r"django_qbwi\.intake\.copier\.([PQRS]|Queueable|RequestCopier|MethodCopier|Decorator)"),
+    # Shown with its longer path: nobody imports it.
+    (r"py:exc", r"CheckpointReached"),
     (r"py:.*", r"AbstractBaseUser|AnonymousUser|ContentFile|DisallowedHost"),
 ]
 
