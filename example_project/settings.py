@@ -46,7 +46,7 @@ else:
     EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL, VAR / "mail"
 
 QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0}  # both are the defaults: the whole dict may be left out
-
+GALLERY_ENGINE = None  # the alias of TASKS that takes what a shutdown interrupts: settings_durable.py has one
 GALLERY_PAUSE = 1.0  # seconds: one count, and what a slow mail server or a large picture would take
 
 LINE = {"format": "%(asctime)s [%(process)d] %(levelname)-7s %(message)s", "datefmt": "%H:%M:%S"}

@@ -59,6 +59,8 @@ class Visitor:
 class Tour:
     """The server, the visitor, and the signals between you and them."""
 
+    settings = "example_project.settings"
+
     def __init__(self, port: int) -> None:
         self.port = port
         self.visitor = Visitor(f"http://127.0.0.1:{port}/")
@@ -67,17 +69,13 @@ class Tour:
 
     def run(self, seconds: float | None) -> int:
         """Show everything, wait for the server's end, return its exit code."""
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        environ = {**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "example_project.settings"}
-        say("Preparing the database (migrate) ...")
-        subprocess.run(command("example_project.manage", "migrate", "--verbosity=0"), env=environ, check=True)
-
+        self.migrate()
         say(f"Starting gunicorn on port {self.port} ...")
         # From here on Ctrl-C is the server's: it gets the signal itself, and must not lose us before its end.
         signal.signal(signal.SIGINT, self.on_interrupt)
         signal.signal(signal.SIGTERM, self.on_terminate)
         # One stream for all, so that the lines stay in order.
-        self.server = subprocess.Popen(self.gunicorn(), env=environ, stderr=subprocess.STDOUT)
+        self.server = self.start(self.gunicorn())
         try:
             self.show(seconds)
         except (OSError, http.client.HTTPException):
@@ -87,6 +85,20 @@ class Tour:
             code = self.wait_for_the_end()
         say(f"gunicorn has ended with exit code {code}. Start the tour again to see what was saved.")
         return code if code >= 0 else 128 - code
+
+    def environ(self) -> dict[str, str]:
+        """Return the environment of all that is started."""
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return {**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": self.settings}
+
+    def migrate(self) -> None:
+        """Make the tables."""
+        say("Preparing the database (migrate) ...")
+        subprocess.run(command("example_project.manage", "migrate", "--verbosity=0"), env=self.environ(), check=True)
+
+    def start(self, arguments: list[str]) -> "subprocess.Popen[bytes]":
+        """Start a process of the site; it writes to the stream that we write to."""
+        return subprocess.Popen(arguments, env=self.environ(), stderr=subprocess.STDOUT)
 
     def gunicorn(self) -> list[str]:
         """Return the command: one process with four threads for requests."""

@@ -96,6 +96,20 @@ def count(token: CancellationToken, count_id: int) -> None:
         token.raise_if_cancellation_requested()  # saved; now the list shows it as cancelled
 
 
+@background_work_item(hand_off=settings.GALLERY_ENGINE)
+def count_on(token: CancellationToken, count_id: int, reached: int = 0) -> None:
+    """Count one a second, and save each; a shutdown moves the rest to the engine, if there is one."""
+    row = Count.objects.get(pk=count_id)
+    while reached < row.goal:
+        token.checkpoint(reached=reached)  # at a shutdown the worker calls count_on(token, count_id, reached=...)
+        token.raise_if_cancellation_requested()
+        if not token.wait(settings.GALLERY_PAUSE):
+            reached += 1
+            Count.objects.filter(pk=count_id).update(reached=reached)
+    row.reached = reached
+    log_count(token, row)
+
+
 @background_work_item(name="count to the end")
 async def count_to_the_end(token: CancellationToken, count_id: int) -> None:
     """Count one a second, and finish even at a shutdown if the time that is left is enough; else save."""

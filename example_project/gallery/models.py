@@ -36,7 +36,7 @@ class Album(models.Model):
 
 
 class Count(models.Model):
-    """A count to `goal`; `reached` is set once, when the counting has ended."""
+    """A count to `goal`; `reached` is set when the counting has ended, by `count_on` at each step."""
 
     goal = models.PositiveSmallIntegerField()
     reached = models.PositiveSmallIntegerField(null=True)

@@ -54,6 +54,21 @@ class TheFunctionItselfTests(GalleryTestCase):
         row.refresh_from_db()
         self.assertEqual((row.reached, row.ending), (0, "shutdown"))
 
+    def test_count_on_goes_on(self):
+        """What the engine calls at the end of a process begins where the item has left off."""
+        row = Count.objects.create(goal=3, reached=2)
+        items.count_on(CancellationToken.none(), row.pk, reached=2)
+        row.refresh_from_db()
+        self.assertEqual(row.reached, 3)
+
+    def test_count_on_without_an_engine_stops(self):
+        """Each step is saved, and a shutdown ends it as cancelled."""
+        row = Count.objects.create(goal=3)
+        source = CancellationTokenSource()
+        source.cancel(CancelReason.SHUTDOWN)
+        with self.assertRaises(OperationCancelled):
+            items.count_on(source.token, row.pk)
+
     async def test_count_to_the_end_finishes_at_a_shutdown(self):
         """An async item is awaited; a shutdown that leaves enough time changes nothing."""
         row = await Count.objects.acreate(goal=3)

@@ -13,5 +13,6 @@ urlpatterns = [
     path("postcards/", views.order_postcard, name="postcard"),
     path("albums/", views.order_album, name="album"),
     path("counts/", views.start_count, name="count"),
+    path("counts/on/", views.start_count_on, name="count-on"),
     path("counts/to-the-end/", views.start_count_to_the_end, name="count-to-the-end"),
 ]

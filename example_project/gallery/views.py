@@ -94,6 +94,17 @@ def start_count(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
+def start_count_on(request: HttpRequest) -> HttpResponse:
+    """Count on a thread, and after a shutdown in the worker of an engine."""
+    form = CountForm(request.POST)
+    if not form.is_valid():
+        return correct(request, count_form=form)
+    row = form.save()
+    handles.remember(items.count_on.using(name=f"count on to {row.goal}").queue(row.pk))
+    return done(request, f"Counting to {row.goal}, also beyond a shutdown if there is an engine.")
+
+
+@require_POST
 async def start_count_to_the_end(request: HttpRequest) -> HttpResponse:
     """Count on the event loop: an async view, an async function in the background."""
     form = CountForm(request.POST)

@@ -44,9 +44,11 @@ def test_the_tests_of_the_example_pass(environ: dict[str, str]) -> None:
     assert "Warning" not in result.stderr
 
 
-def test_no_migration_is_missing(environ: dict[str, str]) -> None:
+@pytest.mark.parametrize("settings", ["settings", "settings_durable"])
+def test_no_migration_is_missing(environ: dict[str, str], settings: str) -> None:
     """The models and the migrations agree, and the checks find nothing, from any folder."""
     manage = [sys.executable, str(ROOT / "example_project" / "manage.py")]
+    environ["DJANGO_SETTINGS_MODULE"] = f"example_project.{settings}"
     for arguments in (["makemigrations", "--check"], ["check", "--fail-level", "WARNING"]):
         result = subprocess.run(
             [*manage, *arguments],
@@ -62,9 +64,9 @@ def test_no_migration_is_missing(environ: dict[str, str]) -> None:
 class RunningTour:
     """The tour in a process group of its own, as in a terminal, and what it has printed so far."""
 
-    def __init__(self, environ: dict[str, str], *options: str) -> None:
+    def __init__(self, environ: dict[str, str], *options: str, module: str = "tour") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "example_project.tour", "--port", "0", *options],
+            [sys.executable, "-m", f"example_project.{module}", "--port", "0", *options],
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,
@@ -106,7 +108,17 @@ class RunningTour:
 @pytest.fixture
 def tour(environ: dict[str, str], request: pytest.FixtureRequest) -> Iterator[RunningTour]:
     """Start the tour with the options of the parameter."""
-    running = RunningTour(environ, *getattr(request, "param", ()))
+    yield from started(RunningTour(environ, *getattr(request, "param", ())))
+
+
+@pytest.fixture
+def durable_tour(environ: dict[str, str]) -> Iterator[RunningTour]:
+    """Start the tour of the hand-off."""
+    yield from started(RunningTour(environ, module="tour_durable"))
+
+
+def started(running: RunningTour) -> Iterator[RunningTour]:
+    """Lend a tour, and leave nothing of it behind."""
     yield running
     running.guard.cancel()
     running.guard.join()
@@ -159,6 +171,22 @@ def test_a_second_ctrl_c_forces_the_end(tour: RunningTour) -> None:
     os.killpg(tour.process.pid, signal.SIGINT)
     assert tour.read_to_the_end() == 0, tour.output
     assert re.search(r"Counted to \d of 10, saved because of: shutdown", tour.output)
+
+
+def test_the_durable_tour_hands_off(durable_tour: RunningTour) -> None:
+    """What gunicorn is stopped in the middle of moves to the worker under its id, which finishes all of it."""
+    assert durable_tour.read_to_the_end() == 0, durable_tour.output
+    output = durable_tour.output
+    assert "Traceback" not in output
+    assert "ERROR" not in output
+    assert re.search(r"Drained in .*: 0 finished, 0 cancelled, 0 abandoned, 0 discarded, 4 handed off", output), output
+    moved = re.findall(r"id=(\w+) name=count on to 6 status=handed_off elapsed=\S+ 'durable' as (\w+)", output)
+    assert len(moved) == 4
+    assert all(here == there for here, there in moved)
+    ended = re.findall(r"id=(\w+) name=count on to 6 status=succeeded", output)
+    assert sorted(ended) == sorted(here for here, _ in moved)
+    assert "tour: 4 of 4 counts have moved to the worker" in output
+    assert "tour: The worker has finished all of them." in output
 
 
 TOX = """
