@@ -1,15 +1,16 @@
-"""The mover: brings items to their engines, in a thread of its own with connections of its own.
+"""The mover: brings items to their engines, in threads of its own with connections of its own.
 
 States of an item: see `core.moving`. Order of events: taken out of its queue, accepted by the engine, HANDED_OFF.
 Begun at the first sign of the end for what cannot come any more, and for the rest shortly before the limit: once an
 engine has accepted one, all of its items are taken out of their queues, and none of them begins here. Whatever is
 refused here is moved at once, in its caller's thread; what has left its code at a checkpoint, when it comes here.
-Lock: none of its own. `_held` and `_pause` belong to the mover's thread.
+Lock: none of its own. Both threads may be at work; each item is taken by one step of C, or under the registry's lock.
 
 Four ways in which this could fail, and what stands against each:
 - The reply to the engine's commit is lost: it is asked whether it has the id, and gets the item under no other one.
 - The engine is down: one further item a turn is held for it; all the others can still run here.
-- The engine hangs: nobody waits for this thread beyond the limit of the drain; what it had is DISCARDED by name.
+- The engine hangs: a second thread goes on, over a connection of its own; nobody waits for either beyond the limit of
+  the drain, and what they had is DISCARDED by name.
 - A worker takes the item meanwhile: it cannot, the item has left its queue under the lock.
 """
 
@@ -40,6 +41,8 @@ _FOR_EACH = 0.01
 _LOOK_AGAIN = 0.25
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _WARN_EVERY = 5.0
+_LONGEST_CALL = 5.0
+"""Seconds for one call of an engine, or a third of what is left of the drain: then the second thread goes on."""
 
 
 class Mover:
@@ -51,7 +54,7 @@ class Mover:
         environment: Environment,
         report: Callable[[list[WorkItem]], object],
         max_held: int,
-        service: ServiceThread | None = None,
+        services: tuple[ServiceThread, ServiceThread] | None = None,
     ) -> None:
         """Make it; `report` takes items that were declared ended, to have them reported and settled elsewhere."""
         self.scheduler = scheduler
@@ -60,7 +63,9 @@ class Mover:
         self._max_held = max_held
         self._clock = scheduler.clock
         self._limit = 0.0
-        self._service = ServiceThread("qbwi-mover") if service is None else service
+        self._services = services or (ServiceThread("qbwi-mover"), ServiceThread("qbwi-mover-2"))
+        self._service = self._services[0]
+        """The one that takes the next turn: the first, until an engine has kept it for too long."""
         self._started = False
         self._held: deque[tuple[WorkItem, float]] = deque()
         self._coming: dict[WorkItem, None] = {}
@@ -72,15 +77,16 @@ class Mover:
         return f"<Mover started={self._started} held={len(self._held)}>"
 
     def start(self) -> None:
-        """Start the thread, once, with the first item that could move.
+        """Start the threads, once, with the first item that could move.
 
         Raises:
-            WorkItemRejected: There is none, by which items could move at the end.
+            WorkItemRejected: There are none, by which items could move at the end.
         """
         if not self._started:
             try:
                 # Now: a process that ends starts none.
-                self._service.start()
+                for service in self._services:
+                    service.start()
             except (RuntimeError, OSError) as error:
                 raise WorkItemRejected(f"nothing was queued: no thread could be started ({error})") from error
             self._started = True
@@ -163,10 +169,11 @@ class Mover:
             self._service.post(self._turn)
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Let the threads end."""
         if self._started:
-            self._service.post(self._environment.thread_ended)
-            self._service.stop()
+            for service in self._services:
+                service.post(self._environment.thread_ended)
+                service.stop()
 
     # In the mover's thread.
 
@@ -241,6 +248,8 @@ class Mover:
         movable = movable_of(item)
         if self._is_cancelled(item):
             return True
+        service = self._service
+        timer = self.scheduler.keeper.call_at(self._clock() + self._patience(), lambda: self._overtake(service))
         try:
             movable.send(item, due, self._environment.after)
         except BaseException:
@@ -249,10 +258,27 @@ class Mover:
             if movable.engine_id is None:
                 self._failed(item, due)
                 return False
+        finally:
+            timer.cancel()
         self._pause = _SHORTEST_PAUSE
         if movable.engine_id is not None and self._is_declared(item):
             self._report([item])
         return True
+
+    def _patience(self) -> float:
+        """Return for how many seconds a call may keep its thread."""
+        deadline = self.scheduler.stop.deadline
+        return _LONGEST_CALL if deadline is None else min(_LONGEST_CALL, max(0.5, (deadline - self._clock()) / 3))
+
+    def _overtake(self, service: ServiceThread) -> None:
+        """Have the second thread go on, over a connection of its own, beside a call that hangs; in the keeper's thread.
+
+        What hangs stays the first one's, and moves if its call comes back in time.
+        """
+        if service is self._services[0] and self._service is service:
+            self._service = self._services[1]
+            logger.warning("An engine does not answer: what else is to be handed off goes over another connection")
+            self._service.post(self._turn)
 
     def _failed(self, item: WorkItem, due: float) -> None:
         if self._is_cancelled(item):

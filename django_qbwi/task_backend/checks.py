@@ -16,8 +16,8 @@ OPTIONS = ("HAND_OFF", "ON_COMMIT", "RESULTS")
 _APP = "django_qbwi"
 
 
-def problems(framework: Framework, alias: str, options: Any) -> list[CheckMessage]:
-    """Return the check messages for one alias."""
+def problems(framework: Framework, alias: str, options: Any, queues: set[str]) -> list[CheckMessage]:
+    """Return the check messages for one alias, which has these queues; none stands for any."""
     where = f'TASKS["{alias}"]["OPTIONS"]'
     if not isinstance(options, dict):
         return [_error(f"{where} is {options!r}", "Set it to a dict, or leave it out.")]
@@ -38,10 +38,20 @@ def problems(framework: Framework, alias: str, options: Any) -> list[CheckMessag
             )
         )
     target = options.get("HAND_OFF")
-    problem = None if target is None else problem_of(Engine(framework, target))
-    if problem is not None:
-        found.append(_error(f'{where}["HAND_OFF"]: {problem}', "Name an alias of TASKS that has workers of its own."))
+    if target is not None:
+        found += _misfits(f'{where}["HAND_OFF"]', Engine(framework, target), queues)
     return found
+
+
+def _misfits(where: str, engine: Engine, queues: set[str]) -> list[CheckMessage]:
+    problem = problem_of(engine)
+    if problem is not None:
+        return [_error(f"{where}: {problem}", "Name an alias of TASKS that has workers of its own.")]
+    missing = sorted(name for name in queues if not engine.takes_queue(name))
+    if not missing:
+        return []
+    names = ", ".join(map(repr, missing))
+    return [_error(f"{where}: {engine.alias!r} has no queue {names}", "Have both aliases list the same QUEUES.")]
 
 
 def _unknown(where: str, key: Any) -> CheckMessage:

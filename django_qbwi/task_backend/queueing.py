@@ -54,6 +54,7 @@ class TaskQueueing:
 
     alias: str
     options: dict[str, Any]
+    queues: set[str]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} alias={self.alias!r}>"
@@ -127,7 +128,7 @@ class TaskQueueing:
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return what is wrong with the settings of this alias."""
-        return problems(self.framework, self.alias, self.options)
+        return problems(self.framework, self.alias, self.options, self.queues)
 
     @property
     def _limit(self) -> int:

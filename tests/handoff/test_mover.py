@@ -35,7 +35,8 @@ class MovingDrain(Drain):
         super().__init__(**options)
         self.call = FakeCall()
         self.service = ManualServiceThread(self.clock, "mover")
-        self.mover = Mover(self.scheduler, NullEnvironment(), self._report, 3, self.service)
+        self.second = ManualServiceThread(self.clock, "second mover")
+        self.mover = Mover(self.scheduler, NullEnvironment(), self._report, 3, (self.service, self.second))
         self.coordinator = DrainCoordinator(
             self.scheduler,
             self.reporter,
@@ -53,6 +54,7 @@ class MovingDrain(Drain):
     def advance(self, seconds: float) -> None:
         super().advance(seconds)
         self.service.run()
+        self.second.run()
 
     def movable(self, delay: float = 0.0, **options: Any) -> WorkItem:
         """Return an item that can move, not queued yet."""
@@ -227,6 +229,40 @@ def test_engine_that_hangs_is_not_waited_for(drain: MovingDrain) -> None:
     drain.advance(0)
     assert item.status is S.DISCARDED
     assert not drain.scheduler.has_moved(item)
+
+
+def test_call_that_hangs_is_overtaken(drain: MovingDrain, caplog: pytest.LogCaptureFixture) -> None:
+    """A second thread moves the others meanwhile; what hangs moves when its call comes back."""
+    items = [drain.queue_movable() for _ in range(3)]
+
+    def hang() -> None:
+        drain.call.before = lambda: None
+        drain.clock.advance(3.5)
+        drain.keeper.run()
+        drain.second.run()
+
+    drain.call.before = hang
+    drain.coordinator.sign("a test")
+    drain.advance(79.5)
+    assert [known for known, _, _ in drain.call.sent] == [items[1].id, items[2].id, items[0].id]
+    assert {item.status for item in items} == {S.HANDED_OFF}
+    assert "does not answer" in caplog.text
+    assert drain.scheduler.is_empty
+
+
+def test_call_that_takes_its_time_is_not_overtaken(drain: MovingDrain) -> None:
+    """A third of what is left is for it, or five seconds."""
+    items = [drain.queue_movable() for _ in range(2)]
+
+    def take_time() -> None:
+        drain.clock.advance(2.5)
+        drain.keeper.run()
+        drain.second.run()
+
+    drain.call.before = take_time
+    drain.coordinator.sign("a test")
+    drain.advance(79.5)
+    assert [known for known, _, _ in drain.call.sent] == [item.id for item in items]
 
 
 def test_acceptance_that_comes_too_late_is_told(drain: MovingDrain, caplog: pytest.LogCaptureFixture) -> None:

@@ -276,6 +276,15 @@ def test_checks_name_a_wrong_engine(rows: list[SimpleNamespace], ours: dict[str,
         assert problem in str(refusal.value)
 
 
+def test_checks_name_a_queue_that_the_engine_has_not(rows: list[SimpleNamespace]) -> None:
+    """A task of that queue could not be defined."""
+    found = tasks(QUEUES=["default"])
+    found["default"]["QUEUES"] = ["default", "mails"]
+    with override_settings(TASKS=found):
+        (message,) = FRAMEWORK.backends["default"].check()
+        assert (message.id, "'durable' has no queue 'mails'" in message.msg) == ("qbwi.E010", True)
+
+
 def test_checks_of_decorated_functions_and_of_the_setting(rows: list[SimpleNamespace]) -> None:
     """Each alias that is used anywhere is looked at."""
     with override_settings(TASKS=tasks(), QBWI={"ENGINE": "nowhere"}):
