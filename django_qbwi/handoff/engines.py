@@ -76,7 +76,7 @@ class Engine:
         backend = self.backend
         changes: dict[str, Any] = {}
         if due is not None and due > timezone.now():
-            changes["run_after"] = due if timezone.is_aware(timezone.now()) else timezone.make_naive(due)
+            changes["run_after"] = due
         if priority and backend.supports_priority:
             changes["priority"] = priority
         with known_as(known):

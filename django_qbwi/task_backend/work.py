@@ -5,6 +5,7 @@ It stands here as a task of the framework, since the workers of an engine look f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,10 @@ def run_work_item(context: Any, path: str, args: list[Any], kwargs: dict[str, An
     item.wait(None)
     ending = item.ending
     if ending is not None and ending.exception is not None:
+        if ending.failure is not None:
+            # The exception keeps no frames; the engine's result shows where it came from all the same.
+            with contextlib.suppress(Exception):
+                ending.exception.add_note(ending.failure.traceback)
         raise ending.exception
     if item.status is WorkItemStatus.CANCELLED:
         raise OperationCancelled(item.token)

@@ -5,6 +5,7 @@ import datetime
 import functools
 import logging
 import threading
+import traceback
 import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -167,6 +168,18 @@ def test_delayed_item_moves_at_the_end(configure: Callable[..., None], rows: lis
     assert rows[0].task.run_after is not None
 
 
+def test_delayed_item_of_a_site_without_time_zones(configure: Callable[..., None], rows: list[SimpleNamespace]) -> None:
+    """Its moment is a naive one, as all that the engine knows."""
+    configure()
+    with override_settings(USE_TZ=False):
+        before = timezone.now()
+        handle = functions.resize.using(delay=500).queue(3)
+        end()
+        assert handle.status is S.HANDED_OFF
+        assert rows[0].task.run_after > before
+        assert timezone.is_naive(rows[0].task.run_after)
+
+
 def test_item_of_a_static_method(configure: Callable[..., None], rows: list[SimpleNamespace]) -> None:
     """It is found by the name of its class."""
     configure()
@@ -234,8 +247,9 @@ def test_worker_runs_it_as_a_work_item(configure: Callable[..., None], function:
 def test_failure_fails_the_task(configure: Callable[..., None]) -> None:
     """With what the function has raised, and where."""
     configure()
-    with pytest.raises(ValueError, match="no such album"):
+    with pytest.raises(ValueError, match="no such album") as failure:
         run(row_of("fail"))
+    assert 'raise ValueError("no such album")' in "".join(traceback.format_exception(failure.value))
 
 
 def test_cancellation_fails_the_task(configure: Callable[..., None]) -> None:
