@@ -10,7 +10,9 @@ from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import SchedulerClosed, SchedulerDraining
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.ports import NullEnvironment
 from django_qbwi.core.records import DrainOutcome, DrainStart, WorkItemStatus
+from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.drain_reports import NextInterrupt
 from django_qbwi.lifecycle.last_moments import margin
@@ -974,3 +976,17 @@ def test_force_wakes_who_holds_the_exit() -> None:
     assert nudges == []
     drain.advance(0)
     assert nudges == [1]
+
+
+def test_item_given_up_where_it_runs_at_the_call_is_told_of_once() -> None:
+    """Its first end stands, as that of an item in a thread of ours."""
+    drain = Drain()
+
+    def outlive(token: object) -> None:
+        for left in drain.scheduler.give_up():
+            drain.scheduler.report_unstarted(left)
+
+    item = drain.make(outlive)
+    run_immediately(drain.scheduler, item, NullEnvironment().scope)
+    assert item.status is S.ABANDONED
+    assert drain.observer.names(item) == ["queued", "started", "finished", "late"]
