@@ -1,6 +1,7 @@
 """A process whose queue is full, with an engine behind it."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from django_qbwi import queue_background_work_item
+from django_qbwi import hosting, queue_background_work_item
 from tests.handoff import functions
 from tests.handoff.listed import ListedBackend, tasks
+from tests.support.gates import PATIENCE, until
 
 
 @pytest.fixture
@@ -60,3 +62,23 @@ def at_full_queue(test: Callable[..., None]) -> Callable[..., None]:
             test(**fixtures)
 
     return run
+
+
+def end() -> None:
+    """Come to the end of the process, as far as its items can tell."""
+    hosting.this_process().renew(10)
+
+
+def end_and_open() -> None:
+    """Come to the end of the process, and let the items go on that the gate holds, once they are told of it."""
+    scheduler = hosting.scheduler()
+
+    def let_go() -> None:
+        until(lambda: scheduler.stop.requested)
+        functions.gate.open()
+
+    opener = threading.Thread(target=let_go)
+    opener.start()
+    # Here and not there: the handlers of signals are opened anew by the main thread alone.
+    end()
+    opener.join(PATIENCE)

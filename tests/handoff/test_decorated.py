@@ -37,9 +37,9 @@ from django_qbwi.handoff.movable import movable_of
 from django_qbwi.task_backend.work import run_work_item
 from django_qbwi.testing import captured_work_items, immediate_work_items
 from tests.handoff import functions
-from tests.handoff.conftest import at_full_queue, full_queue
+from tests.handoff.conftest import at_full_queue, end, end_and_open, full_queue
 from tests.handoff.listed import Down, KnownTask, ListedBackend, tasks
-from tests.support.gates import PATIENCE, until
+from tests.support.gates import PATIENCE
 
 S = WorkItemStatus
 WORK = "django_qbwi.task_backend.work.run_work_item"
@@ -195,27 +195,11 @@ def test_running_item_moves_from_its_checkpoint(configure: Callable[..., None], 
     configure()
     handle = functions.read.queue("a book")
     functions.gate.await_entered(3)
-    scheduler = hosting.scheduler()
-    functions_thread = drain_in_thread()
-    until(lambda: scheduler.stop.requested)
-    functions.gate.open()
-    functions_thread.join(PATIENCE)
+    end_and_open()
     assert handle.status is S.HANDED_OFF
     assert rows[0].args == ["tests.handoff.functions:read", ["a book", 3], {}, {"name": "pages", "timeout": 30.0}]
     run(rows[0])
     assert functions.ran == [("a book", page) for page in range(5)]
-
-
-def end() -> None:
-    """Come to the end of the process, as far as its items can tell."""
-    hosting.this_process().renew(10)
-
-
-def drain_in_thread() -> threading.Thread:
-    """Drain beside the test."""
-    thread = threading.Thread(target=end)
-    thread.start()
-    return thread
 
 
 # In a worker of the engine.
@@ -274,11 +258,7 @@ def test_end_of_the_worker_moves_the_rest_again(configure: Callable[..., None], 
     worker = threading.Thread(target=run, args=(row,))
     worker.start()
     functions.gate.await_entered(3)
-    scheduler = hosting.scheduler()
-    draining = drain_in_thread()
-    until(lambda: scheduler.stop.requested)
-    functions.gate.open()
-    draining.join(PATIENCE)
+    end_and_open()
     worker.join(PATIENCE)
     (rest,) = rows
     assert rest.id != row.id

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -17,9 +16,9 @@ from django_qbwi import InvalidWorkItem, QueueFull, hosting, recent_items
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.handoff import frameworks
 from tests.handoff import functions
-from tests.handoff.conftest import at_full_queue, full_queue
+from tests.handoff.conftest import at_full_queue, end, end_and_open, full_queue
 from tests.handoff.listed import Down, ListedBackend, tasks
-from tests.support.gates import PATIENCE, until
+from tests.support.gates import until
 
 S = WorkItemStatus
 FRAMEWORK = frameworks.present()
@@ -32,11 +31,6 @@ def task_of(function: Callable[..., Any], **options: Any) -> Any:
     return backend.task_class(
         func=function, backend="default", takes_context=takes_context, **{**frameworks.UNSAID, **options}
     )
-
-
-def end() -> None:
-    """Come to the end of the process, as far as its items can tell."""
-    hosting.this_process().renew(10)
 
 
 def down() -> None:
@@ -146,12 +140,7 @@ def test_running_task_moves_from_its_checkpoint(configure: Callable[..., None], 
     task = task_of(functions.count)
     result = task.enqueue(5)
     functions.gate.await_entered()
-    scheduler = hosting.scheduler()
-    ending = threading.Thread(target=end)
-    ending.start()
-    until(lambda: scheduler.stop.requested)
-    functions.gate.open()
-    ending.join(PATIENCE)
+    end_and_open()
     (row,) = rows
     assert (row.args, row.kwargs, row.task.takes_context) == ([5, 1], {}, True)
     assert row.id == uuid.UUID(hex=result.id)
@@ -173,12 +162,7 @@ def test_task_that_moves_has_not_failed(
     try:
         result = task_of(function).enqueue(5)
         functions.gate.await_entered()
-        scheduler = hosting.scheduler()
-        ending = threading.Thread(target=end)
-        ending.start()
-        until(lambda: scheduler.stop.requested)
-        functions.gate.open()
-        ending.join(PATIENCE)
+        end_and_open()
     finally:
         FRAMEWORK.task_finished.disconnect(note)
     assert told == []
