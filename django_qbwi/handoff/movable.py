@@ -11,8 +11,8 @@ from django.utils import timezone
 from django_qbwi.core.calls import Options
 from django_qbwi.core.checkpoints import MovableToken
 from django_qbwi.core.exceptions import WorkItemRejected
+from django_qbwi.core.failures import message_of, type_of
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.names import printable
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.handoff.calls import EngineCall
 
@@ -89,9 +89,11 @@ class MovableItem:
         except BaseException as error:
             # The engine's code, and that of receivers, returns to us here.
             clean_up()
-            self.problem = f"{call.engine.alias!r} may have accepted it, and cannot be asked: {printable(repr(error))}"
+            # Without a line of its class, which may raise where it is asked for its text.
+            why = f"{type_of(error)}: {message_of(error)}"
+            self.problem = f"{call.engine.alias!r} may have accepted it, and cannot be asked: {why}"
             if not call.engine.has(known):
-                self.problem = f"{call.engine.alias!r} has not accepted it: {printable(repr(error))}"
+                self.problem = f"{call.engine.alias!r} has not accepted it: {why}"
                 raise
             # The reply was lost, or something behind the commit has failed.
             self.engine_id = known

@@ -160,6 +160,27 @@ def test_lost_reply_is_no_second_row(drain: MovingDrain) -> None:
     assert len(drain.call.sent) == 1
 
 
+class Mute(Exception):
+    """Has no text, whoever asks."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+def test_lost_reply_that_comes_as_an_exception_without_a_text() -> None:
+    """What it says of itself is not needed to ask whether the engine has the item."""
+
+    def raise_it() -> None:
+        raise Mute
+
+    drain = MovingDrain(max_queued=1)
+    drain.queue_movable()
+    drain.call.behind = raise_it
+    assert drain.queue_movable().status is S.HANDED_OFF
+
+
 def test_lost_reply_of_an_engine_that_cannot_be_asked(drain: MovingDrain) -> None:
     """It is sent again under the same id, and the key that is there says that it was accepted."""
     item = drain.queue_movable()
@@ -213,7 +234,7 @@ def test_engine_that_stays_down_leaves_discarded_items(drain: MovingDrain, caplo
     drain.advance(0)
     assert {item.status for item in items} == {S.DISCARDED}
     assert all(drain.ends(item) == ["finished"] for item in items)
-    assert "'durable' has not accepted it: Down()" in movable_of(items[0]).target
+    assert "'durable' has not accepted it: tests.handoff.listed.Down: " in movable_of(items[0]).target
     assert drain.elapsed() <= 90
     assert drain.reports.given_up == (0, 2)
     assert "could not be handed off yet" in caplog.text
@@ -375,7 +396,10 @@ def test_refused_twice(prepare: Callable[[MovingDrain], object], kind: type[Exce
     before = drain.scheduler.queued_count
     drain.call.before = down
     item = drain.movable()
-    with pytest.raises(kind, match=r"not queued: .*nor could it be handed off: 'durable' has not accepted it: Down"):
+    with pytest.raises(
+        kind,
+        match=r"not queued: .*nor could it be handed off: 'durable' has not accepted it: tests.handoff.listed.Down",
+    ):
         drain.scheduler.queue_when_told(item, lambda: None)
     assert drain.scheduler.queued_count == before
     assert drain.observer.names(item) == ["rejected"]

@@ -141,7 +141,7 @@ def test_what_may_be_stored_is_not_denied(through: Through) -> None:
         (record,) = re.findall(r"^ERROR .*", web.records(), re.MULTILINE)
     assert [one for one, _ in _stored(deployment)] == [known]
     assert f"id={known} " in record
-    assert "'durable' may have accepted it, and cannot be asked: OperationalError" in record
+    assert "'durable' may have accepted it, and cannot be asked: django.db.utils.OperationalError" in record
 
 
 @pytest.mark.parametrize("comes_back", [True, False], ids=["comes-back", "stays-away"])
