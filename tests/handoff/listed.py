@@ -45,6 +45,9 @@ class ListedBackend(BASE):  # type: ignore[misc]
             kind.behind()
         return self.get_result(str(new_id))
 
+    def close(self) -> None:
+        """Do nothing: `close_all()` of the framework calls it on each backend, and its base class has none."""
+
     def get_result(self, result_id: str) -> Any:
         framework = frameworks.present()
         for row in self.rows:

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.processes
 _DEPLOYS = 10
 _FEW = 10_000
 _MANY = 100_000
+_SECONDS_EACH = {_FEW: 0.001, _MANY: 0.0001}
+"""What a row takes at the least: however fast the machine is, no process comes to the last row before it ends."""
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ def test_rows_go_on_over_deploys(sort: str, count: int, deploy: Deploy) -> None:
     deploys = _DEPLOYS if count == _MANY or ROUNDS > 1 else 2
     with deployment.site("web", GTHREAD) as web:
         web.serving()
-        web.get(f"rows?sort={sort}&last={count}")
+        web.get(f"rows?sort={sort}&last={count}&each={_SECONDS_EACH[count]}")
         _wait_for_rows(deployment, web, count // (deploys + 2))
         end(web)
         assert "status=handed_off" in web.records(), web.failed("nothing was handed off")
@@ -43,7 +45,7 @@ def test_rows_go_on_over_deploys(sort: str, count: int, deploy: Deploy) -> None:
             worker.wait_for_end(worker.process.pid)
     assert deployment.row_count() < count
     with deployment.worker() as worker:
-        worker.wait_until(lambda: deployment.row_count() >= count, "the last row", PATIENCE)
+        _wait_for_rows(deployment, worker, count)
         deployment.wait_until_done(worker, {count})
     done = Counter(deployment.rows())
     again = sum(done.values()) - len(done)
@@ -56,10 +58,10 @@ def test_rows_go_on_over_deploys(sort: str, count: int, deploy: Deploy) -> None:
 
 def test_rest_moves_at_the_exit_of_a_worker(deploy: Deploy) -> None:
     """A worker that does not wait for what its threads run comes to its exit: there the rest moves again."""
-    deployment, count = deploy(HUEY), _MANY
+    deployment, count = deploy(HUEY), _FEW
     with deployment.site("web", GTHREAD) as web:
         web.serving()
-        web.get(f"rows?sort=rows&last={count}")
+        web.get(f"rows?sort=rows&last={count}&each={_SECONDS_EACH[count]}")
         _wait_for_rows(deployment, web, count // 10)
         end(web)
     left = deployment.row_count()
@@ -71,6 +73,7 @@ def test_rest_moves_at_the_exit_of_a_worker(deploy: Deploy) -> None:
         assert "status=handed_off" in worker.records(), worker.failed("nothing was handed off")
     assert deployment.row_count() < count
     with deployment.worker() as worker:
+        _wait_for_rows(deployment, worker, count)
         deployment.wait_until_done(worker, {count})
     done = Counter(deployment.rows())
     assert set(done) == set(range(count))

@@ -39,8 +39,9 @@ async def aqueue(request: HttpRequest) -> HttpResponse:
 
 
 def rows(request: HttpRequest) -> HttpResponse:
-    """Queue the one item that notes rows."""
-    return HttpResponse(getattr(work, request.GET.get("sort", "rows")).queue(0, int(request.GET["last"])).id)
+    """Queue the one item that notes rows, each in the given seconds at the least."""
+    decorated = getattr(work, request.GET.get("sort", "rows"))
+    return HttpResponse(decorated.queue(0, int(request.GET["last"]), float(request.GET.get("each", "0"))).id)
 
 
 def _numbers(request: HttpRequest) -> Iterator[int]:

@@ -40,20 +40,20 @@ async def decorated_async(token: CancellationToken, number: int, seconds: float 
 
 
 @background_work_item(hand_off="durable")
-def rows(token: CancellationToken, first: int, last: int) -> None:
+def rows(token: CancellationToken, first: int, last: int, each: float) -> None:
     """Note one row after another; what is left goes on elsewhere."""
     for number in range(first, last):
         token.checkpoint(first=number)
-        note_row(number)
+        note_row(number, each)
     note("ended", last)
 
 
 @background_work_item(hand_off="durable")
-async def rows_async(token: CancellationToken, first: int, last: int) -> None:
+async def rows_async(token: CancellationToken, first: int, last: int, each: float) -> None:
     """Do as `rows`, on an event loop."""
     for number in range(first, last):
         token.checkpoint(first=number)
-        note_row(number)
+        note_row(number, each)
         if number % 20 == 0:
             await asyncio.sleep(0)
     note("ended", last)
