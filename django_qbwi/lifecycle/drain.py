@@ -4,15 +4,18 @@ States: see `Phase`. From the first sign on the tokens of items that run are can
 those of items that begin later after half of the time that is left then.
 Order of events: any number of `sign` calls (signal handler, watcher, server hook), any number of `hold(last=False)`
 (a server's own exit hook), one `hold(last=True)` (interpreter exit) or one background drain (a signal that would have
-killed the process at once). Locks: none of its own; handlers only store plain attributes and post to the keeper.
+killed the process at once). Locks: none of its own; handlers only store plain attributes and post to the service
+threads. Three threads may let go (that of the exit, the keeper, the reporter): the one that claims it first does.
 
-Four ways in which this could fail, and what stands against each:
+Five ways in which this could fail, and what stands against each:
 - Separate limits of several hooks, or of the last moments after it, add up and outlive the server's: there is one
   deadline, which only ever shrinks, and all that comes after it ends by one moment, `ends_by`.
 - A logging handler, or a receiver, is stuck together with an item: all records of the end are written by the
   reporter, and waited for until that moment at the most.
 - A callback of a token is stuck, and with it the keeper: a hold has its own thread, and for the drain in the background
-  the reporter stands in.
+  the reporter stands in, too.
+- A request, a stream say, outlasts the limit, and the process is killed before its exit begins: the reporter lets go
+  in time.
 - A request that is still served queues in the gap before the exit: only the last hook closes, under the lock, in the
   step that sees nothing left.
 """
@@ -100,6 +103,7 @@ class DrainCoordinator:
         self._restarts = False
         self._then: Callable[[], None] | None = None
         self._limit = shutdown_timeout
+        self._claimed_by: dict[str, object] = {}
 
     def __repr__(self) -> str:
         return f"<DrainCoordinator {self.scheduler.state} phase={self.phase.name} stop={self._stop!r}>"
@@ -134,6 +138,7 @@ class DrainCoordinator:
             self._cancels()
             stop.requested = stop.requested or self._cancel_after <= 0
         self.scheduler.keeper.post(lambda: self._notice(cancel))
+        self._reporter.post(self._stand_in)
 
     def restart(self, at_most: float) -> None:
         """Take notice that the process ends to be started anew, by a file change; it has `at_most` seconds."""
@@ -180,7 +185,10 @@ class DrainCoordinator:
         self.scheduler.hold_begins()
         self._wait(last)
         if last:
-            self._finish()
+            if self._claims():
+                self._finish()
+            else:
+                self._wait_for_the_end()
             self._go_on_to(Phase.OVER)
             self.holds_last = False
         else:
@@ -264,6 +272,19 @@ class DrainCoordinator:
 
     # Letting go.
 
+    def _claims(self) -> bool:
+        me = object()
+        return self._claimed_by.setdefault("end", me) is me
+
+    def _wait_for_the_end(self) -> None:
+        # The reporter, as a rule, is at it: all that it posts to itself comes before this.
+        def written() -> bool:
+            now = self._clock()
+            ends_by = now + margin(self._limit) if self.ends_by is None else self.ends_by
+            return self._reporter.flush(max(0.05, ends_by - now))
+
+        self.gave_up = not self._quietly(written) or self.gave_up
+
     def _finish(self, *, in_reporter: bool = False) -> None:
         self._go_on_to(Phase.LETTING_GO)
         moments = LastMoments.of(self._clock(), self._stop.deadline, self._limit)
@@ -319,8 +340,9 @@ class DrainCoordinator:
             self._look_around()
             self.scheduler.keeper.call_at(self._clock() + _STEP, lambda: self._step(then))
             return
-        self._finish()
-        then()
+        if self._claims():
+            self._finish()
+            then()
 
     def _notice(self, cancel: bool) -> None:
         self._move(self._limit)
@@ -338,13 +360,15 @@ class DrainCoordinator:
     # In the reporter's thread.
 
     def _stand_in(self) -> None:
-        then, deadline = self._then, self._stop.deadline
-        if then is None or deadline is None or self.phase >= Phase.HOLDING:
+        deadline = self._stop.deadline
+        if deadline is None or self._claimed_by:
             return
-        # The keeper has begun with it by then, unless a callback of somebody's token keeps it.
-        due = deadline + max(0.25, margin(self._limit) / 4)
+        # Whoever drains has begun to let go by then: if not, the main thread is busy with requests still, or a callback
+        # of somebody's token keeps the keeper.
+        due = deadline + margin(self._limit) / 4
         if self._clock() < due:
             self._reporter.call_at(due, self._stand_in)
-            return
-        self._finish(in_reporter=True)
-        self._reporter.post(then)
+        elif self._claims():
+            self._finish(in_reporter=True)
+            if self._then is not None:
+                self._reporter.post(self._then)

@@ -9,6 +9,7 @@ ever as soon as a user's handler chained to what it found and we installed again
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 from django_qbwi.core.admission import SchedulerState
 from django_qbwi.lifecycle.debt import Debt
 from django_qbwi.lifecycle.drain import DUPLICATE_SECONDS, DrainCoordinator
-from django_qbwi.lifecycle.servers import ServerHost, is_raised_again, resumes_calls
+from django_qbwi.lifecycle.servers import ServerHost, is_hung_by_itself, is_raised_again, resumes_calls
 
 _MAX_LAYERS = 8
 _QUIT = getattr(signal, "SIGQUIT", None)
@@ -38,6 +39,8 @@ class SignalLayers:
         self._pid = os.getpid()
         self._layers = 0
         self._first_seen: dict[int, float] = {}
+        self._is_calling = False
+        self._behind: tuple[int, FrameType | None] | None = None
 
     def __repr__(self) -> str:
         return f"<SignalLayers layers={self._layers} debt={self.debt!r}>"
@@ -122,6 +125,7 @@ class SignalLayers:
         # those below: uvicorn raises there again, much later, what came from above.
         active = False
         raises_again = is_raised_again(previous)
+        call = functools.partial(self._call_alone, previous) if is_hung_by_itself(previous) else previous
 
         def layer(signum: int, frame: FrameType | None) -> Any:
             nonlocal active
@@ -146,11 +150,26 @@ class SignalLayers:
                         return self._instead_of_default(signum, seen)
                 elif previous is signal.SIG_DFL:
                     return self.debt.default_action(signum)
-                return None if raises_again else previous(signum, frame)
+                return None if raises_again else call(signum, frame)
             finally:
                 active = False
 
         return self._mark(layer, previous)
+
+    def _call_alone(self, previous: _Handler, signum: int, frame: FrameType | None) -> None:
+        # As C's handlers do by their masks: what comes meanwhile is behind it, and however often it comes, is one.
+        if self._is_calling:
+            self._behind = (signum, frame)
+            return
+        self._is_calling = True
+        try:
+            previous(signum, frame)
+        finally:
+            # It ends the process by raising: the one behind it is called nevertheless.
+            self._is_calling = False
+            behind, self._behind = self._behind, None
+            if behind is not None:
+                self._call_alone(previous, *behind)
 
     def _instead_of_default(self, signum: int, seen: dict[int, float]) -> None:
         scheduler = self._coordinator.scheduler

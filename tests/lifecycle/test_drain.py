@@ -13,7 +13,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import NullEnvironment
 from django_qbwi.core.records import DrainOutcome, DrainStart, WorkItemStatus
 from django_qbwi.hosting.immediate import run_immediately
-from django_qbwi.lifecycle.drain import DrainCoordinator
+from django_qbwi.lifecycle.drain import DrainCoordinator, Phase
 from django_qbwi.lifecycle.drain_reports import NextInterrupt
 from django_qbwi.lifecycle.last_moments import margin
 from tests.support.manual import ManualRuntime, anoop
@@ -901,6 +901,37 @@ def test_reporter_stands_in_for_a_stuck_keeper() -> None:
     drain.keeper.stuck = False
     drain.advance(1.0)
     assert len(drain.reports.finished) == 1
+
+
+@pytest.mark.parametrize("limits", [{}, {None: 6.0}], ids=["ours", "the-server's"])
+def test_reporter_lets_go_while_requests_hold_the_process(limits: dict[int | None, float]) -> None:
+    """A request that outlasts the limit keeps the exit from its hold: what runs and waits is told of all the same."""
+    drain = Drain(limits=limits, shutdown_timeout=10.0)
+    running, waiting = drain.running(), drain.queue()
+    drain.coordinator.sign("SIGTERM")
+    limit = 6.0 if limits else 10.0
+    drain.advance(limit - margin(limit))
+    assert running.status is S.RUNNING
+    drain.advance(margin(limit) / 4)
+    drain.advance(0)
+    assert (running.status, waiting.status, drain.reports.given_up) == (S.ABANDONED, S.DISCARDED, (1, 1))
+    with pytest.raises(SchedulerClosed):
+        drain.queue()
+    assert drain.elapsed() < limit
+    # The requests have ended all the same, before the server has killed the process.
+    drain.coordinator.hold(last=True)
+    assert drain.coordinator.phase is Phase.OVER
+    assert len(drain.reports.finished) == 1
+
+
+def test_reporter_leaves_it_to_who_lets_go_already() -> None:
+    """There is one end, though the limit passes for the reporter too, behind the thread that holds the exit."""
+    drain = Drain(shutdown_timeout=10.0)
+    running = drain.running()
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=True)
+    drain.advance(5.0)
+    assert (running.status, drain.reports.given_up) == (S.ABANDONED, (1, 0))
 
 
 def test_second_interrupt_ends_it_though_the_keeper_is_stuck() -> None:

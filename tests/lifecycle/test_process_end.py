@@ -42,6 +42,45 @@ def test_users_handler_wakes_a_main_thread_that_waits_for_a_lock() -> None:
     assert lines == ["woken"]
 
 
+def test_ctrl_c_and_what_the_master_makes_of_it_meet_in_one_handler() -> None:
+    """gunicorn's gthread worker holds a lock in it, which a second signal would wait for: that one comes behind it.
+
+    A worker that stands for gunicorn's: on the real one the moment cannot be forced.
+    """
+    lines = run(
+        """
+        import signal, sys, threading
+
+        calls, lock = [], threading.Lock()
+
+        class ThreadWorker:
+            def handle_quit(self, signum, frame):
+                if not lock.acquire(timeout=10):
+                    print("It waits for itself.")
+                calls.append(signal.Signals(signum).name)
+                if signum == signal.SIGINT:
+                    for _ in range(2):
+                        signal.raise_signal(signal.SIGQUIT)
+                lock.release()
+                sys.exit(7)
+
+        ThreadWorker.__module__ = "gunicorn.workers.gthread"
+        worker = ThreadWorker()
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(signum, worker.handle_quit)
+        assert queue_background_work_item(lambda token: None).wait(30)
+        for signum in (signal.SIGINT, signal.SIGQUIT):
+            assert signal.getsignal(signum).is_qbwi_layer
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except SystemExit as end:
+            print(*calls, end.code)
+        """,
+        site=True,
+    )
+    assert lines == ["SIGINT SIGQUIT 7"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_forked_child_that_queues_is_drained() -> None:
     """SIGTERM finds a handler of the child's own there, and not only that of the parent, which would kill it."""

@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in _ALONE:
         terminalreporter.write_line(f"late among others, judged alone: {name}")
     for name in lost:
-        terminalreporter.write_line(f"the signal was lost in Python's own code, played again: {name}")
+        terminalreporter.write_line(f"the signal was lost in Python's own code, or in gunicorn's, played again: {name}")
 
 
 @pytest.fixture(autouse=True)

@@ -199,6 +199,15 @@ class Site:
             self.wait_until(lambda: not _lives(pid), "the end of the worker", patience)
         return time.monotonic()
 
+    def stack(self, worker: int) -> str:
+        """Return where the main thread of one of gunicorn's workers is, which may hang there; "" if it is gone."""
+        path = self._file("stack")
+        with contextlib.suppress(ProcessLookupError, Failed):
+            os.kill(worker, signal.SIGXCPU)
+            self.wait_until(lambda: "most recent call first" in path.read_text(), "the stack", 5.0)
+            return path.read_text()
+        return ""
+
     # Its site.
 
     def get(self, path: str) -> str:

@@ -117,6 +117,33 @@ def test_sigint_to_gunicorns_master(row: Row, theatre: Theatre) -> None:
     assert outcome.slow == "done", outcome
 
 
+OUTLASTED = Play(items=("endless_item", "stubborn_item"), slow="seconds=60")
+_THREE_SECONDS = "--graceful-timeout 3"
+
+
+@rows(
+    (OUTLASTED,),
+    *(
+        Row(server=server, event=TERM, extra_options=options)
+        for server, options in (
+            (GUNICORN_GTHREAD, _THREE_SECONDS),
+            (GUNICORN_GTHREAD_PRELOAD, _THREE_SECONDS),
+            (GUNICORN_GEVENT, _THREE_SECONDS),
+            (GUNICORN_UVICORN, _THREE_SECONDS),
+            (GUNICORN_ASGI, _THREE_SECONDS),
+            # uWSGI, and granian with WSGI, let no Python code know of the signal while a request is served.
+            (GRANIAN_ASGI, "--workers-kill-timeout 3"),
+        )
+    ),
+)
+def test_request_that_outlasts_the_limit(row: Row, theatre: Theatre) -> None:
+    """The server kills the process in the middle of a request, of a stream say: its items are told of before that."""
+    outcome = theatre.outcome(row, OUTLASTED)
+    assert outcome.slow != "done", outcome
+    assert len(outcome.own_records("abandoned")) == 2, outcome
+    assert outcome.seconds < 3.0 + SLACK, outcome
+
+
 TIMEOUT = 2
 LONGER_THAN_IT = dataclasses.replace(BUSY, slow="", options=f"--timeout {TIMEOUT}", seconds=TIMEOUT * 2.5)
 

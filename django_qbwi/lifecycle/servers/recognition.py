@@ -169,6 +169,17 @@ def is_raised_again(handler: Any) -> bool:
     return owner is not None and type(owner).__module__.startswith("uvicorn")
 
 
+def is_hung_by_itself(handler: Any) -> bool:
+    """Tell whether `handler`, called by a second signal while it runs, would wait for a lock that it holds itself.
+
+    gunicorn's gthread worker shuts its pool of threads down in the handler of SIGINT, and in that of SIGQUIT, which its
+    master sends right behind the terminal's SIGINT.
+    """
+    if not _is_a(getattr(handler, "__self__", None), "gunicorn.workers.gthread", "ThreadWorker"):
+        return False
+    return getattr(handler, "__name__", "") == "handle_quit"
+
+
 def speaks_lifespan(installed_apps: Iterable[str]) -> bool:
     """Tell whether the ASGI server of a site may speak the lifespan protocol: daphne, an app itself, does not."""
     return "daphne" not in installed_apps
