@@ -149,6 +149,10 @@ def _play_server(row: Row, how: Play, site: Site) -> Outcome:
             site.wait_until(lambda: "GET /queue" in site.stderr(), "the request in uWSGI's log")
         if how.hosted:
             _wait_for_items(how, site)
+            if how.rested:
+                site.get("rest")
+                if row.server.name.startswith("uWSGI"):
+                    site.wait_until(lambda: "GET /rest" in site.stderr(), "the request in uWSGI's log")
     slow: Callable[[], str] = lambda: ""  # noqa: E731 - a request that is not made
     if how.slow and row.in_flight:
         slow = site.get_in_background(f"slow?{how.slow}")

@@ -11,8 +11,10 @@ urlpatterns = [
     path("orm", views.orm),
     path("bridge", views.bridge),
     path("handlers", views.handlers),
+    path("rest", views.rest),
     path("async/pid", views.pid),
     path("async/queue", views.async_queue),
     path("async/slow", views.async_slow),
+    path("async/rest", views.rest),
     path("async/handlers", views.handlers),
 ]
