@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from django_qbwi.hosting import live_items, recent_items
     from django_qbwi.intake.copier import copies_request, snapshot_request
     from django_qbwi.intake.snapshot import RequestSnapshot
-    from django_qbwi.work_items import background_work_item, queue_background_work_item, queue_on_commit
+    from django_qbwi.work_items import background_work_item, queue_background_work_item, queue_on_commit, track
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,7 @@ _HOMES = {
     "hosting": ("live_items", "recent_items"),
     "intake.copier": ("copies_request", "snapshot_request"),
     "intake.snapshot": ("RequestSnapshot",),
-    "work_items": ("background_work_item", "queue_background_work_item", "queue_on_commit"),
+    "work_items": ("background_work_item", "queue_background_work_item", "queue_on_commit", "track"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -68,6 +68,7 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "queue_background_work_item",
     "queue_on_commit",
     "background_work_item",
+    "track",
     "copies_request",
     "snapshot_request",
     "RequestSnapshot",

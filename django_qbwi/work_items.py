@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
@@ -127,6 +130,37 @@ else:
             return
         start = None if delay is None else checked_start(delay, None)
         queue_call_on_commit(work_item, args, name, timeout, using, start)
+
+
+def track(
+    started: threading.Thread | concurrent.futures.Future[Any] | asyncio.Future[Any], /, *, name: str | None = None
+) -> WorkItemHandle:
+    """Have what was started elsewhere listed, counted, and waited for at the end of the process; its end is the item's.
+
+    - `handle.token` is cancelled at the stop of the process, for whoever works at it to look at. Nothing else is
+      cancelled then: a thread has to look there, and so has a task. What has not ended at the limit is ABANDONED, with
+      a record; a future that has not begun and a task are cancelled by their own means just before.
+    - `handle.cancel()` cancels a future or a task by its own means too.
+    - A result is SUCCEEDED; an exception is FAILED, also one that has left a thread; so is a cancellation without that
+      of the token. With it, it is CANCELLED.
+    - It has no worker, counts as running, and never against QBWI["MAX_QUEUED"]; no timeout holds for it. It runs
+      already, so that no test tool captures it or runs it at the call.
+    - What was tracked before has the handle that it had.
+
+    Never blocks, and may be called from any thread and on a running event loop.
+
+    Args:
+        started: A thread that was started, a `concurrent.futures.Future`, an `asyncio.Task` or an `asyncio.Future`; one
+            that has ended already is an item that ends at once.
+        name: For logs and lists, default: that of the thread, or of the task's coroutine.
+
+    Raises:
+        InvalidWorkItem: It is none of these, or was not started, or the name is wrong.
+        SchedulerDraining, SchedulerClosed, NotHosted: The process is ending, or the app is not set up. What was started
+            runs on.
+    """
+    name, _ = checked(name, None)
+    return hosting.track(started, name)
 
 
 @overload

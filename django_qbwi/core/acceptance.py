@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from django_qbwi.core.admission import Admission, Bounds, SchedulerState
+from django_qbwi.core.admission import Bounds, SchedulerState
+from django_qbwi.core.adoption import Adoption
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import WorkItem
@@ -22,7 +23,7 @@ from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.service_thread import ServiceThread
 
 
-class Acceptance(Admission):
+class Acceptance(Adoption):
     """A registry that takes items in, and starts the threads for the first one.
 
     - An item that was accepted is never refused any more; it is inserted by the last step.

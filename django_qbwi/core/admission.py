@@ -83,6 +83,20 @@ class Admission(MovingItems):
         self._held = False
 
     def _refusal(self, item: WorkItem, due: float | None = None) -> WorkItemRejected | None:
+        refusal = self._refusal_at_the_end(item, due)
+        if refusal is not None:
+            return refusal
+        if due is not None:
+            return self._refusal_to_wait(item)
+        if self._waiting_count >= self._bounds.max_queued:
+            return QueueFull(
+                f"{item.name} was not queued: {self._bounds.max_queued} items are waiting already, which is "
+                'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
+            )
+        return None
+
+    def _refusal_at_the_end(self, item: WorkItem, due: float | None = None) -> WorkItemRejected | None:
+        """Say why the end of the process lets no further item in, whatever room there is; None if it does."""
         if self._closed:
             return SchedulerClosed(
                 f"{item.name} was not queued: the background work of this process has ended (pid {self.pid})"
@@ -103,13 +117,6 @@ class Admission(MovingItems):
                 return SchedulerDraining(
                     f"{item.name} was not queued: the process is ending, and will have ended when the item is due"
                 )
-        if due is not None:
-            return self._refusal_to_wait(item)
-        if self._waiting_count >= self._bounds.max_queued:
-            return QueueFull(
-                f"{item.name} was not queued: {self._bounds.max_queued} items are waiting already, which is "
-                'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
-            )
         return None
 
     def _refusal_to_wait(self, item: WorkItem) -> WorkItemRejected | None:

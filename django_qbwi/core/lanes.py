@@ -15,6 +15,9 @@ Item = TypeVar("Item")
 SYNC = "sync"
 ASYNC = "async"
 """The two lanes that items go to which ask for none."""
+TRACKED_SYNC = "tracked"
+TRACKED_ASYNC = "tracked async"
+"""Those of what was started elsewhere, in which nothing waits."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +38,15 @@ class Lane(Generic[Item]):
     Lock: that of the scheduler guards the queue.
     """
 
-    __slots__ = ("executor", "keeps_order", "kind", "limits", "name", "put", "queue")
+    __slots__ = ("executor", "keeps_order", "kind", "limits", "name", "owns_failures", "put", "queue")
 
     def __init__(self, name: str, kind: Literal["sync", "async"] = "sync", limits: Limits | None = None) -> None:
         self.name = name
         self.kind: Literal["sync", "async"] = kind
         """What `WorkItemInfo.kind` says of its items."""
         self.limits = Limits() if limits is None else limits
+        self.owns_failures = True
+        """Whether what its items raise is nobody else's, and loses its frames."""
         self.queue: deque[Item] = deque()
         self.keeps_order = False
         """Whether an item of it has had a priority."""

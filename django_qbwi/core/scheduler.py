@@ -110,7 +110,7 @@ class WorkItemScheduler(Acceptance):
                 self._release()
             except RuntimeError:
                 pass
-        if ended_by is not None and (failure is None or not decided):
+        if ended_by is not None and (failure is None or not decided) and item.lane.owns_failures:
             # Nobody looks at it any more, and its frames keep what the item has worked with.
             without_frames(ended_by)
         return decided
@@ -137,7 +137,7 @@ class WorkItemScheduler(Acceptance):
         try:
             if item.options.timeout is not None:
                 self._timeouts.disarm(item)
-            if item.ending is not None and item.ending.exception is not None:
+            if item.ending is not None and item.ending.exception is not None and item.lane.owns_failures:
                 without_frames(item.ending.exception)
             item.forget_call()
         finally:

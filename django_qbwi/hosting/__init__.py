@@ -26,6 +26,7 @@ from django_qbwi.hosting.forked import free_locals
 from django_qbwi.hosting.hints import reason_not_ready
 from django_qbwi.hosting.prepared import PreparedCalls
 from django_qbwi.hosting.process import Interceptor, Process
+from django_qbwi.hosting.tracking import Tracking
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.subject import Subject
@@ -38,6 +39,7 @@ _registries: list[Registry] = []
 """None, or the one that shows this process to other hosts."""
 _admission = Admission(lambda: _find_process())
 _prepared = PreparedCalls(lambda: this_process())
+_tracking = Tracking(lambda: this_process())
 
 take = _admission.take
 queue = _admission.queue
@@ -45,6 +47,7 @@ queue_prepared = _prepared.queue_prepared
 surround = _prepared.surround
 prove = _prepared.prove
 run_for_engine = _prepared.run_for_engine
+track = _tracking.track
 runs_before_commit = _admission.runs_before_commit
 
 

@@ -15,6 +15,7 @@ from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
+from django_qbwi.executors.tracker import Tracker
 from django_qbwi.handoff import engines
 from django_qbwi.handoff.calls import DecoratedCall, EngineCall
 from django_qbwi.handoff.engines import Engine
@@ -71,6 +72,7 @@ class Assembly:
         self.reporter = ServiceThread("qbwi-reporter")
         self.scheduler = self._make_scheduler()
         self.mover = Mover(self.scheduler, self.environment, self._report, settings.max_queued)
+        self.tracker = Tracker(self.scheduler, self.reporter)
         self.loop_executor = self._attach_lanes()
         self.coordinator = self._make_coordinator()
         self.host_is(host)
@@ -178,7 +180,7 @@ class Assembly:
         asynchronous = Lane[WorkItem](ASYNC, "async", Limits(running=self.settings.max_async_in_flight))
         loop_executor = LoopExecutor(self.scheduler, asynchronous, environment=self.environment)
         ThreadExecutor(self.scheduler, sync, environment=self.environment, adopt=loop_executor.adopt)
-        self.scheduler.attach(sync, asynchronous)
+        self.scheduler.attach(sync, asynchronous, *self.tracker.lanes)
         return loop_executor
 
     def _make_coordinator(self) -> DrainCoordinator:

@@ -51,6 +51,22 @@ def queue_unusually(
         prepare(item)
         run_immediately(assembly.scheduler, item, assembly.environment.scope)
         return True
+    if runs_nothing(here, assembly, item, prepare):
+        return True
+    if here.host.hints_at_tests and not here.hints.test_warned:
+        here.hints.warn_of_test_transaction(item)
+    # A task says by its alias where it is run.
+    return prepare is nothing and assembly.settings.engine is not None and _sent_to_engine(here, assembly, item, start)
+
+
+def runs_nothing(
+    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object] = nothing
+) -> bool:
+    """Refuse or discard `item` where this process hosts none; False where it does.
+
+    Raises:
+        NotHosted: Nothing can run here.
+    """
     if assembly.refusal is not None:
         refusal = NotHosted(f"{item.name} was not queued: {assembly.refusal}")
         assembly.scheduler.observer.rejected(item, refusal)
@@ -62,10 +78,7 @@ def queue_unusually(
         prepare(item)
         assembly.scheduler.discard(item)
         return True
-    if here.host.hints_at_tests and not here.hints.test_warned:
-        here.hints.warn_of_test_transaction(item)
-    # A task says by its alias where it is run.
-    return prepare is nothing and assembly.settings.engine is not None and _sent_to_engine(here, assembly, item, start)
+    return False
 
 
 def _sent_to_engine(here: Process, assembly: Assembly, item: WorkItem, start: Start | None) -> bool:

@@ -1,6 +1,9 @@
 """The types that a user of the public names sees; checked by mypy and pyright, never run."""
 
+import asyncio
+import concurrent.futures
 import functools
+import threading
 import uuid
 from collections.abc import Awaitable
 from datetime import datetime
@@ -35,6 +38,7 @@ from django_qbwi import (
     queue_on_commit,
     recent_items,
     snapshot_request,
+    track,
 )
 
 
@@ -66,6 +70,18 @@ def queueing() -> None:
     queue_background_work_item(Mailer())
     queue_on_commit(sync_item, "a@example.org", using="other", name="mail", timeout=5.0)
     queue_on_commit(sync_item, "a@example.org", delay=0.5)
+
+
+def tracking(
+    thread: threading.Thread,
+    future: concurrent.futures.Future[int],
+    task: asyncio.Task[str],
+    bare: asyncio.Future[None],
+) -> None:
+    assert_type(track(thread), WorkItemHandle)
+    assert_type(track(future, name="report"), WorkItemHandle)
+    assert_type(track(task), WorkItemHandle)
+    assert_type(track(bare), WorkItemHandle)
 
 
 @background_work_item

@@ -4,6 +4,7 @@ An ignore that is not needed is an error itself, so a call that begins to be acc
 """
 
 import functools
+from threading import Thread
 
 from django_qbwi import (
     CancellationToken,
@@ -11,6 +12,7 @@ from django_qbwi import (
     background_work_item,
     queue_background_work_item,
     queue_on_commit,
+    track,
 )
 
 
@@ -54,6 +56,15 @@ def wrong_arguments(shop: Shop) -> None:
     queue_background_work_item(ship_async(CancellationToken.none(), 1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     queue_on_commit(ship, "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     queue_on_commit(ship)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def wrong_tracking() -> None:
+    track(ship)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    track(ship_async(CancellationToken.none(), 1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    track()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    track(Thread(), "name")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    track(Thread(), name=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    track(Thread(), timeout=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def wrong_options() -> None:
