@@ -40,6 +40,10 @@ PATIENCE = 30
 def own_scheduler() -> Iterator[None]:
     """Give each test a scheduler that ends with it."""
     with override_settings(QBWI={"SHUTDOWN_TIMEOUT": 1.0}):
+        # As the first item does: not in `asyncio.run`, whose handler of SIGINT would stay below ours.
+        here = hosting.this_process()
+        here.admit()
+        here.notice_handlers()
         yield
 
 
