@@ -6,6 +6,9 @@ The pytest plugin offers the same as fixtures, by the same names.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
@@ -24,6 +27,7 @@ Waits = Literal["real", "skip", "cancel"]
 Prepare = Callable[[WorkItem], object]
 
 _NO_WAITS = "waits are cancelled in this test"
+_MOST_NAMED = 10
 
 
 class CapturedWorkItem:
@@ -178,6 +182,135 @@ def drain(timeout: float = 5.0) -> bool:
         return True
     here.renew(max(0.5, timeout / 10))
     return False
+
+
+def assert_no_work_items_left(timeout: float = 1.0) -> None:
+    """Wait until nothing is queued or running in this process, for `timeout` seconds at the most.
+
+    What is left is not touched: `drain(0)` ends it, so that the next test does not meet it.
+
+    Raises:
+        AssertionError: Something is left; it is named, with where it comes from and the stack of what runs.
+    """
+    __tracebackhide__ = True
+    left = _left_after(_seconds("timeout", timeout))
+    if left is not None:
+        raise AssertionError(left)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shutdown:
+    """What became of the items at a simulated shutdown: handles, in the order of queueing."""
+
+    finished: list[WorkItemHandle]
+    """SUCCEEDED or FAILED."""
+    cancelled: list[WorkItemHandle]
+    abandoned: list[WorkItemHandle]
+    """Still running at the limit."""
+    discarded: list[WorkItemHandle]
+    """Never started."""
+    handed_off: list[WorkItemHandle]
+    """Moved to another engine."""
+
+
+def simulate_shutdown(
+    after: float = 0.1,
+    *,
+    timeout: float = 5.0,
+    meanwhile: Callable[[], object] | None = None,
+    check: bool = True,
+) -> Shutdown:
+    """End the background work of this process as a deploy does, without a signal; blocks until that is over.
+
+    Tokens are cancelled with SHUTDOWN, items are accepted or refused as in a drain, and what does not end is given up at
+    the limit. The settings that hold now count (CANCEL_AFTER and so on). Afterwards a new scheduler is open.
+
+    Args:
+        after: Seconds for which the items are left alone before, less if all have ended.
+        timeout: The limit of the shutdown in seconds, as the server's, at most that of QBWI["SHUTDOWN_TIMEOUT"]; a tenth
+            of it is kept for the last records.
+        meanwhile: Called without arguments when the shutdown has begun: what the last requests still do.
+        check: Whether an item that outlasts the limit is an error.
+
+    Returns:
+        What was queued or running when the shutdown began, or came later (of these at most QBWI["HISTORY_SIZE"]).
+
+    Raises:
+        AssertionError: An item did not honour its token in time; it is named with its stack.
+        RuntimeError: Called on a running event loop, which it would stop.
+    """
+    __tracebackhide__ = True
+    after, timeout = _seconds("after", after), _seconds("timeout", timeout)
+    refuse_on_running_loop("simulate_shutdown()", "await asyncio.to_thread(simulate_shutdown)")
+    here = hosting.this_process()
+    assembly = here.current
+    scheduler = assembly.scheduler
+    scheduler.wait_until_empty(after)
+    began, items = scheduler.clock(), scheduler.live_items()
+    try:
+        assembly.coordinator.has_audience = False
+        assembly.coordinator.sign("a simulated shutdown", at_most=timeout)
+        if meanwhile is not None:
+            meanwhile()
+        assembly.coordinator.hold(last=True)
+        known = {item.id for item in items}
+        items += [
+            item for item in reversed(scheduler.finished_items()) if item.queued >= began and item.id not in known
+        ]
+        abandoned = [item for item in items if item.status is WorkItemStatus.ABANDONED]
+        if check and abandoned:
+            raise AssertionError(_named("did not honour the token of a shutdown within", timeout, scheduler, abandoned))
+    finally:
+        here.renew(timeout)
+    return _outcome([handle_of(item) for item in items])
+
+
+def _outcome(handles: list[WorkItemHandle]) -> Shutdown:
+    def ended(*statuses: WorkItemStatus) -> list[WorkItemHandle]:
+        return [handle for handle in handles if handle.status in statuses]
+
+    return Shutdown(
+        finished=ended(WorkItemStatus.SUCCEEDED, WorkItemStatus.FAILED),
+        cancelled=ended(WorkItemStatus.CANCELLED),
+        abandoned=ended(WorkItemStatus.ABANDONED),
+        discarded=ended(WorkItemStatus.DISCARDED),
+        handed_off=ended(WorkItemStatus.HANDED_OFF),
+    )
+
+
+def _left_after(timeout: float) -> str | None:
+    """Return what to say of the items that are left after `timeout` seconds, None if there are none."""
+    assembly = hosting.this_process().assembly
+    if assembly is None or assembly.scheduler.is_empty:
+        return None
+    scheduler = assembly.scheduler
+    if timeout:
+        refuse_on_running_loop("assert_no_work_items_left()", "await asyncio.to_thread(assert_no_work_items_left)")
+        scheduler.wait_until_empty(timeout)
+    left = scheduler.live_items()
+    # They may have ended in between.
+    return _named("left after", timeout, scheduler, left) if left else None
+
+
+def _named(what: str, timeout: float, scheduler: WorkItemScheduler, items: list[WorkItem]) -> str:
+    """Return a list of items for the message of an AssertionError, with the stacks of those that run."""
+    lines = [f"{len(items)} work item{'s' * (len(items) != 1)} {what} {timeout:g} s:"]
+    for item in items[:_MOST_NAMED]:
+        info = item.info()
+        verb, since = ("queued", info.queued_at) if info.started_at is None else ("started", info.started_at)
+        origin = f", from {info.origin}" if info.origin else ""
+        lines.append(f"- {info.name} id={info.id} status={info.status}, {verb} at {since:%H:%M:%S.%f} UTC{origin}")
+        if info.started_at is not None:
+            lines += ["  It is at:", textwrap.indent(scheduler.stack(item).rstrip(), "  ")]
+    if len(items) > _MOST_NAMED:
+        lines.append(f"- and {len(items) - _MOST_NAMED} more")
+    return "\n".join(lines)
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= threading.TIMEOUT_MAX:
+        raise ValueError(f"{name} is {value!r}: give a number of seconds, 0 or more")
+    return float(value)
 
 
 def _checked(waits: Waits) -> Waits:

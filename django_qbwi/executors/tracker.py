@@ -24,7 +24,7 @@ from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.followed import Followed, followed
 from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.service_thread import ServiceThread
-from django_qbwi.machine.stacks import NO_STACK
+from django_qbwi.machine.stacks import stack_of_thread
 
 
 class Tracker:
@@ -132,7 +132,7 @@ class Tracker:
     def stack(self, item: WorkItem) -> str:
         """Return where it is, as far as that can be seen."""
         thing = self._thing(item)
-        return NO_STACK if thing is None else thing.stack()
+        return stack_of_thread(item.run.ident) if thing is None else thing.stack()
 
     def _thing(self, item: WorkItem) -> Followed | None:
         try:

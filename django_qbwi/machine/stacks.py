@@ -8,8 +8,6 @@ import traceback
 import types
 from typing import Any
 
-NO_STACK = "  <no stack>\n"
-
 _MAX_FRAMES = 40
 _LOOKS = 5
 _PACKAGE = __name__.split(".")[0]
@@ -19,7 +17,7 @@ def stack_of_thread(ident: int | None) -> str:
     """Return where the thread `ident` is now, innermost call last; any thread, does not block."""
     frame = None if ident is None else sys._current_frames().get(ident)
     if frame is None:
-        return NO_STACK
+        return "  <no stack>\n"
     frames = [*traceback.walk_stack(frame)]
     # Outermost are the thread's start and our own worker, the same for every item.
     while len(frames) > 1 and _is_machinery(frames[-1][0]):
@@ -37,7 +35,7 @@ def stack_of_task(task: asyncio.Task[Any]) -> str:
             frames.append((frame, frame.f_lineno))
         waiting = _attribute(waiting, "cr_await", "gi_yieldfrom", "ag_await")
     if not frames:
-        return NO_STACK
+        return "  <no stack>\n"
     return _format(traceback.StackSummary.extract(iter(frames), lookup_lines=False), reverse=False)
 
 
