@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from django_qbwi.testing import CapturedWorkItems
+    from django_qbwi.testing import CapturedWorkItems, Shutdown
 
 _MARKER = "work_items"
+_FAILS = "qbwi_fail_on_leftover"
 _UNDISTURBED_SECONDS = 0.5
 _DRAIN_SECONDS = 5.0
 
@@ -22,29 +23,42 @@ _DRAIN_SECONDS = 5.0
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Wait for the items of a test before its fixtures, and so its database, are torn down."""
-    ended = _end_items()
+    left, ended = _end_items(may_be_left=not _fails_on_leftover(item))
     result = yield
+    # Not before the teardown: an error would keep the fixtures from being torn down, and a warning may be one.
+    if left is not None:
+        pytest.fail(left, pytrace=False)
     if not ended:
-        # Not before the teardown: where warnings are errors, this one would keep the fixtures from being torn down.
         item.warn(
             pytest.PytestWarning(f"work items of this test did not end within {_DRAIN_SECONDS:g} s and were abandoned")
         )
     return result
 
 
-def _end_items() -> bool:
+def _end_items(*, may_be_left: bool) -> tuple[str | None, bool]:
+    """End the items of a test; return what to say of those that are left, and whether all have ended."""
     hosting = sys.modules.get("django_qbwi.hosting")
     if hosting is None or not hosting.is_busy():
-        return True
-    from django_qbwi.testing import drain
+        return None, True
+    from django_qbwi import testing
 
     scheduler = hosting.scheduler()
     if scheduler.wait_until_empty(_UNDISTURBED_SECONDS):
-        return True
+        return None, True
+    left = None if may_be_left else testing.left_after(0.0, waited=_UNDISTURBED_SECONDS)
     # What still runs may wait for its token: that of a fixture which cancels it in its own teardown, for instance.
     for running in scheduler.live_items():
         scheduler.cancel(running, "the test is over")
-    return drain(_DRAIN_SECONDS - _UNDISTURBED_SECONDS)
+    return left, testing.drain(_DRAIN_SECONDS - _UNDISTURBED_SECONDS)
+
+
+def _fails_on_leftover(item: pytest.Item) -> bool:
+    return bool(item.config.getini(_FAILS)) or "no_work_items_left" in getattr(item, "fixturenames", ())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the option of pytest.ini."""
+    parser.addini(_FAILS, "Fail each test that leaves work items behind.", type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,3 +104,19 @@ def drain_work_items() -> Callable[..., bool]:
     from django_qbwi import testing
 
     return testing.drain
+
+
+@pytest.fixture
+def simulate_shutdown() -> Callable[..., Shutdown]:
+    """Return `django_qbwi.testing.simulate_shutdown`, to end the items of a test as a deploy does."""
+    from django_qbwi import testing
+
+    return testing.simulate_shutdown
+
+
+@pytest.fixture
+def no_work_items_left() -> Callable[..., None]:
+    """Fail a test that leaves work items behind; return `django_qbwi.testing.assert_no_work_items_left`."""
+    from django_qbwi import testing
+
+    return testing.assert_no_work_items_left

@@ -193,7 +193,7 @@ def assert_no_work_items_left(timeout: float = 1.0) -> None:
         AssertionError: Something is left; it is named, with where it comes from and the stack of what runs.
     """
     __tracebackhide__ = True
-    left = _left_after(_seconds("timeout", timeout))
+    left = left_after(_seconds("timeout", timeout))
     if left is not None:
         raise AssertionError(left)
 
@@ -222,13 +222,13 @@ def simulate_shutdown(
 ) -> Shutdown:
     """End the background work of this process as a deploy does, without a signal; blocks until that is over.
 
-    Tokens are cancelled with SHUTDOWN, items are accepted or refused as in a drain, and what does not end is given up at
-    the limit. The settings that hold now count (CANCEL_AFTER and so on). Afterwards a new scheduler is open.
+    Tokens are cancelled with SHUTDOWN, items are accepted or refused as in a drain, and what does not end is given up
+    at the limit. The settings that hold now count (CANCEL_AFTER and so on). Afterwards a new scheduler is open.
 
     Args:
         after: Seconds for which the items are left alone before, less if all have ended.
-        timeout: The limit of the shutdown in seconds, as the server's, at most that of QBWI["SHUTDOWN_TIMEOUT"]; a tenth
-            of it is kept for the last records.
+        timeout: The limit of the shutdown in seconds, as the server's, at most that of QBWI["SHUTDOWN_TIMEOUT"]; a
+            tenth of it is kept for the last records.
         meanwhile: Called without arguments when the shutdown has begun: what the last requests still do.
         check: Whether an item that outlasts the limit is an error.
 
@@ -278,8 +278,8 @@ def _outcome(handles: list[WorkItemHandle]) -> Shutdown:
     )
 
 
-def _left_after(timeout: float) -> str | None:
-    """Return what to say of the items that are left after `timeout` seconds, None if there are none."""
+def left_after(timeout: float, waited: float = 0.0) -> str | None:
+    """Return what to say of the items that are left after `timeout` seconds, None if there are none; internal."""
     assembly = hosting.this_process().assembly
     if assembly is None or assembly.scheduler.is_empty:
         return None
@@ -289,7 +289,7 @@ def _left_after(timeout: float) -> str | None:
         scheduler.wait_until_empty(timeout)
     left = scheduler.live_items()
     # They may have ended in between.
-    return _named("left after", timeout, scheduler, left) if left else None
+    return _named("left after", waited + timeout, scheduler, left) if left else None
 
 
 def _named(what: str, timeout: float, scheduler: WorkItemScheduler, items: list[WorkItem]) -> str:
@@ -307,7 +307,7 @@ def _named(what: str, timeout: float, scheduler: WorkItemScheduler, items: list[
     return "\n".join(lines)
 
 
-def _seconds(name: str, value: float) -> float:
+def _seconds(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} is {value!r}: give a number of seconds, 0 or more")
     return float(value)
