@@ -14,6 +14,8 @@ CHECKOUT = str(Path(django_qbwi.__file__).parent.parent)
 INSTALLED = importlib.metadata.entry_points(group="pytest11", name="django_qbwi")
 # In a checkout that is not installed, pytest has to be told of the plugin.
 PLUGIN = () if INSTALLED else ("-p", "django_qbwi.pytest_plugin")
+# It warns where it is not configured; tests/test_runners.py has a project for it.
+WITHOUT = ("-p", "no:asyncio", "-p", "no:randomly", "-p", "no:cacheprovider")
 
 SETTINGS = """
 SECRET_KEY = "for the tests only"
@@ -49,7 +51,7 @@ def site(project: pytest.Pytester) -> pytest.Pytester:
 def run(site: pytest.Pytester, tests: str, *options: str) -> pytest.RunResult:
     """Run tests in a subprocess, in their order."""
     site.makepyfile(IMPORTS + tests)
-    result = site.runpytest_subprocess(*PLUGIN, "-p", "no:randomly", "-p", "no:cacheprovider", *options, timeout=60)
+    result = site.runpytest_subprocess(*PLUGIN, *WITHOUT, *options, timeout=60)
     result.stdout.no_fnmatch_line("*ResourceWarning*")
     assert result.stderr.str() == ""
     return result
@@ -169,6 +171,93 @@ def test_after_it():
     result.stdout.fnmatch_lines(["*work items of this test did not end within*"])
 
 
+LEAVES = """
+release = threading.Event()
+
+def test_leaves_an_item_behind({fixture}):
+    queue_background_work_item(lambda token: token.wait(PATIENCE), name="left behind")
+
+def test_leaves_none():
+    assert queue_background_work_item(lambda token: None).wait(PATIENCE)
+"""
+
+
+def test_leftover_fails_by_the_ini_option(site: pytest.Pytester) -> None:
+    """With `qbwi_fail_on_leftover = true` each test that leaves items is an error, which names them."""
+    result = run(site, LEAVES.format(fixture=""), "-o", "qbwi_fail_on_leftover=true")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*ERROR at teardown of test_leaves_an_item_behind*", "1 work item left after 0.5 s:", "- left behind id=*"]
+    )
+    result.stdout.fnmatch_lines(["  It is at:", "*in <lambda>*"])
+
+
+def test_leftover_fails_by_the_fixture(site: pytest.Pytester) -> None:
+    """The fixture does so for one test; its value looks at once."""
+    tests = """
+def test_looks(no_work_items_left):
+    no_work_items_left()
+    held = threading.Event()
+    queue_background_work_item(lambda token: held.wait(PATIENCE))
+    with pytest.raises(AssertionError):
+        no_work_items_left(0)
+    held.set()
+    no_work_items_left(PATIENCE)
+"""
+    result = run(site, LEAVES.format(fixture="no_work_items_left") + tests)
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_leaves_an_item_behind*", "1 work item left after 0.5 s:"])
+
+
+def test_leftover_is_cancelled_without_them(site: pytest.Pytester) -> None:
+    """Else it is ended without a word."""
+    run(site, LEAVES.format(fixture="")).assert_outcomes(passed=2)
+
+
+def test_fixtures_are_torn_down_behind_a_leftover(site: pytest.Pytester) -> None:
+    """The error comes last: what the test has opened is closed all the same."""
+    result = run(
+        site,
+        """
+closed = []
+
+@pytest.fixture
+def opened(transactional_db):
+    yield
+    closed.append(True)
+
+def test_leaves_an_item_behind(opened, no_work_items_left):
+    queue_background_work_item(lambda token: token.wait(PATIENCE))
+
+def test_after_it():
+    assert closed == [True]
+""",
+    )
+    result.assert_outcomes(passed=2, errors=1)
+
+
+def test_simulated_shutdown(site: pytest.Pytester) -> None:
+    """The fixture is the function, and its error shows the test's own line."""
+    result = run(
+        site,
+        """
+def test_obeys(simulate_shutdown):
+    handle = queue_background_work_item(lambda token: token.wait(PATIENCE))
+    assert simulate_shutdown().finished == [handle]
+
+def test_ignores(simulate_shutdown):
+    held = threading.Event()
+    queue_background_work_item(lambda token: held.wait(PATIENCE), name="deaf")
+    try:
+        simulate_shutdown(timeout=0.2)
+    finally:
+        held.set()
+""",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines([">*simulate_shutdown(timeout=0.2)", "E*1 work item did not honour the token*"])
+
+
 def test_no_item_no_drain(site: pytest.Pytester) -> None:
     """Tests without items are left alone: no thread is started."""
     result = run(
@@ -197,7 +286,7 @@ def test_nothing():
     assert "django_qbwi.pytest_plugin" in sys.modules
 """
     )
-    options = [*PLUGIN, "-p", "no:django", "-p", "no:anyio", "-p", "no:cacheprovider"]
+    options = [*PLUGIN, *WITHOUT, "-p", "no:django", "-p", "no:anyio"]
     result = project.runpytest_subprocess(*options, timeout=60)
     result.assert_outcomes(passed=1)
 

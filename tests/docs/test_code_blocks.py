@@ -104,7 +104,7 @@ def test_the_page_runs(page: str, tmp_path: Path) -> None:
         output = run(tmp_path, "manage.py", "test")
         assert "Ran 0 tests" not in output, output
     if "pytest.ini" in written:
-        run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
+        run(tmp_path, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "-p", "no:randomly")
 
 
 @pytest.mark.parametrize("page", PAGES)
