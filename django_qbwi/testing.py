@@ -244,25 +244,30 @@ def simulate_shutdown(
     refuse_on_running_loop("simulate_shutdown()", "await asyncio.to_thread(simulate_shutdown)")
     here = hosting.this_process()
     assembly = here.current
-    scheduler = assembly.scheduler
-    scheduler.wait_until_empty(after)
-    began, items = scheduler.clock(), scheduler.live_items()
+    assembly.scheduler.wait_until_empty(after)
     try:
-        assembly.coordinator.has_audience = False
-        assembly.coordinator.sign("a simulated shutdown", at_most=timeout)
-        if meanwhile is not None:
-            meanwhile()
-        assembly.coordinator.hold(last=True)
-        known = {item.id for item in items}
-        items += [
-            item for item in reversed(scheduler.finished_items()) if item.queued >= began and item.id not in known
-        ]
+        items = _shut_down(assembly, timeout, meanwhile)
         abandoned = [item for item in items if item.status is WorkItemStatus.ABANDONED]
         if check and abandoned:
-            raise AssertionError(_named("did not honour the token of a shutdown within", timeout, scheduler, abandoned))
+            what = "did not honour the token of a shutdown within"
+            raise AssertionError(_named(what, timeout, assembly.scheduler, abandoned))
     finally:
         here.renew(timeout)
     return _outcome([handle_of(item) for item in items])
+
+
+def _shut_down(assembly: Assembly, timeout: float, meanwhile: Callable[[], object] | None) -> list[WorkItem]:
+    """Drain and close a scheduler; return the items that were there, or came."""
+    scheduler, coordinator = assembly.scheduler, assembly.coordinator
+    began, items = scheduler.clock(), scheduler.live_items()
+    coordinator.has_audience = False
+    coordinator.sign("a simulated shutdown", at_most=timeout)
+    if meanwhile is not None:
+        meanwhile()
+    coordinator.hold(last=True)
+    known = {item.id for item in items}
+    came = [item for item in reversed(scheduler.finished_items()) if item.queued >= began and item.id not in known]
+    return items + came
 
 
 def _outcome(handles: list[WorkItemHandle]) -> Shutdown:

@@ -1,5 +1,6 @@
 """G21: public objects can be copied and pickled, or refuse with one clear sentence; exceptions always can."""
 
+import concurrent.futures
 import copy
 import functools
 import inspect
@@ -22,6 +23,7 @@ from django_qbwi import (
     copies_request,
     queue_background_work_item,
     snapshot_request,
+    track,
 )
 from django_qbwi.testing import captured_work_items
 
@@ -158,10 +160,18 @@ def handle() -> WorkItemHandle:
         return queue_background_work_item(ship, 1)
 
 
+def tracked() -> WorkItemHandle:
+    """Return the handle of what was started elsewhere, and has ended."""
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+    future.set_result(None)
+    return track(future)
+
+
 LOCAL = {
     "token": (CancellationToken.none, "token.is_cancellation_requested"),
     "source": (CancellationTokenSource, "source.token"),
     "registration": (registration, "what its token says"),
+    "tracked": (tracked, "handle.id or handle.info"),
     "handle": (handle, "handle.id or handle.info"),
 }
 

@@ -50,7 +50,9 @@ def test_each_public_name_is_documented(name: str) -> None:
     assert directive.search(reference("api") + reference("errors"))
 
 
-@pytest.mark.parametrize("name", ["immediate_work_items", "captured_work_items", "drain"])
+@pytest.mark.parametrize(
+    "name", ["immediate_work_items", "captured_work_items", "drain", "simulate_shutdown", "assert_no_work_items_left"]
+)
 def test_the_tools_for_tests_are_documented(name: str) -> None:
     """So has each public function of `django_qbwi.testing`."""
     assert callable(getattr(testing, name))

@@ -40,6 +40,7 @@ from django_qbwi import (
     snapshot_request,
     track,
 )
+from django_qbwi.testing import Shutdown, assert_no_work_items_left, simulate_shutdown
 
 
 def sync_item(token: CancellationToken, address: str) -> None: ...
@@ -82,6 +83,13 @@ def tracking(
     assert_type(track(future, name="report"), WorkItemHandle)
     assert_type(track(task), WorkItemHandle)
     assert_type(track(bare), WorkItemHandle)
+
+
+def test_tools() -> None:
+    shutdown = simulate_shutdown(0.5, timeout=5, meanwhile=lambda: None, check=False)
+    assert_type(shutdown, Shutdown)
+    assert_type(shutdown.cancelled, list[WorkItemHandle])
+    assert_type(assert_no_work_items_left(timeout=1), None)
 
 
 @background_work_item
