@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.names import name_of, printable
@@ -36,6 +37,11 @@ class Progress:
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: the time as ISO 8601 string."""
         return {"done": self.done, "total": self.total, "text": self.text, "at": self.at.isoformat()}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Self:
+        """Return what `to_dict` was made of; what others sent has to be checked before."""
+        return cls(told["done"], told["total"], told["text"], datetime.datetime.fromisoformat(told["at"]))
 
 
 def progress_of(done: Any, total: Any, text: Any) -> Progress:
