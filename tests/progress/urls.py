@@ -10,7 +10,7 @@ from django_qbwi.views import progress
 
 SHOWN: dict[str, Any] = {}
 """What a page shows: `item`, set by a test."""
-PAGE = """<!doctype html><html lang="en"><head><title>Bars</title><link rel="icon" href="data:,"></head>
+PAGE = """<!doctype html><html lang="en"><head><title>Bars</title></head>
 <body>{% load qbwi %}<p id="first">{% work_item_progress item label="Making the album" %}</p>
 <p id="second">{% work_item_progress item %}</p></body></html>"""
 
