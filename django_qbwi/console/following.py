@@ -57,6 +57,8 @@ def read(signed: str, max_age: int | None = MAX_AGE) -> tuple[str, int | None]:
 def look_up(item_id: str, pid: int | None = None) -> Item:
     """Return the description of an item; blocks for half a second at the most, and only if another process has it.
 
+    With a registry of all hosts, it takes as long as `operations.find` for one that no process of this machine has.
+
     Raises:
         WorkItemNotFound: No process knows it, or one that may know it has not answered: `is_certain` tells.
         InspectionError: It is not here, and no other process can be asked; the message says why.

@@ -39,7 +39,7 @@ def work_item_progress(
         context: That of the template.
         item: A handle, an info, or what `views.signed_id` has made of one.
         label: What the bar is for, for those who do not see the page.
-        view: The name of the view `progress` in the URLconf; needed where it stands in a namespace.
+        view: The name of the view `progress` in the URLconf; needed where it stands in a namespace, or is wrapped.
     """
     if item is None or item == "":
         return {}
@@ -83,7 +83,7 @@ def _address(view: str | Callable[..., Any], signed: str) -> str:
         raise ImproperlyConfigured(
             "work_item_progress finds no address for the progress of an item: put "
             'path("progress/<str:signed_id>/", django_qbwi.views.progress) into the URLconf; where it stands in a '
-            'namespace, give it a name, and the tag view="namespace:name"'
+            'namespace, or is wrapped, give it a name, and the tag view="that name"'
         ) from error
 
 

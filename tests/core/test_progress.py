@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import json
+import logging
 import math
 import pickle
 import sys
@@ -250,6 +251,16 @@ def test_failed_item_shows_how_far_it_got() -> None:
     handle = queue_background_work_item(fail)
     assert handle.wait(PATIENCE)
     assert (handle.status, handle.progress and handle.progress.done) == ("failed", 7)
+
+
+def test_record_of_the_end_has_the_last_report(caplog: pytest.LogCaptureFixture) -> None:
+    """Beside all else that is known, for whoever keeps records."""
+    with caplog.at_level(logging.INFO, "django_qbwi.scheduler"):
+        handle = queue_background_work_item(lambda token: token.report(7, 10), name="reporting")
+        assert handle.wait(PATIENCE)
+    (record,) = (record for record in caplog.records if "name=reporting status=succeeded" in record.getMessage())
+    assert handle.progress is not None
+    assert record.__dict__["qbwi"]["progress"] == handle.progress.to_dict()
 
 
 def test_wrong_report_fails_the_item() -> None:
