@@ -29,7 +29,10 @@ napoleon_numpy_docstring = False
 
 # A build needs no network, so no foreign inventory: names of others are not links.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(asgiref|asyncio|collections|concurrent|contextlib|contextvars|datetime|django|typing|uuid)\..*"),
+    (
+        r"py:.*",
+        r"(_asyncio|asgiref|asyncio|collections|concurrent|contextlib|contextvars|datetime|django|threading|typing|uuid)\..*",
+    ),
     (r"py:.*", r"(BaseException|Exception|RuntimeError|TypeError|ValueError|bool|bytes|dict|float|int|list|str)"),
     # The type variables of the decorator: parameters and result of the decorated function.
     (r"py:class", r"~?(django_qbwi\.work_items\.)?[PRS]"),

@@ -5,6 +5,7 @@ import concurrent.futures
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -32,6 +33,7 @@ from django_qbwi import (
 from django_qbwi.core.lanes import TRACKED_SYNC
 from django_qbwi.signals import work_item_finished, work_item_queued, work_item_started
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
+from tests.support.scripts import run_script
 
 PATIENCE = 30
 
@@ -647,8 +649,8 @@ def test_signals_and_callbacks(gate: Gate) -> None:
         seen.append((names[signal], info.status, threading.current_thread() is thread))
 
     signals = (work_item_queued, work_item_started, work_item_finished)
-    for signal in signals:
-        signal.connect(note)
+    for announced in signals:
+        announced.connect(note)
     try:
         handle = track(thread)
         called: list[WorkItemHandle] = []
@@ -656,8 +658,8 @@ def test_signals_and_callbacks(gate: Gate) -> None:
         gate.release()
         assert handle.wait(PATIENCE)
     finally:
-        for signal in signals:
-            signal.disconnect(note)
+        for announced in signals:
+            announced.disconnect(note)
     assert seen == [("started", "running", False), ("finished", "succeeded", False)]
     assert called == [handle]
 
@@ -886,3 +888,78 @@ def test_child_of_a_tracked_thread_touches_nothing() -> None:
     _, status = os.waitpid(pids[0], 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert handle.status is WorkItemStatus.SUCCEEDED
+
+
+# Whole processes.
+
+PROCESS = """
+import logging, os, signal, sys, threading
+import django
+from django.conf import settings
+
+limit, daemon = float(sys.argv[1]), sys.argv[2] == "daemon"
+settings.configure(INSTALLED_APPS=["django_qbwi"], QBWI={"SHUTDOWN_TIMEOUT": limit})
+django.setup()
+logging.getLogger("django_qbwi").setLevel(logging.CRITICAL)
+from django_qbwi import track
+
+ready, exits = threading.Event(), threading.Event()
+
+
+def run():
+    ready.wait()
+    work()
+    print("ended", flush=True)
+
+
+def begin():
+    global handle
+    thread = threading.Thread(target=run, daemon=daemon)
+    thread.start()
+    handle = track(thread)
+    ready.set()
+
+"""
+
+
+def test_exit_of_a_process_waits_for_a_daemon_thread() -> None:
+    """At its normal end a command waits undisturbed for what it has tracked, which would else be cut off."""
+    script = """
+def work():
+    # Until the exit is held, and a moment longer.
+    while not scheduler.final_hold:
+        scheduler.wait_until_empty(0.01)
+    print(handle.token.is_cancellation_requested)
+
+from django_qbwi import hosting
+scheduler = hosting.scheduler()
+begin()
+"""
+    assert run_script(PROCESS + script, "30", "daemon") == ["False", "ended"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_stop_signal_cancels_the_token_of_a_tracked_thread() -> None:
+    """SIGTERM cancels the token, the thread ends, and the process has the status that it has with any item."""
+    script = """
+def work():
+    print(handle.token.wait(30), handle.token.reason, flush=True)
+
+begin()
+os.kill(os.getpid(), signal.SIGTERM)
+exits.wait(30)
+"""
+    assert run_script(PROCESS + script, "30", "daemon", status=128 + signal.SIGTERM) == ["True shutdown", "ended"]
+
+
+@pytest.mark.parametrize("kind", ["daemon", "no daemon"])
+def test_stuck_thread_does_not_hold_the_exit_beyond_the_limit(kind: str) -> None:
+    """Also one that is no daemon, for which the interpreter would wait without a limit."""
+    script = """
+def work():
+    exits.wait()
+
+begin()
+print("exits", flush=True)
+"""
+    assert run_script(PROCESS + script, "0.5", kind) == ["exits"]

@@ -48,7 +48,18 @@ def run_pytest(*tests: str) -> str:
     """Run tests by pytest, and return its output."""
     options = ["-c", str(HERE / "suite.ini"), "-p", "no:randomly", "-p", "no:cacheprovider", "-W", "error"]
     paths = [f"{HERE / 'pytest_suite.py'}::{test}" for test in tests]
-    result = run("-m", "pytest", *PLUGIN, *options, "-W", "always::UserWarning", *paths, PYTHONPATH=str(CHECKOUT))
+    result = run(
+        "-m",
+        "pytest",
+        *PLUGIN,
+        "-p",
+        "no:asyncio",
+        *options,
+        "-W",
+        "always::UserWarning",
+        *paths,
+        PYTHONPATH=str(CHECKOUT),
+    )
     assert result.stderr == ""
     return result.stdout
 
