@@ -267,7 +267,8 @@ def _shut_down(assembly: Assembly, timeout: float, meanwhile: Callable[[], objec
     coordinator.hold(last=True)
     known = {item.id for item in items}
     came = [item for item in reversed(scheduler.finished_items()) if item.queued >= began and item.id not in known]
-    return items + came
+    # Those that run were in the order of their start.
+    return sorted(items + came, key=lambda item: item.queued)
 
 
 def _outcome(handles: list[WorkItemHandle]) -> Shutdown:
