@@ -3,8 +3,9 @@
 - `work_item_queued`, `work_item_rejected`: in the caller's thread. On a running event loop their async receivers are
   scheduled on that loop's background sibling, ours.
 - `work_item_started`, `work_item_finished`: in the worker's thread for sync items, by `asend_robust` in the item's
-  context for async ones.
-- All four have one argument, `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`.
+  context for async ones. `work_item_retried`: in the same places, where its async receivers are scheduled.
+- All five have the argument `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`. `work_item_retried` has `error`, a
+  `WorkItemError`, and `seconds` until the next attempt, too.
 - `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`finished`, `cancelled`,
   `abandoned`, `discarded`, `handed_off`, `elapsed`): in the thread that reports the drain; the sender is
   `WorkItemScheduler`.
@@ -27,6 +28,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
+from django_qbwi.core.attempts import Attempt, FailedAttempt
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.failures import traceback_of
 from django_qbwi.core.items import WorkItem
@@ -37,6 +39,7 @@ from django_qbwi.machine.running_loop import on_running_loop
 
 work_item_queued = Signal()
 work_item_started = Signal()
+work_item_retried = Signal()
 work_item_finished = Signal()
 work_item_rejected = Signal()
 drain_started = Signal()
@@ -52,6 +55,7 @@ _is_enabled_for = scheduler_logger.logger.isEnabledFor
 _SUCCEEDED = WorkItemStatus.SUCCEEDED
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
 _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
+_RETRY_FORMAT = "Work item id=%s name=%s attempt=%d failed elapsed=%.3fs: the next one follows in %.1fs"
 _FORMAT_WITH_TARGET = f"{_FORMAT}: %s"
 _OVERDUE_WARNING_EVERY = 60.0
 
@@ -166,6 +170,25 @@ class SignalsAndRecords:
             self._record(logging.WARNING, item)
         else:
             self._record(logging.INFO, item)
+
+    def record_retry(self, item: WorkItem) -> None:
+        """Record an attempt that has failed, and is followed by another one."""
+        failed = _failed_attempt(item)
+        if failed is None or not _is_enabled_for(logging.WARNING):
+            return
+        error = failed.ending.exception
+        exc_info = None if error is None else (type(error), error, traceback_of(error))
+        how = (_RETRY_FORMAT, item.id, item.name, item.run.attempt, item.elapsed, failed.seconds)
+        if not scheduler_logger.try_log(logging.WARNING, *how, extra=_extra(item), exc_info=exc_info):
+            # As in `record_end`.
+            scheduler_logger.try_log(logging.WARNING, *how, extra=_extra(item))
+
+    def retried(self, item: WorkItem) -> None:
+        """Send `work_item_retried`."""
+        failed = _failed_attempt(item)
+        if failed is not None and work_item_retried.receivers:
+            details = {"error": failed.ending.failure, "seconds": failed.seconds}
+            deliver_from_item(work_item_retried, WorkItemInfo, self.schedule, info=item.info(), **details)
 
     def _record_without_start(self, item: WorkItem, status: WorkItemStatus) -> None:
         level = logging.ERROR if status is WorkItemStatus.DISCARDED else logging.INFO
@@ -320,6 +343,11 @@ async def _call_async(receiver: Any, signal: Signal, sender: Any, named: dict[st
         if not may_contain(error):
             raise
         scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
+
+
+def _failed_attempt(item: WorkItem) -> FailedAttempt | None:
+    run = item.last_run
+    return run.again if isinstance(run, Attempt) else None
 
 
 def _extra(item: WorkItem) -> dict[str, Any]:

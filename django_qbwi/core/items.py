@@ -63,6 +63,7 @@ class WorkItem(Waited):
     ) -> None:
         """Make it of the fields of a `Call`; a call of its own for each item cost a sixth of queueing it."""
         self.owner: Owner[WorkItem] = owner
+        # As `home`, without a call.
         self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if is_async else SYNC)]
         self._work: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
         """What to call with what, in one store, until it is dropped; then what its name is made of."""
@@ -130,6 +131,12 @@ class WorkItem(Waited):
         return name
 
     @property
+    def home(self) -> Lane[WorkItem]:
+        """The lane in which its runs begin."""
+        home: Lane[WorkItem] = self.owner.lanes[self.options.lane or (ASYNC if self.is_async else SYNC)]
+        return home
+
+    @property
     def work(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """What to call, and its arguments after the token, until it has ended.
 
@@ -140,6 +147,10 @@ class WorkItem(Waited):
         if type(work) is not tuple:
             raise RuntimeError(f"the call of {self.name} was dropped at its end")
         return work
+
+    def replace_work(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Have something else called in its next run."""
+        self._work = (function, args)
 
     @property
     def call(self) -> Call:
@@ -216,6 +227,7 @@ class WorkItem(Waited):
             started_at=None if run is None else self._moment(run.started),
             finished_at=None if ending is None else self._moment(ending.finished),
             timeout=self.timeout,
+            attempt=1 if run is None else run.attempt,
             overdue=run is not None and run.overdue,
             cancel_reason=self.cancel_reason if ending is None else ending.reason,
             error=None if ending is None else ending.failure,

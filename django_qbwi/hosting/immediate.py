@@ -90,6 +90,15 @@ def _beside_a_loop(call: Callable[[], None]) -> None:
 def _run(
     scheduler: WorkItemScheduler, item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]
 ) -> None:
+    while _run_once(scheduler, item, wait_for):
+        # Nobody waits here: the next attempt follows at once.
+        pass
+
+
+def _run_once(
+    scheduler: WorkItemScheduler, item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]
+) -> bool:
+    """Run it once; return whether another attempt has begun."""
     item.run.thread = threading.current_thread().name
     item.run.ident = threading.get_ident()
     scheduler.begin(item)
@@ -103,11 +112,16 @@ def _run(
         error = caught
     if scheduler.conclude(item, error):
         scheduler.report_unstarted(item)
+    elif item.run.is_followed and item.ending is None:
+        scheduler.observer.record_retry(item)
+        scheduler.observer.retried(item)
+        return scheduler.begin_again_at_once(item)
     else:
         # Given up at the limit of a drain, or its rest moves to another engine.
         scheduler.late(item)
     if error is not None and is_a(error, KeyboardInterrupt):
         raise error
+    return False
 
 
 def _call(item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]) -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
-from django_qbwi.core.checkpoints import CheckpointReached, MovableToken
+from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, handle_of
 from django_qbwi.core.records import WorkItemStatus
@@ -88,7 +88,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         engine = ENGINE if movable else None
         item = self.manual.make(anoop if is_async else noop, movable=engine, **options)
         if movable:
-            item.run.token = MovableToken(self.scheduler.stop, lambda state: None)
+            item.run.token = CheckpointToken(self.scheduler.stop, lambda state: None, moves=True)
         return item
 
     @rule(
