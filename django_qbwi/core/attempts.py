@@ -196,7 +196,11 @@ def _go_on_from(item: WorkItem, token: Any) -> None:
     state = token.state
     if not state:
         return
-    function, args = item.work
-    item.replace_work(*continued(function, args, state))
-    if item.options.movable is not None:
-        item.options.movable.remember(state)
+    try:
+        function, args = item.work
+        item.replace_work(*continued(function, args, state))
+        if item.options.movable is not None:
+            item.options.movable.remember(state)
+    except BaseException:
+        # It was proven at the checkpoint; nothing keeps an item from its next attempt.
+        logger.exception("Work item id=%s name=%s does not go on from its checkpoint", item.id, item.name)

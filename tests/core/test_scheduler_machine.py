@@ -15,12 +15,13 @@ from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, handle_of
 from django_qbwi.core.records import WorkItemStatus
-from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
+from tests.support.manual import ManualExecutor, ManualRuntime
 
 S = WorkItemStatus
 MAX_QUEUED, MAX_DELAYED = 4, 3
 LEGAL_ENDS = {
-    S.QUEUED: {S.CANCELLED, S.DISCARDED, S.HANDED_OFF},
+    # FAILED: what waits for another attempt.
+    S.QUEUED: {S.CANCELLED, S.DISCARDED, S.HANDED_OFF, S.FAILED},
     S.RUNNING: {S.SUCCEEDED, S.FAILED, S.CANCELLED, S.ABANDONED, S.HANDED_OFF},
 }
 
@@ -33,8 +34,33 @@ class Engine:
     def take_over(self, item: WorkItem, refusal: WorkItemRejected, tell: object) -> WorkItemRejected:
         return refusal
 
+    def remember(self, state: dict[str, Any]) -> None:
+        """Nothing is sent."""
+
     def go_on(self, item: WorkItem, state: dict[str, Any]) -> None:
         """Have the machine move it."""
+
+
+class Pauses:
+    """Has so many further attempts follow, each after so many seconds."""
+
+    def __init__(self, further: int, seconds: float) -> None:
+        self.further = further
+        self.seconds = seconds
+
+    def seconds_until_next(self, attempt: int, error: BaseException) -> float | None:
+        return self.seconds if attempt <= self.further else None
+
+
+PAUSES = st.none() | st.builds(Pauses, st.integers(0, 2), st.floats(0, 40))
+
+
+def step(token: Any, cursor: int = 0) -> None:
+    """Do nothing."""
+
+
+async def astep(token: Any, cursor: int = 0) -> None:
+    """Do nothing, on a loop."""
 
 
 ENGINE = Engine()
@@ -86,7 +112,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def make(self, is_async: bool, movable: bool, **options: Any) -> WorkItem:
         """Return a new item, which can move or not."""
         engine = ENGINE if movable else None
-        item = self.manual.make(anoop if is_async else noop, movable=engine, **options)
+        item = self.manual.make(astep if is_async else step, movable=engine, **options)
         if movable:
             item.run.token = CheckpointToken(self.scheduler.stop, lambda state: None, moves=True)
         return item
@@ -96,9 +122,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         timeout=st.none() | st.floats(0.1, 20),
         priority=st.integers(-1, 1),
         movable=st.booleans(),
+        retry=PAUSES,
     )
-    def queue(self, is_async: bool, timeout: float | None, priority: int, movable: bool) -> None:
-        item = self.make(is_async, movable, timeout=timeout, priority=priority)
+    def queue(self, is_async: bool, timeout: float | None, priority: int, movable: bool, retry: Pauses | None) -> None:
+        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry)
         full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
         state = self.scheduler.state
         try:
@@ -164,14 +191,34 @@ class SchedulerMachine(RuleBasedStateMachine):
             "foreign": asyncio.CancelledError(),
         }
         late = item in self.ended
-        assert self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome]) is not late
-        if late:
+        again = not late and not (cancelled or outcome == "return") and self.is_tried_again(item)
+        attempt = item.run.attempt
+        decided = self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome])
+        assert decided is not (late or again)
+        assert item.run.attempt == attempt + again
+        if late or again:
             self.running.remove(item)
+        if again:
+            assert item.options.retry is not None
+            self.delayed[item] = self.manual.clock() + item.options.retry.seconds
+        if not decided:
             return
         if outcome == "return":
             self.end(item, S.SUCCEEDED)
         else:
             self.end(item, S.CANCELLED if cancelled and outcome in ("cancel", "foreign") else S.FAILED)
+
+    def is_tried_again(self, item: WorkItem) -> bool:
+        """Whether another attempt follows one that fails now."""
+        retry, stop = item.options.retry, self.scheduler.stop
+        if not isinstance(retry, Pauses) or item.run.attempt > retry.further or len(self.delayed) >= MAX_DELAYED:
+            return False
+        in_time = stop.deadline is None or self.manual.clock() + retry.seconds <= stop.deadline
+        return in_time and self.scheduler.state is not SchedulerState.CLOSED
+
+    def left(self, item: WorkItem) -> WorkItemStatus:
+        """How an item ends that waits when nothing begins any more."""
+        return S.DISCARDED if item.run.attempt == 1 else S.FAILED
 
     @precondition(lambda self: any(item.options.movable for item in self.live()))
     @rule(data=st.data())
@@ -242,7 +289,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         late = [item for item in delayed if not item.options.movable]
         assert self.scheduler.drop_late() == late
         for item in late:
-            self.end(item, S.DISCARDED)
+            self.end(item, self.left(item))
         self.unreported += late
 
     @rule()
@@ -257,7 +304,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         begun = [item for item in self.moving if item.started is not None]
         assert left == [*self.live(), *begun, *self.queued(), *(item for item in self.moving if item not in begun)]
         for item in left:
-            self.end(item, S.DISCARDED if item.started is None else S.ABANDONED)
+            self.end(item, self.left(item) if item.started is None else S.ABANDONED)
         self.unreported += left
 
     @precondition(lambda self: self.unreported)
