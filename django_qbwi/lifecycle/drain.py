@@ -7,31 +7,28 @@ Order of events: any number of `sign` calls (signal handler, watcher, server hoo
 killed the process at once). Locks: none of its own; handlers only store plain attributes and post to the service
 threads. Three threads may let go (that of the exit, the keeper, the reporter): the one that claims it first does.
 
-Five ways in which this could fail, and what stands against each:
+Four ways in which this could fail, and what stands against each:
 - Separate limits of several hooks, or of the last moments after it, add up and outlive the server's: there is one
   deadline, which only ever shrinks, and all that comes after it ends by one moment, `ends_by`.
 - A logging handler, or a receiver, is stuck together with an item: all records of the end are written by the
   reporter, and waited for until that moment at the most.
-- A callback of a token is stuck, and with it the keeper: a hold has its own thread, and for the drain in the background
-  the reporter stands in, too.
-- A request, a stream say, outlasts the limit, and the process is killed before its exit begins: the reporter lets go
-  in time.
+- A callback of a token is stuck, and with it the keeper; or a request, a stream say, outlasts the limit, and the
+  process is killed before its exit begins: the reporter stands in, and lets go in time.
 - A request that is still served queues in the gap before the exit: only the last hook closes, under the lock, in the
   step that sees nothing left.
 """
 
 from __future__ import annotations
 
-import enum
 import signal
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.lifecycle.drain_reports import DrainReports, DrainTeller, NextInterrupt
 from django_qbwi.lifecycle.last_moments import LastMoments, margin
-from django_qbwi.machine.service_thread import ServiceThread
+from django_qbwi.lifecycle.phases import Host, Phase
+from django_qbwi.machine.service_thread import ServiceThread, Timer
 
 DUPLICATE_SECONDS = 1.0
 """A server may raise, or be sent, the same stop signal twice within this span."""
@@ -39,31 +36,6 @@ DUPLICATE_SECONDS = 1.0
 _TURN = 1.0
 _STEP = 0.1
 _FORCING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGBREAK") if hasattr(signal, name))
-
-
-class Host(Protocol):
-    """What the drain has to know of the server around it."""
-
-    def limit(self, signum: int | None) -> float | None:
-        """Seconds from the sign until the server kills, None if it does not; a plain read."""
-
-    def beat(self) -> None:
-        """Tell the server that the process is alive."""
-
-
-class Phase(enum.IntEnum):
-    """How far the end of the process has come; it only ever goes up."""
-
-    RUNNING = 0
-    """No sign yet."""
-    SIGNED = 1
-    """The clock runs."""
-    HOLDING = 2
-    """The last hook of the process holds the exit: it ends without anybody's help."""
-    LETTING_GO = 3
-    """Nothing is left, or the limit has come: the last moments and records."""
-    OVER = 4
-    """The records are written. From now on a stop signal does what it does without us."""
 
 
 class DrainCoordinator:
@@ -104,6 +76,7 @@ class DrainCoordinator:
         self._then: Callable[[], None] | None = None
         self._limit = shutdown_timeout
         self._claimed_by: dict[str, object] = {}
+        self._timer: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<DrainCoordinator {self.scheduler.state} phase={self.phase.name} stop={self._stop!r}>"
@@ -273,17 +246,18 @@ class DrainCoordinator:
     # Letting go.
 
     def _claims(self) -> bool:
-        me = object()
-        return self._claimed_by.setdefault("end", me) is me
+        return self._claimed_by.setdefault("end", me := object()) is me
+
+    def _forget_timer(self) -> None:
+        # A thread of ours lives to the last moment of the interpreter, and what it knows of with it: items, arguments.
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _wait_for_the_end(self) -> None:
         # The reporter, as a rule, is at it: all that it posts to itself comes before this.
-        def written() -> bool:
-            now = self._clock()
-            ends_by = now + margin(self._limit) if self.ends_by is None else self.ends_by
-            return self._reporter.flush(max(0.05, ends_by - now))
-
-        self.gave_up = not self._quietly(written) or self.gave_up
+        now = self._clock()
+        seconds = max(0.05, (self.ends_by or now + margin(self._limit)) - now)
+        self.gave_up = not self._quietly(lambda: self._reporter.flush(seconds)) or self.gave_up
 
     def _finish(self, *, in_reporter: bool = False) -> None:
         self._go_on_to(Phase.LETTING_GO)
@@ -298,6 +272,7 @@ class DrainCoordinator:
             flushed = self._quietly(lambda: self._reporter.flush(max(0.05, moments.records_by - self._clock())))
             # Who is stuck with a handler's lock holds the interpreter's exit, which closes all handlers.
             self.gave_up = self.gave_up or not (written and flushed)
+        self._forget_timer()
         self.scheduler.retire()
 
     def _let_go(self, until: float) -> tuple[int, int]:
@@ -363,11 +338,11 @@ class DrainCoordinator:
         deadline = self._stop.deadline
         if deadline is None or self._claimed_by:
             return
-        # Whoever drains has begun to let go by then: if not, the main thread is busy with requests still, or a callback
-        # of somebody's token keeps the keeper.
+        # By then who drains has begun to let go, unless requests keep the main thread, or a callback the keeper.
         due = deadline + margin(self._limit) / 4
         if self._clock() < due:
-            self._reporter.call_at(due, self._stand_in)
+            self._forget_timer()
+            self._timer = self._reporter.call_at(due, self._stand_in)
         elif self._claims():
             self._finish(in_reporter=True)
             if self._then is not None:

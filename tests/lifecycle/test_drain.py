@@ -13,9 +13,10 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import NullEnvironment
 from django_qbwi.core.records import DrainOutcome, DrainStart, WorkItemStatus
 from django_qbwi.hosting.immediate import run_immediately
-from django_qbwi.lifecycle.drain import DrainCoordinator, Phase
+from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.lifecycle.drain_reports import NextInterrupt
 from django_qbwi.lifecycle.last_moments import margin
+from django_qbwi.lifecycle.phases import Phase
 from tests.support.manual import ManualRuntime, anoop
 
 S = WorkItemStatus
