@@ -69,8 +69,8 @@ ENGINE = Engine()
 class SchedulerMachine(RuleBasedStateMachine):
     """Does everything that the world can do to a scheduler, and keeps its own account of it."""
 
-    @initialize(announces=st.booleans(), accepts=st.booleans())
-    def begin(self, announces: bool, accepts: bool) -> None:
+    @initialize(announces=st.booleans(), accepts=st.booleans(), lives=st.integers(0, 20))
+    def begin(self, announces: bool, accepts: bool, lives: int) -> None:
         self.manual = ManualRuntime(
             announces=announces,
             accept_while_draining=accepts,
@@ -87,7 +87,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.moving: list[WorkItem] = []
         self.unreported: list[WorkItem] = []
         self.ended: dict[WorkItem, WorkItemStatus] = {}
-        self.given_up = False
+        # Steps until the first sign of the end may come: else most of what is done would be refused.
+        self.lives = lives
 
     def executor(self, is_async: bool) -> ManualExecutor:
         return self.manual.loop if is_async else self.manual.sync
@@ -123,8 +124,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         movable=st.booleans(),
         retry=PAUSES,
+        begins=st.booleans(),
     )
-    def queue(self, is_async: bool, timeout: float | None, priority: int, movable: bool, retry: Pauses | None) -> None:
+    def queue(
+        self, is_async: bool, timeout: float | None, priority: int, movable: bool, retry: Pauses | None, begins: bool
+    ) -> None:
         item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry)
         full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
         state = self.scheduler.state
@@ -142,6 +146,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert state is SchedulerState.OPEN or (state is SchedulerState.DRAINING and self.accepts)
             self.accepted.append(item)
             self.place(item)
+            if begins:
+                self.begin_next(is_async)
 
     @rule(is_async=st.booleans(), delay=st.floats(0.5, 40), priority=st.integers(-1, 1), movable=st.booleans())
     def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool) -> None:
@@ -170,8 +176,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         waiting.append(item)
         waiting.sort(key=lambda other: -other.options.priority)
 
-    @rule(is_async=st.booleans())
-    def start(self, is_async: bool) -> None:
+    @precondition(lambda self: any(self.waiting.values()))
+    @rule(is_async=st.booleans(), in_vain=st.booleans())
+    def start(self, is_async: bool, in_vain: bool) -> None:
+        self.begin_next(is_async if self.waiting[is_async] or in_vain else not is_async)
+
+    def begin_next(self, is_async: bool) -> None:
+        """Begin what waits first in a lane, if there is anything."""
         item = self.executor(is_async).start()
         expected = self.waiting[is_async].pop(0) if self.waiting[is_async] else None
         assert item is expected, "first in, first out within a priority"
@@ -179,7 +190,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.running.append(item)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), outcome=st.sampled_from(["return", "raise", "exit", "cancel", "foreign"]))
+    @rule(data=st.data(), outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]))
     def finish(self, data: st.DataObject, outcome: str) -> None:
         item = data.draw(st.sampled_from(self.running))
         cancelled = item.token.is_cancellation_requested
@@ -256,7 +267,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.end(item, S.HANDED_OFF)
         self.unreported.append(item)
 
-    @precondition(lambda self: self.accepted)
+    @precondition(lambda self: len(self.ended) < len(self.accepted))
     @rule(data=st.data(), message=st.none() | st.text(max_size=5))
     def cancel(self, data: st.DataObject, message: str | None) -> None:
         item = data.draw(st.sampled_from(self.accepted))
@@ -273,6 +284,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 del self.delayed[item]
                 self.place(item)
 
+    @precondition(lambda self: self.lives <= 0)
     @rule(limit=st.floats(1, 30))
     def sign_of_the_end(self, limit: float) -> None:
         stop = self.scheduler.stop
@@ -282,6 +294,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             stop.first_sign = self.manual.clock()
             stop.deliver()
 
+    @precondition(lambda self: self.scheduler.stop.first_sign is not None)
     @rule()
     def drop_late(self) -> None:
         deadline = self.scheduler.stop.deadline
@@ -292,12 +305,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.end(item, self.left(item))
         self.unreported += late
 
+    @precondition(lambda self: self.lives <= 0)
     @rule()
     def close_if_empty(self) -> None:
         empty = not (self.queued() or self.live() or self.unreported or self.moving)
         was_closed = self.scheduler.state is SchedulerState.CLOSED
         assert self.scheduler.close_if_empty() is (empty or was_closed)
 
+    @precondition(lambda self: self.lives <= 0)
     @rule()
     def give_up(self) -> None:
         left = self.scheduler.give_up()
@@ -321,6 +336,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def live(self) -> list[WorkItem]:
         """The running items that were not given up."""
         return [item for item in self.running if item not in self.ended]
+
+    @invariant()
+    def time_passes(self) -> None:
+        self.lives -= 1
 
     @invariant()
     def counts_are_exact(self) -> None:
@@ -372,4 +391,4 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(max_examples=100, stateful_step_count=40)
+TestScheduler.settings = settings(max_examples=200, stateful_step_count=40)
