@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkItemWarning,
     )
     from django_qbwi.core.items import WorkItemHandle, current_work_item
+    from django_qbwi.core.progress import Progress
     from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
     from django_qbwi.hosting import live_items, recent_items
     from django_qbwi.intake.copier import copies_request, snapshot_request
@@ -57,6 +58,7 @@ _HOMES = {
         "WorkItemWarning",
     ),
     "core.items": ("WorkItemHandle", "current_work_item"),
+    "core.progress": ("Progress",),
     "core.records": ("WorkItemInfo", "WorkItemStatus"),
     "hosting": ("live_items", "recent_items"),
     "intake.copier": ("copies_request", "snapshot_request"),
@@ -85,6 +87,7 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "WorkItemHandle",
     "WorkItemInfo",
     "WorkItemStatus",
+    "Progress",
     "QBWIError",
     "InvalidWorkItem",
     "CapturedRequest",

@@ -13,7 +13,7 @@ SECRET_KEY = "only-for-the-example-site"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
-CONTRIB = ["django.contrib.humanize", "django.contrib.messages"]
+CONTRIB = ["django.contrib.humanize", "django.contrib.messages", "django.contrib.staticfiles"]
 INSTALLED_APPS = ["django_qbwi", *CONTRIB, "example_project.gallery"]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -37,6 +37,7 @@ DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR / "db.sqlite3", 
 DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
 MEDIA_ROOT, MEDIA_URL = VAR / "media", "/media/"
 
 MAIL = "django.core.mail.backends.filebased.EmailBackend"

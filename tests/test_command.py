@@ -252,6 +252,39 @@ def test_failed_item_is_shown_with_its_traceback(failed: WorkItemHandle) -> None
     assert "ValueError: bad?[31m ? text" in output
 
 
+@pytest.fixture
+def reporting(held: WorkItemHandle) -> Iterator[WorkItemHandle]:
+    """Run an item beside it that has reported, until the end of the test."""
+    reported = threading.Event()
+
+    def work(token: Any) -> None:
+        token.report(21, 50, "page 21")
+        reported.set()
+        token.wait(PATIENCE)
+
+    handle = queue_background_work_item(work, name="reporting")
+    assert reported.wait(PATIENCE)
+    yield handle
+    handle.cancel()
+    assert handle.wait(PATIENCE)
+
+
+def test_progress_is_shown(reporting: WorkItemHandle, held: WorkItemHandle) -> None:
+    """In a column of the list, with all of it for one item, and in the JSON."""
+    header, *rows = run().split("\n\n")[1].splitlines()
+    assert "PROGRESS" in header
+    assert [row.split().count("42") for row in rows if "reporting" in row] == [1]
+    assert "  progress      42 %, 21 of 50, page 21, " in run("show", reporting.id)
+    assert "\n  progress  " not in run("show", held.id)
+    shown = json.loads(run("--format=json", "show", reporting.id))["item"]["progress"]
+    assert (shown["done"], shown["total"], shown["text"]) == (21, 50, "page 21")
+
+
+def test_progress_takes_no_room_where_nothing_reports(held: WorkItemHandle) -> None:
+    """The column is left out."""
+    assert "PROGRESS" not in run()
+
+
 def test_item_is_shown_as_json(held: WorkItemHandle) -> None:
     """Item, process and stack."""
     found = json.loads(run("show", held.id, "--format=json"))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django_qbwi.console import sparklines
+from django_qbwi.console.bars import Bar
 from django_qbwi.console.text import MAX_TEXT, long_span, printable_lines
 from django_qbwi.core.names import printable
 from django_qbwi.core.records import WorkItemStatus
@@ -86,6 +87,7 @@ class ItemRow:
     error_type: str
     error_message: str
     traceback: str
+    progress: Bar | None
 
     @classmethod
     def of(cls, item: Mapping[str, Any], now: datetime.datetime, max_text: int = _MAX_EXCERPT) -> ItemRow:
@@ -114,6 +116,7 @@ class ItemRow:
             error_type=printable(str(error.get("type") or "")),
             error_message=printable_lines(str(error.get("message") or ""), max_text),
             traceback=printable_lines(str(error.get("traceback") or ""), max_text),
+            progress=Bar.of(item.get("progress"), now),
         )
 
     @property

@@ -6,6 +6,7 @@ import datetime
 import shutil
 from typing import Any
 
+from django_qbwi.console import bars
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
 from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
 from django_qbwi.console.tables import Cell, Column, render
@@ -73,6 +74,8 @@ class Printer:
         rows = {"id": item["id"], "process": f"{process['pid']} ({process['server']} on {process['host']})"}
         if details:
             rows |= {name: item[name] for name in _DETAILS if item[name] is not None}
+        if item["progress"] is not None:
+            rows["progress"] = bars.sentence(item["progress"], now)
         if process["age"] is not None:
             rows["told"] = f"{span(process['age'])} ago, to the shared registry; the stack is to be had on that host"
         for name, value in rows.items():

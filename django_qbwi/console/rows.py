@@ -6,6 +6,7 @@ import datetime
 import socket
 from typing import Any
 
+from django_qbwi.console import bars
 from django_qbwi.console.dashboard import capacity
 from django_qbwi.console.tables import Cell, Column, Style
 from django_qbwi.console.text import seconds_between, span
@@ -31,6 +32,7 @@ ITEM_COLUMNS = (
     Column(title="KIND", importance=4),
     Column(title="WAITED", importance=3, right=True),
     Column(title="RAN FOR", importance=2, right=True),
+    Column(title="PROGRESS", importance=2, right=True),
     Column(title="NAME", flexible=True),
     Column(title="NOTES", importance=5),
 )
@@ -106,6 +108,7 @@ class Rows:
             Cell(clean(item["kind"])),
             Cell(span(seconds_between(item["queued_at"], item["started_at"] or item["finished_at"], now))),
             Cell(span(seconds_between(item["started_at"], item["finished_at"], now))),
+            Cell(bars.short(item["progress"])),
             Cell(clean(item["name"])),
             Cell(", ".join(notes)),
         ]

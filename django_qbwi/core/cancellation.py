@@ -15,6 +15,7 @@ from typing import Any
 
 from django_qbwi.core.loops import loop_waker
 from django_qbwi.core.process_local import ProcessLocal
+from django_qbwi.core.progress import Progress, progress_of
 from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
 from django_qbwi.machine.primitives import Alarm, holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
@@ -69,7 +70,7 @@ class CancellationToken(ProcessLocal):
 
     pass_instead = "what it says, such as token.is_cancellation_requested or token.remaining()"
 
-    __slots__ = ("__weakref__", "_began", "_deadline", "_message", "_reason", "_registrations", "_stop")
+    __slots__ = ("__weakref__", "_began", "_deadline", "_message", "_progress", "_reason", "_registrations", "_stop")
 
     def __init__(self, stop: StopFlag, *, waits: bool = False) -> None:
         """Make it; with `waits` the flag counts only when the item has begun, see `begin`."""
@@ -165,6 +166,23 @@ class CancellationToken(ProcessLocal):
             InvalidWorkItem: The item could not go on with these: they are no arguments of its function, or, with
                 `hand_off`, no JSON.
         """
+
+    def report(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Say how far the item is: `done` of `total`, and in `text` what it does.
+
+        Costs no more than to note it, from any thread: call it as often as you like. `handle.progress`, lists and views
+        show what was reported last. `text` is cut to one line of 200 characters.
+
+        Raises:
+            InvalidWorkItem: A number is none, negative, infinite or above 2**63, or `text` is no str.
+        """
+        self._progress = progress_of(done, total, text)
+
+    @property
+    def progress(self) -> Progress | None:
+        """What was reported last, None if nothing was."""
+        # Not there before: an item that never reports pays nothing for it.
+        return getattr(self, "_progress", None)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the token is cancelled, or for `timeout` seconds; return whether it is cancelled.

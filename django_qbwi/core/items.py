@@ -19,7 +19,8 @@ from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.names import name_of
 from django_qbwi.core.ports import Owner
 from django_qbwi.core.process_local import ProcessLocal
-from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
+from django_qbwi.core.progress import Progress
+from django_qbwi.core.records import WorkItemInfo, WorkItemStatus, utc
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.primitives import holding
@@ -28,8 +29,7 @@ from django_qbwi.machine.running_loop import refuse_on_running_loop
 _current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
 
 # A member is looked up by Python code before 3.12.
-_QUEUED = WorkItemStatus.QUEUED
-_RUNNING = WorkItemStatus.RUNNING
+_QUEUED, _RUNNING = WorkItemStatus.QUEUED, WorkItemStatus.RUNNING
 
 
 class WorkItem(Waited):
@@ -155,8 +155,7 @@ class WorkItem(Waited):
     @property
     def call(self) -> Call:
         """The call that it was made of; RuntimeError as of `work`."""
-        function, args = self.work
-        return Call(function, args, self.is_async, self.origin, self.options)
+        return Call(*self.work, self.is_async, self.origin, self.options)
 
     @property
     def timeout(self) -> float | None:
@@ -223,7 +222,7 @@ class WorkItem(Waited):
             name=self.name,
             kind=self.lane.kind,
             status=self.status if ending is None else ending.status,
-            queued_at=_utc(self.owner.wall_clock(self.queued)),
+            queued_at=utc(self.owner.wall_clock(self.queued)),
             started_at=None if run is None else self._moment(run.started),
             finished_at=None if ending is None else self._moment(ending.finished),
             timeout=self.timeout,
@@ -235,10 +234,11 @@ class WorkItem(Waited):
             request_id=self.origin[1],
             pid=self.owner.pid,
             thread=None if run is None else run.thread,
+            progress=None if run is None else run.token.progress,
         )
 
     def _moment(self, monotonic: float | None) -> datetime.datetime | None:
-        return None if monotonic is None else _utc(self.owner.wall_clock(monotonic))
+        return None if monotonic is None else utc(self.owner.wall_clock(monotonic))
 
 
 class WorkItemHandle(ProcessLocal):
@@ -285,6 +285,12 @@ class WorkItemHandle(ProcessLocal):
         return self._item.info()
 
     @property
+    def progress(self) -> Progress | None:
+        """What the item reported last by `token.report`; kept beyond its end, None if it never did."""
+        run = self._item.last_run
+        return None if run is None else run.token.progress
+
+    @property
     def token(self) -> CancellationToken:
         """The token that the item got, or will get."""
         return self._item.token
@@ -292,9 +298,8 @@ class WorkItemHandle(ProcessLocal):
     def cancel(self, message: str | None = None) -> bool:
         """Cancel the item: one that has not started never will, a running one sees its token cancelled.
 
-        Running code is never interrupted. Does not block, and may be called anywhere. `message` says why; bounded,
-        shown in `OperationCancelled` and `token.message`. Returns True if this was the first cancellation and the item
-        had not ended.
+        Running code is never interrupted. Does not block, and may be called anywhere. `message` says why; bounded, see
+        `token.message` and `OperationCancelled`. True if this was the first cancellation and the item had not ended.
         """
         return self._item.owner.cancel(self._item, message)
 
@@ -310,8 +315,7 @@ class WorkItemHandle(ProcessLocal):
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the item has ended, its record and signal included, or for `timeout` seconds; True if it has.
 
-        Never raises the item's failure: see `exception()`. An item that waits for one queued behind it can wait for
-        ever when all workers do the same.
+        Never raises the item's failure: see `exception()`. Items that wait for ones behind them can block all workers.
 
         Raises:
             RuntimeError: Called on a running event loop, which it would stop: await the handle there.
@@ -356,7 +360,3 @@ def current_item() -> WorkItem | None:
 def enter_item(item: WorkItem) -> None:
     """Make `item` the current one of this context, which belongs to it alone."""
     _current.set(item)
-
-
-def _utc(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.failures import message_of, traceback_text, type_of
+from django_qbwi.core.progress import Progress
 
 _MAX_ORIGIN = 2_000
 _MAX_LABEL = 200
@@ -112,6 +113,8 @@ class WorkItemInfo:
     pid: int
     thread: str | None = None
     """Name of the thread that runs it, or ran it."""
+    progress: Progress | None = None
+    """What it reported last by `token.report`, None if it never did."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: times as ISO 8601 strings, enums as strings."""
@@ -132,7 +135,13 @@ class WorkItemInfo:
             "request_id": None if self.request_id is None else self.request_id[:_MAX_LABEL],
             "pid": self.pid,
             "thread": None if self.thread is None else self.thread[:_MAX_LABEL],
+            "progress": None if self.progress is None else self.progress.to_dict(),
         }
+
+
+def utc(seconds: float) -> datetime.datetime:
+    """Return the moment of a wall clock's second."""
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

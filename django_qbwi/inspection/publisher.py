@@ -226,7 +226,7 @@ def answer(subject: Subject, request: Any, limit: int, peer: str) -> Any:
         asked = request.get("limit")
         return subject.overview(min(limit, asked) if isinstance(asked, int) and asked >= 0 else limit)
     if operation == "find":
-        return subject.find(str(request.get("id")))
+        return subject.find(str(request.get("id")), with_stack=request.get("stack") is not False)
     if operation == "result":
         return subject.result(str(request.get("kept")), str(request.get("id")))
     if operation == "stacks":

@@ -158,6 +158,16 @@ def _error(value: Any) -> dict[str, Any]:
     return fields(value, _ERROR_FIELDS)
 
 
+def _progress(value: Any) -> dict[str, Any]:
+    return fields(value, _PROGRESS_FIELDS)
+
+
+def _amount(value: Any) -> float:
+    if number(value) < 0:
+        raise _unfit(value, "a number that is not negative")
+    return number(value)
+
+
 def _count(value: Any) -> int:
     # Another version may not say it.
     return 0 if value is None else whole(value)
@@ -211,6 +221,13 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "request_id": optional(bounded(200)),
     "pid": whole,
     "thread": optional(bounded(200)),
+    "progress": optional(_progress),  # another version may not say it
+}
+_PROGRESS_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "done": _amount,
+    "total": optional(_amount),
+    "text": bounded(200),
+    "at": moment,
 }
 _ERROR_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "type": bounded(1_000),

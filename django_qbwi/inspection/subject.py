@@ -106,13 +106,13 @@ class Subject:
             truncated=truncated,
         ).to_dict()
 
-    def find(self, item_id: str) -> dict[str, Any] | None:
-        """Return an item with its stack (None if it does not run), or None if it is not known here."""
+    def find(self, item_id: str, with_stack: bool = True) -> dict[str, Any] | None:
+        """Return an item with its stack (None if it does not run, or is not wanted); None if it is not known here."""
         inspected = self._find()
         item = None if inspected is None else next(iter(_known(inspected.scheduler, {item_id})), None)
         if inspected is None or item is None:
             return None
-        runs = item.status is WorkItemStatus.RUNNING
+        runs = with_stack and item.status is WorkItemStatus.RUNNING
         # Read before the description, which may say that it has ended since: a stack without an owner helps nobody.
         stack = own_frames(inspected.scheduler.stack(item)) if runs else None
         return {"process": self._head(inspected), "item": item.info().to_dict(), "stack": stack}

@@ -71,13 +71,16 @@ def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id:
 
 @copies_request
 def make_album(token: CancellationToken, visit: RequestSnapshot, album_id: int) -> None:
-    """Print the newest pictures as a PDF, with the address of the site on each page."""
+    """Print the newest pictures as a PDF, with the address of the site on each page, and report each page."""
     pages = []
-    for upload in Upload.objects.order_by("-pk")[:MOST_PAGES]:
+    newest = list(Upload.objects.order_by("-pk")[:MOST_PAGES])
+    for number, upload in enumerate(newest, start=1):
+        token.report(len(pages), len(newest), f"page {number}")
         token.raise_if_cancellation_requested(unless_remaining=10)  # seconds
         time.sleep(settings.GALLERY_PAUSE)  # a slow printer
         with upload.picture.open() as original:
             pages.append(shrink(original, 1200))
+    token.report(len(pages), len(newest), "binding")
     album = Album.objects.get(pk=album_id)
     album.pages = len(pages)
     address = visit.build_absolute_uri(reverse("gallery:home"))

@@ -28,7 +28,10 @@ from example_project.gallery import items
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.models import Album, Count, Postcard, Upload
 
-IN_MEMORY = {"default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}}
+IN_MEMORY = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
 
 
 @override_settings(STORAGES=IN_MEMORY, GALLERY_PAUSE=0)
@@ -68,6 +71,14 @@ class TheFunctionItselfTests(GalleryTestCase):
         source.cancel(CancelReason.SHUTDOWN)
         with self.assertRaises(OperationCancelled):
             items.count_on(source.token, row.pk)
+
+    def test_album_reports_its_pages(self):
+        """What was reported last is with the token."""
+        token, album = CancellationToken.none(), Album.objects.create()
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/sample/")
+        items.make_album(token, RequestSnapshot(host="gallery.example.com"), album.pk)
+        self.assertEqual((token.progress.done, token.progress.total, token.progress.text), (1, 1, "binding"))
 
     async def test_count_to_the_end_finishes_at_a_shutdown(self):
         """An async item is awaited; a shutdown that leaves enough time changes nothing."""
@@ -184,6 +195,19 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
             for address in ("/", "/work/", "/work.json"):
                 with self.subTest(address):
                     self.assertContains(self.client.get(address), "count to 5")
+
+    def test_the_album_has_a_page_with_a_bar(self):
+        """The visitor is sent there; it shows the state of the item, and where to ask for the next."""
+        with captured_work_items() as captured:
+            page = self.client.post("/albums/", follow=True)
+            self.assertContains(page, 'aria-label="Printing the album"')
+            self.assertContains(page, 'data-qbwi-progress="/progress/')
+            captured.run_all()
+        self.assertEqual(Album.objects.get().pages, 0)
+
+    def test_a_forged_address_shows_nothing(self):
+        """The page of an album that nobody has ordered."""
+        self.assertContains(self.client.get("/albums/forged/"), "unknown")
 
     def test_an_unknown_item_cannot_be_cancelled(self):
         """The page says so instead of failing."""

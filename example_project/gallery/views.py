@@ -13,6 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from django_qbwi import live_items, queue_background_work_item, recent_items
+from django_qbwi.views import signed_id
 from example_project.gallery import handles, items
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.forms import CountForm, PostcardForm, UploadForm
@@ -75,11 +76,20 @@ async def order_postcard(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def order_album(request: HttpRequest) -> HttpResponse:
-    """Queue a PDF: the function has no `queue` of its own, the options stand at the call."""
+    """Queue a PDF: the function has no `queue` of its own, the options stand at the call.
+
+    The visitor goes on to a page with a bar. Its address is all that is kept: no session, no row.
+    """
     album = Album.objects.create()
     handle = queue_background_work_item(items.make_album, request, album.pk, name=f"album {album.pk}", timeout=120)
     handles.remember(handle)
-    return done(request, "The album is being printed.")
+    return redirect("gallery:album", signed_id(handle))
+
+
+@require_safe
+def album(request: HttpRequest, signed_id: str) -> HttpResponse:
+    """Show how far the printing of an album is, whichever process prints it."""
+    return render(request, "gallery/album.html", {"signed_id": signed_id})
 
 
 @require_POST

@@ -38,7 +38,13 @@ def item(**fields: Any) -> dict[str, Any]:
         "request_id": None,
         "pid": 101,
         "thread": "qbwi-1",
+        "progress": None,
     } | fields
+
+
+def report(**fields: Any) -> dict[str, Any]:
+    """Return what an item reported three seconds ago."""
+    return {"done": 1, "total": None, "text": "", "at": ago(3)} | fields
 
 
 def failure(text: str = "ValueError: no such album", **fields: Any) -> dict[str, Any]:

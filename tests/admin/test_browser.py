@@ -165,6 +165,35 @@ class BrowserTests(StaticLiveServerTestCase):
         self.press("Yes, cancel")
         self.until(lambda: "cancellation requested by ada" in self.text("#content-main"))
 
+    def test_bar_moves(self) -> None:
+        """What an item reports is shown by a bar, which the refresh moves."""
+        reports = threading.Semaphore(0)
+
+        def work(token: CancellationToken) -> None:
+            for done in (10, 40):
+                token.report(done, 50, f"page {done} of a large album")
+                reports.acquire(timeout=30)
+            token.raise_if_cancellation_requested()
+
+        handle = queue_background_work_item(work, name="gallery.print_album")
+        self.queue("gallery.resize")
+        self.open(f"{LIST}?refresh=2")
+        bar = "[data-qbwi-region=items] progress"
+        self.until(lambda: self.browser.find_element(By.CSS_SELECTOR, bar).get_dom_attribute("value") == "0.2000")
+        assert self.browser.find_element(By.CSS_SELECTOR, bar).accessible_name == "Progress of gallery.print_album"
+        reports.release()
+        self.until(lambda: self.browser.find_element(By.CSS_SELECTOR, bar).get_dom_attribute("value") == "0.8000")
+        assert "80 %, 40 of 50: page 40 of a large album" in self.text("[data-qbwi-region=items]")
+        for width, dark in ((1280, False), (400, True)):
+            self.look(width=width, dark=dark)
+            self.photograph(f"progress-{'dark' if dark else 'light'}-{width}")
+        self.open(f"{LIST}{handle.id}/change/")
+        assert "80 %, 40 of 50: page 40 of a large album" in self.text("[data-qbwi-region=facts]")
+        self.look(width=1280)
+        self.photograph("progress-item-light-1280")
+        reports.release()
+        assert handle.wait(30)
+
     def test_all_of_a_table_are_selected(self) -> None:
         """The box in the head of a table, which exists with scripts only, selects its items."""
         self.queue("one")

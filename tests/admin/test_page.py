@@ -1,6 +1,7 @@
 """The admin page through Django's client: who may see what, what it says, and that only a POST cancels."""
 
 import json
+import re
 from typing import Any
 from unittest import mock
 
@@ -239,12 +240,50 @@ class TestItem:
         assert "has forgotten it" in response.text
 
 
+class TestProgress:
+    """What items report."""
+
+    def test_bar_is_shown_and_named(self, operator: Client, fake: FakeSite) -> None:
+        """In the list and on the item's page: an element that says of whom, how much, and what it does."""
+        report = site.report(done=21, total=50, text="page 21")
+        fake.answer = site.overview(site.process(site.item(progress=report)))
+        with translation.override("de"):
+            pages = [operator.get(LIST).text, operator.get(ONE).text]
+        for page in pages:
+            element = '<progress max="1" value="0.4200" aria-label="Progress of gallery.views.resize">42 %</progress>'
+            assert f"{element} 42 %, 21 of 50: <bdi>page 21</bdi>" in page
+        assert re.search(r">\([^<]+ ago\)</time>", pages[1])
+
+    def test_without_a_total_there_is_no_bar(self, operator: Client, fake: FakeSite) -> None:
+        """It would say what nobody knows."""
+        fake.answer = site.overview(site.process(site.item(progress=site.report(done=7))))
+        for page in (operator.get(LIST).text, operator.get(ONE).text):
+            assert "<progress" not in page
+            assert ">7" in page
+
+    def test_ended_item_keeps_it_on_its_own_page(self, operator: Client, fake: FakeSite) -> None:
+        """How far a failed one got."""
+        fake.answer = site.overview(site.process(recent=(site.failure(progress=site.report(done=7, total=10)),)))
+        assert "<progress" not in operator.get(LIST).text
+        assert "70 %, 7 of 10" in operator.get(f"{LIST}{'f' * 24}/change/").text
+
+    def test_nothing_is_shown_of_an_item_that_does_not_report(self, operator: Client, fake: FakeSite) -> None:
+        """Nor of one whose process is of a version without reports."""
+        older = site.item()
+        del older["progress"]
+        for item in (site.item(), older):
+            fake.answer = site.overview(site.process(item))
+            for page in (operator.get(LIST).text, operator.get(ONE).text):
+                assert "qbwi-progress" not in page
+
+
 class TestMarkup:
     """Everything is text (S3, S14)."""
 
     def test_escaped_everywhere(self, operator: Client, fake: FakeSite) -> None:
         """Markup in whatever a process says stays text on every page, and direction characters are gone."""
         hostile = site.item(name=MARKUP, origin=MARKUP, request_id=MARKUP, thread=MARKUP, cancel_reason=MARKUP)
+        hostile["progress"] = site.report(total=2, text=MARKUP)
         failed = site.failure(f"{MARKUP}: {MARKUP}", name=MARKUP)
         fake.answer = site.overview(
             site.process(hostile, recent=(failed,), server=MARKUP, host=MARKUP, state=MARKUP, pid=101)

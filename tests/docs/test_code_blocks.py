@@ -94,7 +94,8 @@ def test_the_page_runs(page: str, tmp_path: Path) -> None:
     """The files pass Django's checks and can be imported, the loose blocks run, the tests and the driver pass."""
     written = build(page, tmp_path)
     run(tmp_path, "manage.py", "check")
-    modules = [path.removesuffix(".py").replace("/", ".") for path in written if path.startswith(("shop/", "mysite/"))]
+    files = [path for path in written if path.startswith(("shop/", "mysite/")) and path.endswith(".py")]
+    modules = [path.removesuffix(".py").replace("/", ".") for path in files]
     imports = "".join(f"import {module}\n" for module in modules if not module.startswith("mysite.test"))
     (tmp_path / "loose_blocks.py").write_text(script(page) + "\n" + imports, encoding="utf-8")
     run(tmp_path, "manage.py", "migrate", "--run-syncdb", "-v0")

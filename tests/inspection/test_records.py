@@ -110,6 +110,42 @@ def test_g35_items_are_validated_as_well(described: dict[str, Any], field: str, 
         ProcessRecord.from_dict({**described, "recent": [{**described["recent"][0], field: value}]})
 
 
+REPORT = {"done": 1, "total": 2.5, "text": "a", "at": "2026-01-01T00:00:00+00:00"}
+
+
+def test_progress_survives_json(described: dict[str, Any]) -> None:
+    """Field by field, with its time in UTC and its text within bounds."""
+    for report in (REPORT, {**REPORT, "total": None}, None):
+        assert item_from_dict({**described["items"][0], "progress": report})["progress"] == report
+    sent = {**REPORT, "text": "x\ud800" * 500, "at": "2026-01-01T02:00:00+02:00", "secret": "x"}
+    found = item_from_dict({**described["items"][0], "progress": sent})["progress"]
+    assert found == {**REPORT, "text": "x?" * 100}
+
+
+def test_progress_of_an_older_version_is_missing(described: dict[str, Any]) -> None:
+    """A process that runs the version before does not say it, and is read all the same."""
+    for item in (*described["items"], *described["recent"]):
+        del item["progress"]
+    record = ProcessRecord.from_dict(json.loads(json.dumps(described)))
+    assert [item["progress"] for item in (*record.items, *record.recent)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        *(REPORT | {"done": value} for value in (None, -1, math.nan, math.inf, 10**400, True, "1", DEEP)),
+        *(REPORT | {"total": value} for value in (-1, math.nan, 10**400, False, "1", DEEP)),
+        *(REPORT | {"at": value} for value in (None, "2026-01-01T00:00:00", "x", 1, "0001-01-01T00:00:00+14:00")),
+        *(REPORT | {"text": value} for value in (None, 1, DEEP)),
+        *({}, [], "50 %", 0.5, NESTED, True),
+    ],
+)
+def test_wrong_progress_is_refused(described: dict[str, Any], report: Any) -> None:
+    """Whoever gets it may compute with it."""
+    with pytest.raises(ProcessUnreachable):
+        item_from_dict({**described["items"][0], "progress": report})
+
+
 def test_g35_what_is_taken_is_within_bounds(described: dict[str, Any]) -> None:
     """Times are in UTC, texts are cut, and can be written everywhere."""
     item = {**described["items"][0], "name": "x\ud800" * 500, "queued_at": "2026-01-01T02:00:00+02:00"}

@@ -16,6 +16,7 @@ from django_qbwi import (
     InvalidWorkItem,
     NotHosted,
     OperationCancelled,
+    Progress,
     QBWIError,
     QueueFull,
     RequestSnapshot,
@@ -130,6 +131,10 @@ def decorated() -> None:
     assert_type(resize(CancellationToken.none(), 1, width=20), bool)
     assert_type(handoff.item_id(), uuid.UUID)
     CancellationToken.none().checkpoint(first=1)
+    assert_type(CancellationToken.none().report(1), None)
+    CancellationToken.none().report(0.5, 1.0, "halfway")
+    CancellationToken.none().report(3, total=None, text="three")
+    assert_type(CancellationToken.none().progress, Progress | None)
     assert_type(tidy.queue(), WorkItemHandle)
     assert_type(report.queue(2026), WorkItemHandle)
     resize.queue_on_commit(1)
@@ -197,6 +202,12 @@ async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(handle.name, str)
     assert_type(handle.status, WorkItemStatus)
     assert_type(handle.info, WorkItemInfo)
+    assert_type(handle.progress, Progress | None)
+    assert_type(handle.info.progress, Progress | None)
+    if handle.progress is not None:
+        assert_type(handle.progress.fraction, float | None)
+        assert_type(handle.progress.done, float)
+        assert_type(handle.progress.at, datetime)
     assert_type(handle.cancel(), bool)
     handle.add_done_callback(lambda ended: ended.status)
     assert_type(handle.cancel("no longer wanted"), bool)

@@ -76,6 +76,14 @@ def wrong_methods(shop: Shop) -> None:
     background_work_item(no_token)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+def wrong_reports(token: CancellationToken) -> None:
+    token.report()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    token.report("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    token.report(3, "page 3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    token.report(3, text=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    token.report(3, out_of=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 def accepted(shop: Shop) -> list[WorkItemHandle]:
     """What stands beside the wrong calls is right."""
     queue_on_commit(ship, 1, using="other", name="x", timeout=5)
