@@ -22,6 +22,7 @@ from django_qbwi.core.cancellation import CancellationToken, StopFlag
 from django_qbwi.core.checkpoints import CheckpointToken
 from django_qbwi.core.failures import message_of, type_of, without_frames
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import ASYNC, SYNC
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.machine.loggers import SafeLogger
@@ -61,11 +62,6 @@ class Attempt(Run):
         """The one that this one follows."""
         self.again: FailedAttempt | None = None
         """This one, once it has failed and another one is planned."""
-
-    @property
-    def is_followed(self) -> bool:
-        """Whether it has failed, and another one is planned."""
-        return self.again is not None
 
     @property
     def last_failure(self) -> Ending | None:
@@ -139,7 +135,7 @@ class RetriedItems(Acceptance):
             return False
         item.status.then(WorkItemStatus.QUEUED)
         # Where it began: one that has returned an awaitable went on in another lane.
-        item.lane = item.home
+        item.lane = self.lanes[item.options.lane or (ASYNC if item.is_async else SYNC)]
         # In both for a moment, rather than in none.
         self._delayed[item] = failed.due
         item.last_run = self._next(run, failed)
@@ -172,6 +168,12 @@ def let_try_again(item: WorkItem) -> None:
     function, args = item.work
     stop = item.owner.stop
     item.last_run = Attempt(stop, CheckpointToken(stop, lambda state: continued(function, args, state)))
+
+
+def failed_attempt(item: WorkItem) -> FailedAttempt | None:
+    """Return how the last run of an item has failed, if another one is planned."""
+    run = item.last_run
+    return run.again if isinstance(run, Attempt) else None
 
 
 def _seconds_until_next(item: WorkItem, error: BaseException) -> float | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
-from django_qbwi.core.calls import Call, Options, Origin
+from django_qbwi.core.calls import Options, Origin
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.names import name_of
@@ -63,7 +63,6 @@ class WorkItem(Waited):
     ) -> None:
         """Make it of the fields of a `Call`; a call of its own for each item cost a sixth of queueing it."""
         self.owner: Owner[WorkItem] = owner
-        # As `home`, without a call.
         self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if is_async else SYNC)]
         self._work: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
         """What to call with what, in one store, until it is dropped; then what its name is made of."""
@@ -131,12 +130,6 @@ class WorkItem(Waited):
         return name
 
     @property
-    def home(self) -> Lane[WorkItem]:
-        """The lane in which its runs begin."""
-        home: Lane[WorkItem] = self.owner.lanes[self.options.lane or (ASYNC if self.is_async else SYNC)]
-        return home
-
-    @property
     def work(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """What to call, and its arguments after the token, until it has ended.
 
@@ -151,11 +144,6 @@ class WorkItem(Waited):
     def replace_work(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Have something else called in its next run."""
         self._work = (function, args)
-
-    @property
-    def call(self) -> Call:
-        """The call that it was made of; RuntimeError as of `work`."""
-        return Call(*self.work, self.is_async, self.origin, self.options)
 
     @property
     def timeout(self) -> float | None:

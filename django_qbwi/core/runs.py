@@ -39,11 +39,6 @@ class Run:
         """Whether the telling of its end has begun, which is done once at the most."""
 
     @property
-    def is_followed(self) -> bool:
-        """Whether it has failed, and another one is planned."""
-        return False
-
-    @property
     def last_failure(self) -> Ending | None:
         """How the item ends if this one never begins, because an earlier one has failed; None without such a one."""
         return None

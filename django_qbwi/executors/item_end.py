@@ -10,6 +10,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 
+from django_qbwi.core.attempts import failed_attempt
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
@@ -146,4 +147,4 @@ class ItemEnd:
 
 def _is_tried_again(item: WorkItem) -> bool:
     """Return whether the run of an item has failed, and another attempt is planned."""
-    return item.options.retry is not None and item.ending is None and item.run.is_followed
+    return item.options.retry is not None and item.ending is None and failed_attempt(item) is not None

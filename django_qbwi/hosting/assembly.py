@@ -14,6 +14,7 @@ from django_qbwi.core.calls import Options
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.drain_records import DrainRecords
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
 from django_qbwi.handoff import engines
@@ -28,7 +29,7 @@ from django_qbwi.intake.options import Start
 from django_qbwi.lifecycle import servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.machine.service_thread import ServiceThread
-from django_qbwi.signals import DrainRecords, SignalsAndRecords
+from django_qbwi.signals import SignalsAndRecords
 
 _FAREWELL_SECONDS = 1.0
 

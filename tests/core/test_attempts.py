@@ -191,7 +191,7 @@ def test_limit_between_the_plan_and_the_last_step(manual: ManualRuntime, seconds
     assert manual.sync.start() is item
     assert manual.scheduler.conclude(item, ValueError()) is False
     assert isinstance(item.run, Attempt)
-    assert item.run.is_followed
+    assert item.run.again is not None
     assert manual.scheduler.give_up() == [item]
     manual.scheduler.late(item)
     manual.scheduler.report_unstarted(item)

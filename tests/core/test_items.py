@@ -283,7 +283,7 @@ def test_name_survives_the_function(manual: ManualRuntime) -> None:
         manual.sync.start()
         manual.sync.finish(item)
         with pytest.raises(RuntimeError, match=f"the call of {item.name} was dropped"):
-            _ = item.call
+            _ = item.work
         assert item.name.endswith(name)
 
 
