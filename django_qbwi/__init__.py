@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
     from django_qbwi.hosting import live_items, recent_items
     from django_qbwi.intake.copier import copies_request, snapshot_request
+    from django_qbwi.intake.retries import Retry, exponential
     from django_qbwi.intake.snapshot import RequestSnapshot
     from django_qbwi.work_items import background_work_item, queue_background_work_item, queue_on_commit, track
 
@@ -61,6 +62,7 @@ _HOMES = {
     "core.records": ("WorkItemInfo", "WorkItemStatus"),
     "hosting": ("live_items", "recent_items"),
     "intake.copier": ("copies_request", "snapshot_request"),
+    "intake.retries": ("Retry", "exponential"),
     "intake.snapshot": ("RequestSnapshot",),
     "work_items": ("background_work_item", "queue_background_work_item", "queue_on_commit", "track"),
 }
@@ -74,6 +76,8 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "copies_request",
     "snapshot_request",
     "RequestSnapshot",
+    "Retry",
+    "exponential",
     "current_work_item",
     "live_items",
     "recent_items",

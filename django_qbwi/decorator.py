@@ -19,6 +19,7 @@ from django_qbwi.handoff.engines import expect_items
 from django_qbwi.intake.callables import examine, parameter_of
 from django_qbwi.intake.decorated import DecoratedFunction
 from django_qbwi.intake.options import NO_START, Start, checked, checked_start
+from django_qbwi.intake.retries import Retry
 from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.signals import scheduler_logger
 
@@ -50,16 +51,18 @@ class _Decorated(DecoratedFunction):
         delay: float | None = None,
         priority: int | None = None,
         hand_off: str | None = None,
+        retry: Retry | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
-        start = checked_start(delay, priority, hand_off)
+        start = checked_start(delay, priority, hand_off, retry)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
             self._expect_engine(hand_off)
         self._delay = delay
         self._priority = priority
+        self._retry = retry
         self._name = name
         self._timeout = timeout
         self._using = using
@@ -76,8 +79,8 @@ class _Decorated(DecoratedFunction):
             raise AttributeError(f"{self!r} has no .{name}(...): a work item is queued with .{ours}(...)")
 
     def _changes(self) -> dict[str, Any]:
-        options = {"name": self._name, "timeout": self._timeout, "using": self._using}
-        options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off)
+        options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
+        options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -93,6 +96,7 @@ class _Decorated(DecoratedFunction):
         delay: float | None = None,
         priority: int | None = None,
         hand_off: str | None = None,
+        retry: Retry | None = None,
     ) -> Self:
         """Return it with other options; `using` is the database alias for `queue_on_commit`, `delay` in seconds."""
         return type(self)(
@@ -103,6 +107,7 @@ class _Decorated(DecoratedFunction):
             delay=self._delay if delay is None else delay,
             priority=self._priority if priority is None else priority,
             hand_off=self.hand_off if hand_off is None else hand_off,
+            retry=self._retry if retry is None else retry,
         )
 
 

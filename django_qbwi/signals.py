@@ -3,8 +3,9 @@
 - `work_item_queued`, `work_item_rejected`: in the caller's thread. On a running event loop their async receivers are
   scheduled on that loop's background sibling, ours.
 - `work_item_started`, `work_item_finished`: in the worker's thread for sync items, by `asend_robust` in the item's
-  context for async ones.
-- All four have one argument, `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`.
+  context for async ones. `work_item_retried`: in the same places, where its async receivers are scheduled.
+- All five have the argument `info`, a `WorkItemInfo`; the sender is `WorkItemInfo`. `work_item_retried` has `error`, a
+  `WorkItemError`, and `seconds` until the next attempt, too.
 - `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`finished`, `cancelled`,
   `abandoned`, `discarded`, `handed_off`, `elapsed`): in the thread that reports the drain; the sender is
   `WorkItemScheduler`.
@@ -16,10 +17,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -27,16 +25,18 @@ from typing import Any
 
 from django.dispatch import Signal
 
+from django_qbwi.core.attempts import failed_attempt
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.failures import traceback_of
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.records import DrainOutcome, DrainStart, WorkItemInfo, WorkItemStatus
-from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
+from django_qbwi.core.runs import Ending
 from django_qbwi.machine.loggers import SafeLogger, may_contain
 from django_qbwi.machine.running_loop import on_running_loop
 
 work_item_queued = Signal()
 work_item_started = Signal()
+work_item_retried = Signal()
 work_item_finished = Signal()
 work_item_rejected = Signal()
 drain_started = Signal()
@@ -52,6 +52,7 @@ _is_enabled_for = scheduler_logger.logger.isEnabledFor
 _SUCCEEDED = WorkItemStatus.SUCCEEDED
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
 _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
+_RETRY_FORMAT = "Work item id=%s name=%s attempt=%d failed elapsed=%.3fs: the next one follows in %.1fs"
 _FORMAT_WITH_TARGET = f"{_FORMAT}: %s"
 _OVERDUE_WARNING_EVERY = 60.0
 
@@ -151,9 +152,7 @@ class SignalsAndRecords:
         """Record how `item` ended."""
         status = item.status
         if status is WorkItemStatus.FAILED:
-            error = None if item.ending is None else item.ending.exception
-            exc_info = None if error is None else (type(error), error, traceback_of(error))
-            if not self._record(logging.ERROR, item, exc_info=exc_info):
+            if not self._record(logging.ERROR, item, exc_info=_exc_info(item.ending)):
                 # A handler without logging's own safety net met an exception whose __str__ raises.
                 self._record(logging.ERROR, item)
         elif status is WorkItemStatus.ABANDONED:
@@ -166,6 +165,22 @@ class SignalsAndRecords:
             self._record(logging.WARNING, item)
         else:
             self._record(logging.INFO, item)
+
+    def record_retry(self, item: WorkItem) -> None:
+        """Record an attempt that has failed, and is followed by another one."""
+        failed = failed_attempt(item)
+        if failed is None or not _is_enabled_for(logging.WARNING):
+            return
+        how = (_RETRY_FORMAT, item.id, item.name, item.run.attempt, item.elapsed, failed.seconds)
+        if not scheduler_logger.try_log(logging.WARNING, *how, extra=_extra(item), exc_info=_exc_info(failed.ending)):
+            scheduler_logger.try_log(logging.WARNING, *how, extra=_extra(item))
+
+    def retried(self, item: WorkItem) -> None:
+        """Send `work_item_retried`."""
+        failed = failed_attempt(item)
+        if failed is not None and work_item_retried.receivers:
+            details = {"error": failed.ending.failure, "seconds": failed.seconds}
+            deliver_from_item(work_item_retried, WorkItemInfo, self.schedule, info=item.info(), **details)
 
     def _record_without_start(self, item: WorkItem, status: WorkItemStatus) -> None:
         level = logging.ERROR if status is WorkItemStatus.DISCARDED else logging.INFO
@@ -253,64 +268,6 @@ def _deliver_on_loop(signal: Signal, sender: Any, schedule: Schedule, named: dic
             schedule(_call_async(receiver, signal, sender, named))
 
 
-class DrainRecords:
-    """Writes the records of a drain and sends its signals, in the reporter's thread.
-
-    A drain that has nothing to wait for sends its signals, and writes no record.
-    """
-
-    def __init__(self) -> None:
-        self._writes = False
-
-    def __repr__(self) -> str:
-        return "<DrainRecords>"
-
-    def drain_started(self, start: DrainStart) -> None:
-        """Send the signal of the first sign."""
-        drain_started.send_robust(
-            WorkItemScheduler, sign=start.sign, queued=start.queued, running=start.running, limit=start.limit
-        )
-
-    def wait_begins(self, start: DrainStart, waited_for: list[WorkItem], remaining: float, hint: str | None) -> None:
-        """Record the first sign; and tell a person in front of a terminal, whatever is logged there."""
-        self._writes = True
-        lifecycle_logger.info(
-            "Draining after %s: %d running, %d queued, limit %.0fs",
-            start.sign,
-            start.running,
-            start.queued,
-            start.limit,
-        )
-        terminal = sys.stderr
-        # Closed, replaced or missing: then nobody looks.
-        with contextlib.suppress(Exception):
-            if hint is not None and waited_for and terminal.isatty():
-                terminal.write(f"Waiting up to {remaining:.0f}s for: {_named(waited_for)}. {hint}\n")
-                terminal.flush()
-
-    def drain_waiting(self, waited_for: list[WorkItem], remaining: float) -> None:
-        """Name those that the exit waits for."""
-        lifecycle_logger.warning("Waiting up to %.0fs more for: %s", remaining, _named(waited_for))
-
-    def drain_finished(self, outcome: DrainOutcome) -> None:
-        """Record the end of the drain, with what became of its items."""
-        if self._writes:
-            lifecycle_logger.info(
-                "Drained in %.1fs: %d finished, %d cancelled, %d abandoned, %d discarded%s",
-                outcome.elapsed,
-                outcome.finished,
-                outcome.cancelled,
-                outcome.abandoned,
-                outcome.discarded,
-                f", {outcome.handed_off} handed off" if outcome.handed_off else "",
-            )
-        drain_finished.send_robust(WorkItemScheduler, **dataclasses.asdict(outcome))
-
-
-def _named(waited_for: list[WorkItem]) -> str:
-    return ", ".join(f"{item.name} (id={item.id}, {item.status} {item.elapsed:.1f}s)" for item in waited_for)
-
-
 async def _call_async(receiver: Any, signal: Signal, sender: Any, named: dict[str, Any]) -> None:
     try:
         await receiver(signal=signal, sender=sender, **named)
@@ -320,6 +277,11 @@ async def _call_async(receiver: Any, signal: Signal, sender: Any, named: dict[st
         if not may_contain(error):
             raise
         scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
+
+
+def _exc_info(ending: Ending | None) -> Any:
+    error = None if ending is None else ending.exception
+    return None if error is None else (type(error), error, traceback_of(error))
 
 
 def _extra(item: WorkItem) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.decorator import BackgroundMethod, BackgroundWorkItem, decorate_function, queue_call_on_commit
 from django_qbwi.intake.options import checked, checked_start, unknown_keyword
+from django_qbwi.intake.retries import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -182,6 +183,7 @@ def background_work_item(
     timeout: float | None = None,
     priority: int | None = None,
     hand_off: str | None = None,
+    retry: Retry | None = None,
 ) -> Decorator: ...
 
 
@@ -193,6 +195,7 @@ def background_work_item(
     timeout: float | None = None,
     priority: int | None = None,
     hand_off: str | None = None,
+    retry: Retry | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
@@ -204,6 +207,7 @@ def background_work_item(
         priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
         hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
             under its own name, and its arguments are JSON.
+        retry: What follows a failed attempt, default: nothing.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
@@ -211,10 +215,10 @@ def background_work_item(
     if unknown:
         raise InvalidWorkItem(
             f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes name, "
-            "timeout, priority and hand_off"
+            "timeout, priority, hand_off and retry"
         )
 
-    options = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
+    options = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off, "retry": retry}
 
     def decorate(decorated: Any) -> Any:
         if not callable(decorated) and type(decorated) is not classmethod:

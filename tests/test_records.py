@@ -15,7 +15,8 @@ from django.test import override_settings
 
 from django_qbwi import CancelReason, OperationCancelled, QueueFull, queue_background_work_item
 from django_qbwi.core.records import DrainStart
-from django_qbwi.signals import DrainRecords, SignalsAndRecords, work_item_finished
+from django_qbwi.drain_records import DrainRecords
+from django_qbwi.signals import SignalsAndRecords, work_item_finished
 from django_qbwi.testing import drain, immediate_work_items
 from tests.support import hostile
 from tests.support.manual import ManualRuntime

@@ -78,6 +78,7 @@ class ItemRow:
     waited: str
     ran: str
     timeout: str
+    attempt: int
     overdue: bool
     cancel_reason: str
     origin: str
@@ -106,6 +107,7 @@ class ItemRow:
             waited=long_span(_seconds(queued_at, started_at or finished_at or now)),
             ran="" if started_at is None else long_span(_seconds(started_at, finished_at or now)),
             timeout=long_span(item.get("timeout")),
+            attempt=int(item.get("attempt") or 1),
             overdue=bool(item.get("overdue")),
             cancel_reason=printable(str(item.get("cancel_reason") or "")),
             origin=printable(str(item.get("origin") or "")),

@@ -22,6 +22,7 @@ _DETAILS = (
     "started_at",
     "finished_at",
     "timeout",
+    "attempt",
     "cancel_reason",
     "origin",
     "request_id",

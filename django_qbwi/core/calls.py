@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import operator
 import sys
 import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from django_qbwi.core.names import FunctionWrapper, name_of
-from django_qbwi.core.ports import Movable
+from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.names import FunctionWrapper, is_partial, name_of, parts_of_partial
+from django_qbwi.core.ports import Movable, Retries
 
 Origin = tuple[str | None, str | None]
 """Method and path of the request that queued it, and the request's id, where known."""
 
 NO_ORIGIN: Origin = (None, None)
 
+_PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 class Options:
     """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    __slots__ = ("lane", "movable", "name", "priority", "timeout")
+    __slots__ = ("lane", "movable", "name", "priority", "retry", "timeout")
 
     def __init__(
         self,
@@ -30,6 +35,7 @@ class Options:
         lane: str | None = None,
         priority: int = 0,
         movable: Movable[Any] | None = None,
+        retry: Retries | None = None,
     ) -> None:
         self.name: Final = name
         """For display; None stands for that of the function."""
@@ -41,6 +47,8 @@ class Options:
         """Those with a higher one start first in their lane."""
         self.movable: Final = movable
         """How another engine gets the call; None if it cannot leave this process. With one they serve one call only."""
+        self.retry: Final = retry
+        """Whether another attempt follows one that has failed; None if none does."""
 
     def __repr__(self) -> str:
         return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r} priority={self.priority}>"
@@ -109,3 +117,45 @@ def found_at(path: str) -> Any:
     """
     module, _, name = path.partition(":")
     return operator.attrgetter(name)(importlib.import_module(module))
+
+
+def parts_of_call(work_item: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the function of a call as it is queued, and its keyword arguments."""
+    kwargs: dict[str, Any] = {}
+    function: Any = work_item
+    while True:
+        if is_partial(type(function)):
+            inner, args, keywords = parts_of_partial(function)
+            if args:
+                # One of them would stand in the place of the token.
+                return work_item, {}
+            function, kwargs = inner, {**keywords, **kwargs}
+        elif issubclass(type(function), FunctionWrapper):
+            function = function.function
+        else:
+            return function, kwargs
+
+
+def continued(
+    work_item: Callable[..., Any], args: tuple[Any, ...], state: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return a call as it goes on from the state of a checkpoint, by its parameters' names.
+
+    Raises:
+        InvalidWorkItem: They are none of the function's parameters, or that of its token.
+    """
+    function, keywords = parts_of_call(work_item)
+    signature = inspect.signature(function)
+    places = [name for name, parameter in signature.parameters.items() if parameter.kind in _PLACED][1 : len(args) + 1]
+    changed = [state.get(name, value) for name, value in zip(places, args, strict=False)]
+    # Behind them is what a `*rest` takes.
+    args = (*changed, *args[len(changed) :])
+    further = {name: value for name, value in state.items() if name not in places}
+    try:
+        signature.bind(None, *args, **{**keywords, **further})
+    except TypeError as error:
+        raise InvalidWorkItem(
+            f"the checkpoint of {name_of(function)} cannot be called again: {error}. Give the names of parameters of "
+            "the function"
+        ) from error
+    return functools.partial(work_item, **further) if further else work_item, args

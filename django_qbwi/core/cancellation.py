@@ -158,11 +158,11 @@ class CancellationToken(ProcessLocal):
         """Say with which keyword arguments the function can be called again, to go on from here.
 
         For an item with `hand_off`, the shutdown of the process ends it here, and its rest moves: the engine calls the
-        function with the item's arguments, and these in their place. Any other item goes on.
+        function with the item's arguments, and these in their place. With `retry`, the next attempt does so, too.
 
         Raises:
             CheckpointReached: The rest moves. It is an OperationCancelled.
-            InvalidWorkItem: The item could move, but not with these: they are no JSON, or no arguments of its function.
+            InvalidWorkItem: The item could not go on with these: they are no arguments of its function, or no JSON.
         """
 
     def report(self, done: float, total: float | None = None, text: str = "") -> None:

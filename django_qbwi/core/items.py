@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
-from django_qbwi.core.calls import Call, Options, Origin
+from django_qbwi.core.calls import Options, Origin
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
 from django_qbwi.core.names import name_of
@@ -141,10 +141,9 @@ class WorkItem(Waited):
             raise RuntimeError(f"the call of {self.name} was dropped at its end")
         return work
 
-    @property
-    def call(self) -> Call:
-        """The call that it was made of; RuntimeError as of `work`."""
-        return Call(*self.work, self.is_async, self.origin, self.options)
+    def replace_work(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Have something else called in its next run."""
+        self._work = (function, args)
 
     @property
     def timeout(self) -> float | None:
@@ -215,6 +214,7 @@ class WorkItem(Waited):
             started_at=None if run is None else self._moment(run.started),
             finished_at=None if ending is None else self._moment(ending.finished),
             timeout=self.timeout,
+            attempt=1 if run is None else run.attempt,
             overdue=run is not None and run.overdue,
             cancel_reason=self.cancel_reason if ending is None else ending.reason,
             error=None if ending is None else ending.failure,

@@ -99,14 +99,33 @@ class Movable(Protocol[Item]):
             What to refuse it with, None if the engine has accepted it.
         """
 
+    def remember(self, state: dict[str, Any]) -> None:
+        """Have the engine called with the arguments of a checkpoint, wherever it may get the item."""
+
     def go_on(self, item: Item, state: dict[str, Any]) -> None:
         """Move the rest of `item`, which has left its code at a checkpoint; in its thread, without waiting for it."""
+
+
+class Retries(Protocol):
+    """Decides whether another attempt follows one that has failed."""
+
+    def seconds_until_next(self, attempt: int, error: BaseException) -> float | None:
+        """Return the seconds from now on until the next one, None if there is none; in the item's thread.
+
+        Args:
+            attempt: The number of the one that has failed, 1 for the first.
+            error: What it has raised.
+
+        Raises:
+            BaseException: Whatever the user's code raises; then there is none.
+        """
 
 
 class Observer(Protocol[Item]):
     """Is told what happens to items; nothing that it does can change an outcome.
 
-    None of these is called under the lock. `record_end`, `finished` and `rejected` must not raise.
+    None of these is called under the lock. `record_end`, `record_retry`, `finished`, `retried` and `rejected` must not
+    raise.
     """
 
     @property
@@ -128,6 +147,12 @@ class Observer(Protocol[Item]):
 
     def writes_end(self, item: Item) -> bool:
         """Whether `record_end` would write anything of `item`, which has its terminal status."""
+
+    def record_retry(self, item: Item) -> None:
+        """Write the record of an attempt of `item` that has failed, and is followed by another one; as `record_end`."""
+
+    def retried(self, item: Item) -> None:
+        """Another attempt of `item` follows, and its record is written; before it can begin."""
 
     def record_end(self, item: Item) -> None:
         """Write the record of the end of `item`; in any thread, with what was in force around its code."""
@@ -205,6 +230,12 @@ class NullObserver:
     def writes_end(self, item: Any) -> bool:
         """Write nothing."""
         return False
+
+    def record_retry(self, item: Any) -> None:
+        """Ignore it."""
+
+    def retried(self, item: Any) -> None:
+        """Ignore it."""
 
     def record_end(self, item: Any) -> None:
         """Ignore it."""

@@ -55,6 +55,8 @@ _TRANSITIONS: dict[WorkItemStatus, frozenset[WorkItemStatus]] = {status: frozens
             WorkItemStatus.CANCELLED,
             WorkItemStatus.DISCARDED,
             WorkItemStatus.HANDED_OFF,
+            # What waits for another attempt, which does not come any more.
+            WorkItemStatus.FAILED,
         }
     ),
     WorkItemStatus.RUNNING: frozenset(
@@ -64,6 +66,8 @@ _TRANSITIONS: dict[WorkItemStatus, frozenset[WorkItemStatus]] = {status: frozens
             WorkItemStatus.CANCELLED,
             WorkItemStatus.ABANDONED,
             WorkItemStatus.HANDED_OFF,
+            # For another attempt.
+            WorkItemStatus.QUEUED,
         }
     ),
 }
@@ -98,6 +102,8 @@ class WorkItemInfo:
     started_at: datetime.datetime | None = None
     finished_at: datetime.datetime | None = None
     timeout: float | None = None
+    attempt: int = 1
+    """Which of its attempts runs, or comes next, or was the last one."""
     overdue: bool = False
     cancel_reason: CancelReason | None = None
     error: WorkItemError | None = None
@@ -121,6 +127,7 @@ class WorkItemInfo:
             "started_at": None if self.started_at is None else self.started_at.isoformat(),
             "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
             "timeout": self.timeout,
+            "attempt": self.attempt,
             "overdue": self.overdue,
             "cancel_reason": None if self.cancel_reason is None else str(self.cancel_reason),
             "error": None if self.error is None else dataclasses.asdict(self.error),

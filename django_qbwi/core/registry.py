@@ -181,7 +181,7 @@ class WorkItemRegistry:
         Interrupted by an exception, it is done again by whom it was done: `by`.
         """
         if item.ending is None:
-            ending = Ending(item.status.then(status), self.clock(), self._reason_of(item))
+            ending = self._ending_of(item, status)
             # No call between these: an exception from a signal handler cannot come in between.
             item.ending = ending
             self._ending[item] = by
@@ -194,6 +194,14 @@ class WorkItemRegistry:
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
             return
+
+    def _ending_of(self, item: WorkItem, status: WorkItemStatus) -> Ending:
+        failure = None if item.last_run is None else item.last_run.last_failure
+        if failure is None or status is not WorkItemStatus.DISCARDED:
+            return Ending(item.status.then(status), self.clock(), self._reason_of(item))
+        # It has begun once, and has failed: no further attempt comes.
+        item.status.then(failure.status)
+        return Ending(failure.status, self.clock(), None, failure.failure, failure.exception)
 
     def can_leave(self, item: WorkItem) -> bool:
         """Return whether an item waits in a queue: it has neither started nor ended, and does not move."""

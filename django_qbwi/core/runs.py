@@ -38,6 +38,11 @@ class Run:
         self.told = False
         """Whether the telling of its end has begun, which is done once at the most."""
 
+    @property
+    def last_failure(self) -> Ending | None:
+        """How the item ends if this one never begins, because an earlier one has failed; None without such a one."""
+        return None
+
     def __repr__(self) -> str:
         return f"<Run attempt={self.attempt} started={self.started} thread={self.thread}>"
 

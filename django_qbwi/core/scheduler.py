@@ -22,8 +22,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from django_qbwi.core import items
-from django_qbwi.core.acceptance import Acceptance
 from django_qbwi.core.admission import SchedulerState
+from django_qbwi.core.attempts import RetriedItems
 from django_qbwi.core.calls import Call
 from django_qbwi.core.checkpoints import CheckpointReached
 from django_qbwi.core.failures import is_a, without_frames
@@ -38,7 +38,7 @@ from django_qbwi.machine.primitives import holding
 _SUCCEEDED = WorkItemStatus.SUCCEEDED
 
 
-class WorkItemScheduler(Acceptance):
+class WorkItemScheduler(RetriedItems):
     """Keeps the items of one process.
 
     - An accepted item stays in the registry until its record and its signal are out.
@@ -95,6 +95,8 @@ class WorkItemScheduler(Acceptance):
             if self._goes_on_elsewhere(item, error):
                 return False
             status, error = WorkItemStatus.CANCELLED, None
+        elif item.options.retry is not None and self.plans_another(item, error):
+            return False
         else:
             status = WorkItemStatus.FAILED
             failure = WorkItemError.of(error)
@@ -160,7 +162,15 @@ class WorkItemScheduler(Acceptance):
         self.settle(item)
 
     def late(self, item: WorkItem) -> None:
-        """Note that an abandoned item has ended after all, which changes nothing; or that its rest moves."""
+        """Note that a run is over whose item has not ended by it, or had ended before: the last step of the run.
+
+        It goes on here, in another attempt, or elsewhere; or it was abandoned, which nothing changes any more.
+        """
+        if item.options.retry is not None and item.ending is None:
+            if item.options.timeout is not None:
+                self._timeouts.disarm(item)
+            if self.goes_on(item):
+                return
         if not self.is_moving(item):
             item.forget_call()
             self.observer.late(item)
@@ -170,6 +180,10 @@ class WorkItemScheduler(Acceptance):
     def cancel(self, item: WorkItem, message: str | None = None) -> bool:
         """Cancel one item, for `WorkItemHandle.cancel`; the callbacks of its token run in this thread."""
         return Withdrawal(self, item, message).run()
+
+    def give_back(self, item: WorkItem) -> None:
+        """Have the end of an item told, and settle it; in this thread."""
+        self.report_unstarted(item)
 
     def report_unstarted(self, item: WorkItem) -> None:
         """Report an item that ended before it began, and settle it."""

@@ -169,6 +169,9 @@ class AsyncRuns:
                 # Left before it was given back; nobody knows in which state it is.
                 self._executors.take_back(item, clean=False)
             self._over(item)
+            if item.ending is None and item.options.retry is not None:
+                # The last step: from here on it is in nobody's hands.
+                self._scheduler.late(item)
 
 
 def _may_be_closing(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 
+from django_qbwi.core.attempts import failed_attempt
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
@@ -54,6 +55,8 @@ class ItemEnd:
             try:
                 if decided:
                     scheduler.observer.finished(item)
+                elif _is_tried_again(item):
+                    scheduler.observer.retried(item)
                 if record is not None or scheduler.observer.follows:
                     clean_up()
             finally:
@@ -86,9 +89,12 @@ class ItemEnd:
                             clean = await executors.clean_up(executor)
                     else:
                         observer.finished(item)
+                elif _is_tried_again(item):
+                    observer.retried(item)
             finally:
                 executors.take_back(item, clean)
-                self._leave(item, decided)
+                if decided or item.ending is not None:
+                    self._leave(item, decided)
 
     def rescue(self, item: WorkItem, error: BaseException) -> None:
         """End `item`, whose run was left by an error between its steps, with what it has not had of them.
@@ -99,7 +105,7 @@ class ItemEnd:
             logger.error("The run of %s was left by %r", item.name, error)
         scheduler, run = self._scheduler, item.run
         if not scheduler.conclude(item, error) and (item.ending is None or item.status is WorkItemStatus.ABANDONED):
-            # It is told of, and settled, by whoever has given it up, or moves its rest.
+            # It is told of, and settled, by whoever has given it up, or moves its rest; or it is tried again.
             return
         try:
             if not run.told:
@@ -113,12 +119,15 @@ class ItemEnd:
         """Return what writes the record of an end, None where there is none; from here on it is told of."""
         run, observer = item.last_run or item.run, self._scheduler.observer
         context, run.context = run.context, None
-        if not decided:
+        if decided:
+            run.told = True
+            if not observer.writes_end(item):
+                return None
+            record = functools.partial(observer.record_end, item)
+        elif _is_tried_again(item):
+            record = functools.partial(observer.record_retry, item)
+        else:
             return None
-        run.told = True
-        if not observer.writes_end(item):
-            return None
-        record = functools.partial(observer.record_end, item)
         # With the ids of the request and of the trace, which its carriers had restored.
         return record if context is None else functools.partial(context.run, record)
 
@@ -134,3 +143,8 @@ class ItemEnd:
             self._scheduler.settle(item)
         else:
             self._scheduler.late(item)
+
+
+def _is_tried_again(item: WorkItem) -> bool:
+    """Return whether the run of an item has failed, and another attempt is planned."""
+    return item.options.retry is not None and item.ending is None and failed_attempt(item) is not None

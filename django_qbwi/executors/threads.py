@@ -232,6 +232,8 @@ class ThreadExecutor:
         logger.error("A worker thread was killed by %r", error)
         for item in self._scheduler.taken_by(worker):
             self._end.rescue(item, error)
+            if item.ending is None:
+                self._scheduler.late(item)
         worker.item = None
 
     def run_item(self, worker: Worker, item: WorkItem) -> Any:

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from django_qbwi.core.calls import found_at, import_path_of
+from django_qbwi.core.calls import found_at, import_path_of, parts_of_call
 from django_qbwi.core.exceptions import InvalidWorkItem
-from django_qbwi.core.names import FunctionWrapper, is_partial, name_of, parts_of_partial
+from django_qbwi.core.names import FunctionWrapper, name_of
 from django_qbwi.handoff.engines import Engine
 from django_qbwi.handoff.plain_json import round_trip
 
@@ -93,7 +93,7 @@ class DecoratedCall(EngineCall):
         Raises:
             InvalidWorkItem: The function cannot be imported by its path, or its arguments are no JSON.
         """
-        function, kwargs = _parts(work_item)
+        function, kwargs = parts_of_call(work_item)
         path = path_of(function)
         if path is None:
             raise InvalidWorkItem(
@@ -120,24 +120,7 @@ def path_of(function: Callable[..., Any]) -> str | None:
 
 def stands_in_its_module(work_item: Callable[..., Any]) -> bool:
     """Return whether a call is one of a decorated function that other processes find by its path."""
-    return path_of(_parts(work_item)[0]) is not None
-
-
-def _parts(work_item: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the function of a call as it is queued, and its keyword arguments."""
-    kwargs: dict[str, Any] = {}
-    function: Any = work_item
-    while True:
-        if is_partial(type(function)):
-            inner, args, keywords = parts_of_partial(function)
-            if args:
-                # One of them would stand in the place of the token.
-                return work_item, {}
-            function, kwargs = inner, {**keywords, **kwargs}
-        elif issubclass(type(function), FunctionWrapper):
-            function = function.function
-        else:
-            return function, kwargs
+    return path_of(parts_of_call(work_item)[0]) is not None
 
 
 def _replace(bound: inspect.BoundArguments, name: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from django.utils import timezone
 
 from django_qbwi.core.calls import Options
-from django_qbwi.core.checkpoints import MovableToken
+from django_qbwi.core.checkpoints import CheckpointToken
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.failures import message_of, type_of
 from django_qbwi.core.items import WorkItem
@@ -63,11 +63,14 @@ class MovableItem:
         """See `Movable`."""
         return self._mover.take_over(item, refusal, tell)
 
+    def remember(self, state: dict[str, Any]) -> None:
+        """See `Movable`."""
+        if self._call is not None:
+            self._call.go_on_from(state)
+
     def go_on(self, item: WorkItem, state: dict[str, Any]) -> None:
         """See `Movable`."""
-        call = self._call
-        if call is not None:
-            call.go_on_from(state)
+        self.remember(state)
         self.delay = 0.0
         self._mover.hold(item)
 
@@ -113,8 +116,8 @@ class MovableItem:
 def make_movable(item: WorkItem, movable: MovableItem) -> None:
     """Let a new item be one that can move, before anybody has asked for its token."""
     options = item.options
-    item.options = Options(options.name, options.timeout, options.lane, options.priority, movable)
-    item.run.token = MovableToken(item.owner.stop, movable.prove)
+    item.options = Options(options.name, options.timeout, options.lane, options.priority, movable, options.retry)
+    item.run.token = CheckpointToken(item.owner.stop, movable.prove, moves=True)
     item.add_waiter(movable.forget)
 
 

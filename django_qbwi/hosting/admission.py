@@ -90,7 +90,7 @@ class Admission:
         scheduler = assembly.scheduler
         item = WorkItem(scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
         if not is_plain:
-            assembly.expect_engine(item, start)
+            assembly.prepare(item, start)
         if assembly.unusual and queue_unusually(here, assembly, item, start=start):
             return handle_of(item)
         if _thread_state.opened and assembly.warns_in_transaction and taken is None:

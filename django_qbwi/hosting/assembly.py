@@ -9,10 +9,12 @@ from typing import Any
 
 from django_qbwi import conf
 from django_qbwi.connections import ConnectionEnvironment
+from django_qbwi.core.attempts import let_try_again
 from django_qbwi.core.calls import Options
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.drain_records import DrainRecords
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
 from django_qbwi.executors.tracker import Tracker
@@ -28,7 +30,7 @@ from django_qbwi.intake.options import Start
 from django_qbwi.lifecycle import servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.machine.service_thread import ServiceThread
-from django_qbwi.signals import DrainRecords, SignalsAndRecords
+from django_qbwi.signals import SignalsAndRecords
 
 _FAREWELL_SECONDS = 1.0
 
@@ -89,8 +91,10 @@ class Assembly:
 
     def options_of(self, name: str | None, timeout: float | None, start: Start | None = None) -> Options:
         """Return those of an item that asks for something."""
-        priority = 0 if start is None else start.priority
-        return Options(name, self.item_timeout if timeout is None else timeout, None, priority)
+        timeout = self.item_timeout if timeout is None else timeout
+        if start is None:
+            return Options(name, timeout)
+        return Options(name, timeout, None, start.priority, None, start.retry)
 
     def engine(self, alias: str) -> Engine:
         """Return the engine of an alias, which was looked at.
@@ -120,9 +124,13 @@ class Assembly:
             self.scheduler.start_threads(item)
         self.mover.start()
 
-    def expect_engine(self, item: WorkItem, start: Start | None) -> None:
-        """Let a new item move that names an engine; see `make_movable` and `call_for_engine`."""
-        if start is not None and start.hand_off is not None:
+    def prepare(self, item: WorkItem, start: Start | None) -> None:
+        """Let a new item be tried again, or move, as it asks for; see `make_movable` and `call_for_engine`."""
+        if start is None:
+            return
+        if start.retry is not None:
+            let_try_again(item)
+        if start.hand_off is not None:
             self.make_movable(item, self.call_for_engine(item, start.hand_off), start.delay)
 
     def call_for_engine(self, item: WorkItem, alias: str) -> DecoratedCall:

@@ -18,8 +18,7 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync
 
-from django_qbwi.core.calls import Call
-from django_qbwi.core.cancellation import CancellationToken
+from django_qbwi.core.attempts import failed_attempt
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.results import to_wait_for, waited_for
@@ -90,6 +89,15 @@ def _beside_a_loop(call: Callable[[], None]) -> None:
 def _run(
     scheduler: WorkItemScheduler, item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]
 ) -> None:
+    while _run_once(scheduler, item, wait_for):
+        # Nobody waits here: the next attempt follows at once.
+        pass
+
+
+def _run_once(
+    scheduler: WorkItemScheduler, item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]
+) -> bool:
+    """Run it once; return whether another attempt has begun."""
     item.run.thread = threading.current_thread().name
     item.run.ident = threading.get_ident()
     scheduler.begin(item)
@@ -103,25 +111,31 @@ def _run(
         error = caught
     if scheduler.conclude(item, error):
         scheduler.report_unstarted(item)
+    elif failed_attempt(item) is not None and item.ending is None:
+        scheduler.observer.record_retry(item)
+        scheduler.observer.retried(item)
+        return scheduler.begin_again_at_once(item)
     else:
         # Given up at the limit of a drain, or its rest moves to another engine.
         scheduler.late(item)
     if error is not None and is_a(error, KeyboardInterrupt):
         raise error
+    return False
 
 
 def _call(item: WorkItem, wait_for: Callable[[Callable[[], Awaitable[Any]]], None]) -> None:
-    call = item.call
     if item.is_async:
-        wait_for(lambda: _wait_out(call, item.token))
+        wait_for(lambda: _wait_out(item))
         return
-    result = call.function(item.token, *call.args)
+    function, args = item.work
+    result = function(item.token, *args)
     if result is not None and to_wait_for(result) is not None:
         wait_for(lambda: waited_for(result))
 
 
-async def _wait_out(call: Call, token: CancellationToken) -> None:
-    await waited_for(await call.function(token, *call.args))
+async def _wait_out(item: WorkItem) -> None:
+    function, args = item.work
+    await waited_for(await function(item.token, *args))
 
 
 def _in_this_thread(call: Callable[[], Awaitable[Any]]) -> None:

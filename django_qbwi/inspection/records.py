@@ -173,6 +173,11 @@ def _count(value: Any) -> int:
     return 0 if value is None else whole(value)
 
 
+def _attempt(value: Any) -> int:
+    # Another version may not say it, and has no other.
+    return 1 if value is None else whole(value)
+
+
 def _unfit(value: Any, wanted: str) -> ProcessUnreachable:
     return ProcessUnreachable(f"a process answered with {type(value).__name__} where {wanted} belongs")
 
@@ -208,6 +213,7 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "started_at": optional(moment),
     "finished_at": optional(moment),
     "timeout": optional(number),
+    "attempt": _attempt,
     "overdue": flag,
     "cancel_reason": optional(bounded(20)),
     "error": optional(_error),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.names import printable
+from django_qbwi.intake.retries import Retry
 
 MAX_PRIORITY = 100
 """As in `django.tasks`; the lowest one is the same below 0."""
@@ -37,13 +38,15 @@ class Start(NamedTuple):
     priority: int = 0
     hand_off: str | None = None
     """The alias of an engine that gets what this process cannot finish."""
+    retry: Retry | None = None
+    """Whether it is tried again where it has failed."""
 
 
 NO_START = Start()
 
 
-def checked_start(delay: Any, priority: Any, hand_off: Any = None) -> Start:
-    """Return these three as an item has them.
+def checked_start(delay: Any, priority: Any, hand_off: Any = None, retry: Any = None) -> Start:
+    """Return these as an item has them.
 
     Raises:
         InvalidWorkItem: One of them is wrong; the message says what to give.
@@ -60,7 +63,9 @@ def checked_start(delay: Any, priority: Any, hand_off: Any = None) -> Start:
         )
     if hand_off is not None and (not isinstance(hand_off, str) or not hand_off):
         raise InvalidWorkItem(f"hand_off is {hand_off!r}: give an alias of TASKS, or leave it out")
-    return Start(float(delay), int(priority), hand_off)
+    if retry is not None and not isinstance(retry, Retry):
+        raise InvalidWorkItem(f"retry is {retry!r}: give a Retry, as in Retry(max_attempts=3), or leave it out")
+    return Start(float(delay), int(priority), hand_off, retry)
 
 
 def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:

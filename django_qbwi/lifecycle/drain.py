@@ -10,8 +10,8 @@ threads. Three threads may let go (that of the exit, the keeper, the reporter): 
 Four ways in which this could fail, and what stands against each:
 - Separate limits of several hooks, or of the last moments after it, add up and outlive the server's: there is one
   deadline, which only ever shrinks, and all that comes after it ends by one moment, `ends_by`.
-- A logging handler, or a receiver, is stuck together with an item: all records of the end are written by the
-  reporter, and waited for until that moment at the most.
+- A logging handler, or a receiver, is stuck together with an item: all records of the end are the reporter's, and
+  waited for until that moment at the most.
 - A callback of a token is stuck, and with it the keeper; or a request, a stream say, outlasts the limit, and the
   process is killed before its exit begins: the reporter stands in, and lets go in time.
 - A request that is still served queues in the gap before the exit: only the last hook closes, under the lock, in the
@@ -24,6 +24,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.lifecycle.drain_reports import DrainReports, DrainTeller, NextInterrupt
 from django_qbwi.lifecycle.last_moments import LastMoments, margin
@@ -276,17 +277,17 @@ class DrainCoordinator:
         self.scheduler.retire()
 
     def _let_go(self, until: float) -> tuple[int, int]:
-        # Async items get a last moment: they can be interrupted where they stand. With CANCEL_AFTER, or at the normal
-        # end of a command, nobody has cancelled their tokens yet.
+        # Async items get a last moment: they can be interrupted where they stand.
         scheduler = self.scheduler
+        # With CANCEL_AFTER, or at the normal end of a command, nobody has done that yet.
         self._cancel_all()
         scheduler.interrupt()
         self._quietly(lambda: self._wait_until_empty(until))
         left = scheduler.give_up()
-        abandoned = sum(item.started is not None for item in left)
         self._teller.report(left)
         self.gave_up = self.gave_up or bool(left)
-        return abandoned, len(left) - abandoned
+        statuses = [item.status for item in left]  # also FAILED: what waited for another attempt
+        return statuses.count(WorkItemStatus.ABANDONED), statuses.count(WorkItemStatus.DISCARDED)
 
     def _wait_until_empty(self, until: float) -> bool:
         return self.scheduler.wait_until_empty(max(0.01, until - self._clock()))

@@ -104,7 +104,7 @@ class DrainTeller:
     def drop_late(self) -> None:
         """Give up what cannot begin before the limit, which may shrink, and report it: no exit is held for it."""
         late = self._scheduler.drop_late()
-        self._late += len(late)
+        self._late += sum(item.status is WorkItemStatus.DISCARDED for item in late)
         self.report(late)
 
     def report(self, items: list[WorkItem]) -> None:

@@ -21,6 +21,7 @@ from django_qbwi import (
     CancellationToken,
     CancelReason,
     RequestSnapshot,
+    Retry,
     background_work_item,
     copies_request,
     current_work_item,
@@ -48,10 +49,12 @@ def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
         Thumbnail.objects.create(upload=upload, picture=ContentFile(small, f"{upload_id}-{width}.jpg"))
 
 
-@background_work_item(name="send postcard", timeout=30)
+@background_work_item(name="send postcard", timeout=30, retry=Retry(on=OSError))
 @copies_request
 def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id: int) -> None:
     """Draw a postcard and e-mail it; a cancellation counts until the e-mail is handed over.
+
+    Where the mail server cannot be reached, or refuses, it is tried again.
 
     It is queued with the request, of which it gets a copy: to know the address of the site, as the visitor sees it.
     """

@@ -7,6 +7,7 @@ Whoever imports this is skipped where selenium, chromium or its driver is missin
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,9 @@ __all__ = [
     "Select",
     "StaleElementReferenceException",
     "WebDriverWait",
+    "browser",
     "launch",
+    "nothing_left_behind",
     "resize",
 ]
 
@@ -43,6 +46,20 @@ MARKS = [
     pytest.mark.skipif(not (REQUIRED or (CHROMIUM and DRIVER)), reason="chromium and chromedriver are not installed"),
 ]
 """For every test with a browser."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """Replace the fixture of the other tests: browser and live server serve a whole class, and outlive its tests."""
+
+
+@pytest.fixture(scope="class")
+def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Start one browser, with an empty profile, for the whole class."""
+    driver = launch(tmp_path_factory.mktemp("chromium"))
+    request.cls.browser = driver
+    yield driver
+    driver.quit()
 
 
 def launch(profile: Path) -> Chrome:

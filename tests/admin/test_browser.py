@@ -17,7 +17,7 @@ from django.utils import timezone
 from django_qbwi import CancellationToken, queue_background_work_item
 from django_qbwi.console import operations
 from tests.admin import policy, site
-from tests.admin.browser import (
+from tests.admin.browser import (  # noqa: F401 - two fixtures
     MARKS,
     By,
     Chrome,
@@ -25,7 +25,8 @@ from tests.admin.browser import (
     Select,
     StaleElementReferenceException,
     WebDriverWait,
-    launch,
+    browser,
+    nothing_left_behind,
     resize,
 )
 
@@ -35,20 +36,6 @@ LOOKS = [(1280, False), (1280, True), (1100, False), (800, False), (400, False),
 HOSTILE = "<script>document.title='owned'</script>\"'><img src=x onerror=\"document.title='owned'\">\u202egpj.exe"
 
 pytestmark = MARKS
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
-    """Replace the fixture of the other tests: browser and live server serve a whole class, and outlive its tests."""
-
-
-@pytest.fixture(scope="class")
-def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Start one browser, with an empty profile, for the whole class."""
-    driver = launch(tmp_path_factory.mktemp("chromium"))
-    request.cls.browser = driver
-    yield driver
-    driver.quit()
 
 
 @pytest.mark.usefixtures("browser")

@@ -73,6 +73,7 @@ def entry(item_id: str = "a") -> dict[str, Any]:
     """Return an item of another process with its stack."""
     now = "2026-01-01T00:00:00+00:00"
     item = {
+        "attempt": 1,
         **dict.fromkeys(("started_at", "finished_at", "timeout", "cancel_reason", "error", "origin"), None),
         **dict.fromkeys(("request_id", "thread", "progress"), None),
         "id": item_id,

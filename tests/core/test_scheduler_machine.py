@@ -11,16 +11,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
-from django_qbwi.core.checkpoints import CheckpointReached, MovableToken
+from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, handle_of
 from django_qbwi.core.records import WorkItemStatus
-from tests.support.manual import ManualExecutor, ManualRuntime, anoop, noop
+from tests.support.manual import ManualExecutor, ManualRuntime
 
 S = WorkItemStatus
 MAX_QUEUED, MAX_DELAYED = 4, 3
 LEGAL_ENDS = {
-    S.QUEUED: {S.CANCELLED, S.DISCARDED, S.HANDED_OFF},
+    # FAILED: what waits for another attempt.
+    S.QUEUED: {S.CANCELLED, S.DISCARDED, S.HANDED_OFF, S.FAILED},
     S.RUNNING: {S.SUCCEEDED, S.FAILED, S.CANCELLED, S.ABANDONED, S.HANDED_OFF},
 }
 
@@ -33,8 +34,33 @@ class Engine:
     def take_over(self, item: WorkItem, refusal: WorkItemRejected, tell: object) -> WorkItemRejected:
         return refusal
 
+    def remember(self, state: dict[str, Any]) -> None:
+        """Nothing is sent."""
+
     def go_on(self, item: WorkItem, state: dict[str, Any]) -> None:
         """Have the machine move it."""
+
+
+class Pauses:
+    """Has so many further attempts follow, each after so many seconds."""
+
+    def __init__(self, further: int, seconds: float) -> None:
+        self.further = further
+        self.seconds = seconds
+
+    def seconds_until_next(self, attempt: int, error: BaseException) -> float | None:
+        return self.seconds if attempt <= self.further else None
+
+
+PAUSES = st.none() | st.builds(Pauses, st.integers(0, 2), st.floats(0, 40))
+
+
+def step(token: Any, cursor: int = 0) -> None:
+    """Do nothing."""
+
+
+async def astep(token: Any, cursor: int = 0) -> None:
+    """Do nothing, on a loop."""
 
 
 ENGINE = Engine()
@@ -43,8 +69,8 @@ ENGINE = Engine()
 class SchedulerMachine(RuleBasedStateMachine):
     """Does everything that the world can do to a scheduler, and keeps its own account of it."""
 
-    @initialize(announces=st.booleans(), accepts=st.booleans())
-    def begin(self, announces: bool, accepts: bool) -> None:
+    @initialize(announces=st.booleans(), accepts=st.booleans(), lives=st.integers(0, 20))
+    def begin(self, announces: bool, accepts: bool, lives: int) -> None:
         self.manual = ManualRuntime(
             announces=announces,
             accept_while_draining=accepts,
@@ -61,7 +87,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.moving: list[WorkItem] = []
         self.unreported: list[WorkItem] = []
         self.ended: dict[WorkItem, WorkItemStatus] = {}
-        self.given_up = False
+        # Steps until the first sign of the end may come: else most of what is done would be refused.
+        self.lives = lives
 
     def executor(self, is_async: bool) -> ManualExecutor:
         return self.manual.loop if is_async else self.manual.sync
@@ -86,9 +113,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def make(self, is_async: bool, movable: bool, **options: Any) -> WorkItem:
         """Return a new item, which can move or not."""
         engine = ENGINE if movable else None
-        item = self.manual.make(anoop if is_async else noop, movable=engine, **options)
+        item = self.manual.make(astep if is_async else step, movable=engine, **options)
         if movable:
-            item.run.token = MovableToken(self.scheduler.stop, lambda state: None)
+            item.run.token = CheckpointToken(self.scheduler.stop, lambda state: None, moves=True)
         return item
 
     @rule(
@@ -96,9 +123,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         timeout=st.none() | st.floats(0.1, 20),
         priority=st.integers(-1, 1),
         movable=st.booleans(),
+        retry=PAUSES,
+        begins=st.booleans(),
     )
-    def queue(self, is_async: bool, timeout: float | None, priority: int, movable: bool) -> None:
-        item = self.make(is_async, movable, timeout=timeout, priority=priority)
+    def queue(
+        self, is_async: bool, timeout: float | None, priority: int, movable: bool, retry: Pauses | None, begins: bool
+    ) -> None:
+        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry)
         full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
         state = self.scheduler.state
         try:
@@ -115,6 +146,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert state is SchedulerState.OPEN or (state is SchedulerState.DRAINING and self.accepts)
             self.accepted.append(item)
             self.place(item)
+            if begins:
+                self.begin_next(is_async)
 
     @rule(is_async=st.booleans(), delay=st.floats(0.5, 40), priority=st.integers(-1, 1), movable=st.booleans())
     def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool) -> None:
@@ -143,8 +176,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         waiting.append(item)
         waiting.sort(key=lambda other: -other.options.priority)
 
-    @rule(is_async=st.booleans())
-    def start(self, is_async: bool) -> None:
+    @precondition(lambda self: any(self.waiting.values()))
+    @rule(is_async=st.booleans(), in_vain=st.booleans())
+    def start(self, is_async: bool, in_vain: bool) -> None:
+        self.begin_next(is_async if self.waiting[is_async] or in_vain else not is_async)
+
+    def begin_next(self, is_async: bool) -> None:
+        """Begin what waits first in a lane, if there is anything."""
         item = self.executor(is_async).start()
         expected = self.waiting[is_async].pop(0) if self.waiting[is_async] else None
         assert item is expected, "first in, first out within a priority"
@@ -152,7 +190,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.running.append(item)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), outcome=st.sampled_from(["return", "raise", "exit", "cancel", "foreign"]))
+    @rule(data=st.data(), outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]))
     def finish(self, data: st.DataObject, outcome: str) -> None:
         item = data.draw(st.sampled_from(self.running))
         cancelled = item.token.is_cancellation_requested
@@ -164,14 +202,34 @@ class SchedulerMachine(RuleBasedStateMachine):
             "foreign": asyncio.CancelledError(),
         }
         late = item in self.ended
-        assert self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome]) is not late
-        if late:
+        again = not late and not (cancelled or outcome == "return") and self.is_tried_again(item)
+        attempt = item.run.attempt
+        decided = self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome])
+        assert decided is not (late or again)
+        assert item.run.attempt == attempt + again
+        if late or again:
             self.running.remove(item)
+        if again:
+            assert item.options.retry is not None
+            self.delayed[item] = self.manual.clock() + item.options.retry.seconds
+        if not decided:
             return
         if outcome == "return":
             self.end(item, S.SUCCEEDED)
         else:
             self.end(item, S.CANCELLED if cancelled and outcome in ("cancel", "foreign") else S.FAILED)
+
+    def is_tried_again(self, item: WorkItem) -> bool:
+        """Whether another attempt follows one that fails now."""
+        retry, stop = item.options.retry, self.scheduler.stop
+        if not isinstance(retry, Pauses) or item.run.attempt > retry.further or len(self.delayed) >= MAX_DELAYED:
+            return False
+        in_time = stop.deadline is None or self.manual.clock() + retry.seconds <= stop.deadline
+        return in_time and self.scheduler.state is not SchedulerState.CLOSED
+
+    def left(self, item: WorkItem) -> WorkItemStatus:
+        """How an item ends that waits when nothing begins any more."""
+        return S.DISCARDED if item.run.attempt == 1 else S.FAILED
 
     @precondition(lambda self: any(item.options.movable for item in self.live()))
     @rule(data=st.data())
@@ -209,7 +267,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.end(item, S.HANDED_OFF)
         self.unreported.append(item)
 
-    @precondition(lambda self: self.accepted)
+    @precondition(lambda self: len(self.ended) < len(self.accepted))
     @rule(data=st.data(), message=st.none() | st.text(max_size=5))
     def cancel(self, data: st.DataObject, message: str | None) -> None:
         item = data.draw(st.sampled_from(self.accepted))
@@ -226,6 +284,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 del self.delayed[item]
                 self.place(item)
 
+    @precondition(lambda self: self.lives <= 0)
     @rule(limit=st.floats(1, 30))
     def sign_of_the_end(self, limit: float) -> None:
         stop = self.scheduler.stop
@@ -235,6 +294,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             stop.first_sign = self.manual.clock()
             stop.deliver()
 
+    @precondition(lambda self: self.scheduler.stop.first_sign is not None)
     @rule()
     def drop_late(self) -> None:
         deadline = self.scheduler.stop.deadline
@@ -242,22 +302,24 @@ class SchedulerMachine(RuleBasedStateMachine):
         late = [item for item in delayed if not item.options.movable]
         assert self.scheduler.drop_late() == late
         for item in late:
-            self.end(item, S.DISCARDED)
+            self.end(item, self.left(item))
         self.unreported += late
 
+    @precondition(lambda self: self.lives <= 0)
     @rule()
     def close_if_empty(self) -> None:
         empty = not (self.queued() or self.live() or self.unreported or self.moving)
         was_closed = self.scheduler.state is SchedulerState.CLOSED
         assert self.scheduler.close_if_empty() is (empty or was_closed)
 
+    @precondition(lambda self: self.lives <= 0)
     @rule()
     def give_up(self) -> None:
         left = self.scheduler.give_up()
         begun = [item for item in self.moving if item.started is not None]
         assert left == [*self.live(), *begun, *self.queued(), *(item for item in self.moving if item not in begun)]
         for item in left:
-            self.end(item, S.DISCARDED if item.started is None else S.ABANDONED)
+            self.end(item, self.left(item) if item.started is None else S.ABANDONED)
         self.unreported += left
 
     @precondition(lambda self: self.unreported)
@@ -274,6 +336,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def live(self) -> list[WorkItem]:
         """The running items that were not given up."""
         return [item for item in self.running if item not in self.ended]
+
+    @invariant()
+    def time_passes(self) -> None:
+        self.lives -= 1
 
     @invariant()
     def counts_are_exact(self) -> None:
@@ -325,4 +391,4 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(max_examples=100, stateful_step_count=40)
+TestScheduler.settings = settings(max_examples=200, stateful_step_count=40)

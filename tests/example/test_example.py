@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_the_tests_of_the_example_pass(environ: dict[str, str]) -> None:
     assert "Warning" not in result.stderr
 
 
-@pytest.mark.parametrize("settings", ["settings", "settings_durable"])
+@pytest.mark.parametrize("settings", ["settings", "settings_durable", "settings_huey"])
 def test_no_migration_is_missing(environ: dict[str, str], settings: str) -> None:
     """The models and the migrations agree, and the checks find nothing, from any folder."""
     manage = [sys.executable, str(ROOT / "example_project" / "manage.py")]
@@ -112,9 +113,9 @@ def tour(environ: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Ru
 
 
 @pytest.fixture
-def durable_tour(environ: dict[str, str]) -> Iterator[RunningTour]:
-    """Start the tour of the hand-off."""
-    yield from started(RunningTour(environ, module="tour_durable"))
+def durable_tour(environ: dict[str, str], request: pytest.FixtureRequest) -> Iterator[RunningTour]:
+    """Start the tour of the hand-off, with the options of the parameter."""
+    yield from started(RunningTour(environ, *getattr(request, "param", ()), module="tour_durable"))
 
 
 def started(running: RunningTour) -> Iterator[RunningTour]:
@@ -186,6 +187,21 @@ def test_the_durable_tour_hands_off(durable_tour: RunningTour) -> None:
     ended = re.findall(r"id=(\w+) name=count on to 6 status=succeeded", output)
     assert sorted(ended) == sorted(here for here, _ in moved)
     assert "tour: 4 of 4 counts have moved to the worker" in output
+    assert "tour: The worker has finished all of them." in output
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+@pytest.mark.parametrize("durable_tour", [("--engine", "huey")], indirect=True)
+def test_the_durable_tour_hands_off_to_huey(durable_tour: RunningTour) -> None:
+    """The same with a worker of huey: what it gets, under ids of its own, is finished there."""
+    assert durable_tour.read_to_the_end() == 0, durable_tour.output
+    output = durable_tour.output
+    assert "Traceback" not in output
+    assert "ERROR" not in output
+    moved = re.findall(r"name=count on to 6 status=handed_off elapsed=\S+ 'durable' as (\S+)", output)
+    assert len(moved) == 4
+    ended = re.findall(r"id=(\w+) name=count on to 6 status=succeeded", output)
+    assert sorted(ended) == sorted(engine_id.replace("-", "") for engine_id in moved)
     assert "tour: The worker has finished all of them." in output
 
 

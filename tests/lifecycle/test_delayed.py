@@ -75,3 +75,28 @@ def test_late_item_is_refused_during_a_drain() -> None:
     item = drain.queue_later(5.0)
     drain.advance(5.0)
     assert drain.sync.start() is item
+
+
+class _Again:
+    """Has another attempt follow after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def seconds_until_next(self, attempt: int, error: BaseException) -> float | None:
+        return self.seconds if attempt == 1 else None
+
+
+def test_waiting_attempts_end_as_their_last_one() -> None:
+    """What cannot be due has FAILED at the first sign, what did not begin at the limit; neither is discarded."""
+    drain = Drain(shutdown_timeout=20.0)
+    late, soon = drain.running(retry=_Again(30.0)), drain.running(retry=_Again(5.0))
+    for item in (late, soon):
+        assert not drain.sync.finish(item, ValueError("no"))
+    drain.coordinator.sign("a test")
+    drain.advance(0)
+    assert (late.status, soon.status) == (S.FAILED, S.QUEUED)
+    drain.coordinator.hold(last=True)
+    assert soon.status is S.FAILED
+    (outcome,) = drain.reports.finished
+    assert (outcome.finished, outcome.abandoned, outcome.discarded) == (2, 0, 0)

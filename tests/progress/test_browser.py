@@ -13,7 +13,16 @@ from django.test import override_settings
 from django_qbwi import CancellationToken, WorkItemHandle, queue_background_work_item, views
 from django_qbwi.console import following
 from tests.admin import policy
-from tests.admin.browser import MARKS, By, Chrome, StaleElementReferenceException, WebDriverWait, launch, resize
+from tests.admin.browser import (  # noqa: F401 - two fixtures
+    MARKS,
+    By,
+    Chrome,
+    StaleElementReferenceException,
+    WebDriverWait,
+    browser,
+    nothing_left_behind,
+    resize,
+)
 from tests.progress import urls
 
 PATIENCE = 30
@@ -25,20 +34,6 @@ LISTEN = """
 """
 
 pytestmark = MARKS
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind() -> None:
-    """Replace the fixture of the other tests: browser and live server serve a whole class, and outlive its tests."""
-
-
-@pytest.fixture(scope="class")
-def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Start one browser, with an empty profile, for the whole class."""
-    driver = launch(tmp_path_factory.mktemp("chromium"))
-    request.cls.browser = driver
-    yield driver
-    driver.quit()
 
 
 class Work:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any
 
+from django_qbwi.core.attempts import let_try_again
 from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane
@@ -155,7 +156,11 @@ class ManualRuntime:
 
     def make(self, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:
         """Return a new item that is not queued."""
-        return self.scheduler.make_item(Call(work_item, args, examine(work_item, args), options=Options(**options)))
+        call = Call(work_item, args, examine(work_item, args), options=Options(**options))
+        item = self.scheduler.make_item(call)
+        if item.options.retry is not None:
+            let_try_again(item)
+        return item
 
     def queue(self, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:
         """Queue a call and return the live item."""

@@ -46,6 +46,9 @@ class RecordingObserver(NullObserver):
     def finished(self, item: WorkItem) -> None:
         self._note("finished", item)
 
+    def retried(self, item: WorkItem) -> None:
+        self._note("retried", item)
+
     async def astarted(self, item: WorkItem) -> None:
         self._note("astarted", item)
 
