@@ -345,6 +345,5 @@ def current_item() -> WorkItem | None:
     return _current.get(None)
 
 
-def enter_item(item: WorkItem) -> None:
-    """Make `item` the current one of this context, which belongs to it alone."""
-    _current.set(item)
+enter_item: Callable[[WorkItem], object] = _current.set
+"""Make `item` the current one of this context, which belongs to it alone."""
