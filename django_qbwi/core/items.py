@@ -345,5 +345,6 @@ def current_item() -> WorkItem | None:
     return _current.get(None)
 
 
-enter_item: Callable[[WorkItem], object] = _current.set
-"""Make `item` the current one of this context, which belongs to it alone."""
+def enter_item(item: WorkItem) -> None:
+    """Make `item` the current one of this context, which belongs to it alone."""
+    _current.set(item)
