@@ -58,3 +58,11 @@ class Outcome:
     def failed(self, now: datetime.datetime, failure: Failure) -> Outcome:
         """Return it behind its end."""
         return dataclasses.replace(self, status=FAILED, finished_at=now, failures=(*self.failures, failure))
+
+    def retried(self, failure: Failure) -> Outcome:
+        """Return it behind an attempt that has failed, and is followed by another one."""
+        return dataclasses.replace(self, status=READY, failures=(*self.failures, failure))
+
+    def given_up(self, now: datetime.datetime) -> Outcome:
+        """Return it behind its end, by a failure that is among them already."""
+        return dataclasses.replace(self, status=FAILED, finished_at=now)

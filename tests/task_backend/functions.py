@@ -9,7 +9,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from django_qbwi import current_work_item
+from django_qbwi import Retry, current_work_item
 from tests.support.gates import Gate
 
 seen: list[Any] = []
@@ -150,3 +150,52 @@ def query() -> int:
 
 async def aquery() -> int:
     return await sync_to_async(query)()
+
+
+def stumble(times: int) -> int:
+    seen.append(threading.current_thread().name)
+    if len(seen) <= times:
+        raise ValueError(f"attempt {len(seen)}")
+    return len(seen)
+
+
+async def astumble(times: int) -> int:
+    return stumble(times)
+
+
+def stumble_with_context(context: Any) -> int:
+    seen.append(context.attempt)
+    if context.attempt == 1:
+        raise ValueError("no")
+    return int(context.attempt)
+
+
+def go_on(first: int, last: int = 9, *, size: int = 1) -> int:
+    seen.append((first, last, size))
+    token = current_work_item().token  # type: ignore[union-attr]
+    if len(seen) == 1:
+        token.checkpoint(first=3)
+    elif len(seen) == 2:
+        token.checkpoint(size=4)
+    else:
+        return first
+    raise ValueError("on the way")
+
+
+def go_nowhere(first: int) -> None:
+    current_work_item().token.checkpoint(nobody=1)  # type: ignore[union-attr]
+
+
+def at_once(attempt: int, error: BaseException) -> float:
+    return 0
+
+
+def badly(attempt: int, error: BaseException) -> float:
+    raise RuntimeError("oops")
+
+
+def much_later(attempt: int, error: BaseException) -> float:
+    return 3600
+
+
+POLICY = Retry(max_attempts=3, on=(ValueError,), backoff=at_once)
