@@ -17,6 +17,7 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.failures import message_of, type_of
 from django_qbwi.core.names import printable
 from django_qbwi.intake.retries import Retry, exponential
+from django_qbwi.task_backend.task_class import FIELDS
 
 _KEYS = ("max_attempts", "on", "backoff")
 _BACKOFF_KEYS = ("first", "factor", "longest", "jitter")
@@ -53,7 +54,8 @@ def retry_from(given: Any) -> Retry | None:
 
 def policy_of(task: Any, usual: Retry | None) -> Retry | None:
     """Return what follows a failed attempt of `task`, whose own words win over what is `usual` for its alias."""
-    own = {name: getattr(task, name, None) for name in ("max_attempts", "backoff")}
+    # A task of another alias, which was changed to ours by `using`, may be of another class.
+    own = {name: getattr(task, name, None) for name in FIELDS}
     said = {name: value for name, value in own.items() if value is not None}
     if not said:
         return usual

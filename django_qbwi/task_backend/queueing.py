@@ -223,14 +223,15 @@ class TaskQueueing:
 
     def _restored(self, result_id: str, told: dict[str, Any]) -> TaskEntry:
         try:
-            function = remote.function_of(told)
+            function, attempts = remote.function_of(told)
         except Exception as error:
             # Importing runs the module's own code, which may raise whatever it likes.
             raise self.framework.does_not_exist(
                 f"the result {printable(result_id)!r} is of {printable(told['path'])}, which cannot be imported here"
             ) from error
         try:
-            task = self.task_class(func=function, backend=self.alias, **remote.options_of(told))  # type: ignore[attr-defined]
+            options = {**remote.options_of(told), **attempts}
+            task = self.task_class(func=function, backend=self.alias, **options)  # type: ignore[attr-defined]
         except Exception as error:
             # It is looked at as at its making: another version of the site may have other queues.
             raise self.framework.does_not_exist(

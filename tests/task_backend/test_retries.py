@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_qbwi import InvalidWorkItem, OperationCancelled, Retry, exponential, hosting, live_items
 from django_qbwi.core.items import handle_of
+from django_qbwi.handoff import frameworks
 from django_qbwi.signals import work_item_retried
 from django_qbwi.task_backend.policy import retry_from
 from django_qbwi.testing import immediate_work_items
@@ -249,3 +253,120 @@ def test_backoff_that_raises(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> 
         result = tasks.run(functions.stumble, 1)
     assert (str(result.status), len(result.errors)) == ("FAILED", 1)
     assert "its backoff raised builtins.RuntimeError: oops" in caplog.text
+
+
+# What a task says itself.
+
+
+@pytest.fixture
+def extended(tasks: Tasks) -> Tasks:
+    """Each framework whose `@task` takes further arguments."""
+    if tasks.framework.name == "django.tasks" and django.VERSION < (6, 1):
+        pytest.skip("`@task` of Django 6.0 takes no further arguments: see test_other_decorators")
+    return tasks
+
+
+@pytest.mark.parametrize("function", KINDS)
+def test_task_says_how_often(extended: Tasks, function: Callable[..., Any]) -> None:
+    """Without the option of its alias."""
+    with extended.configured():
+        result = extended.wait(extended.of(function, max_attempts=2, backoff=functions.at_once).enqueue(1))
+    assert (str(result.status), result.attempts) == ("SUCCESSFUL", 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "usual", "attempts"),
+    [
+        ({"max_attempts": 4}, NOW, 4),
+        ({"max_attempts": 1}, NOW, 1),
+        ({"backoff": functions.at_once}, {**LATER, "max_attempts": 2}, 2),
+        ({"backoff": functions.at_once}, None, 3),
+        ({"max_attempts": 4}, {**NOW, "on": ["KeyError"]}, 1),
+    ],
+    ids=repr,
+)
+def test_word_of_a_task_wins(extended: Tasks, said: dict[str, Any], usual: Any, attempts: int) -> None:
+    """Each one over that of the alias, which stands where the task says nothing."""
+    with extended.configured(RETRY=usual):
+        result = extended.wait(extended.of(functions.stumble, **said).enqueue(9))
+    assert (str(result.status), result.attempts) == ("FAILED", attempts)
+
+
+def test_using_keeps_what_a_task_says(extended: Tasks) -> None:
+    """Whatever else it changes."""
+    with extended.configured():
+        task = extended.of(functions.stumble, max_attempts=2, backoff=functions.at_once)
+        changed = task.using(priority=5)
+        assert (changed.max_attempts, changed.backoff, changed.priority) == (2, functions.at_once, 5)
+        assert extended.wait(changed.enqueue(1)).attempts == 2
+    assert type(task) is extended.backend.task_class
+    assert isinstance(task, extended.framework.task)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"max_attempts": 0}, "max_attempts is 0: give a whole number, 1 or more"),
+        ({"max_attempts": "3"}, "max_attempts is '3'"),
+        ({"max_attempts": True}, "max_attempts is True"),
+        ({"backoff": 5}, "backoff is 5: give a function"),
+        ({"backoff": {"first": 1}}, "backoff is {'first': 1}: give a function"),
+    ],
+    ids=repr,
+)
+def test_nonsense_is_refused_at_definition(extended: Tasks, said: dict[str, Any], message: str) -> None:
+    """As the framework refuses a priority: with its own class, the value and the cure."""
+    with pytest.raises(extended.framework.invalid) as raised:
+        extended.of(functions.stumble, **said)
+    assert message in str(raised.value)
+    assert "tests.task_backend.functions.stumble" in str(raised.value)
+
+
+@pytest.mark.skipif(not (6, 0) <= django.VERSION < (6, 1), reason="Django 6.0 alone takes no further arguments")
+def test_other_decorators() -> None:
+    """There the option of the alias, or a changed copy of the task, says it."""
+    from django.tasks import task
+
+    with pytest.raises(TypeError, match="max_attempts"):
+        task(max_attempts=2)(functions.stumble)
+    functions.start_afresh()
+    tasks = Tasks("django.tasks")
+    with tasks.configured():
+        changed = dataclasses.replace(tasks.of(functions.stumble), max_attempts=2, backoff=functions.at_once)
+        assert tasks.wait(changed.enqueue(1)).attempts == 2
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="before 6.1, no task can be pickled")
+@pytest.mark.parametrize("backoff", [exponential(first=2), functions.at_once])
+def test_task_is_pickled(backoff: Any) -> None:
+    """It is found again by its path, with all that it says; a copy is another one, which we never make."""
+    again = pickle.loads(pickle.dumps(functions.named.using(priority=3)))
+    assert (again.max_attempts, again.backoff, again.priority) == (4, functions.at_once, 3)
+    assert again == functions.named.using(priority=3)
+    changed = dataclasses.replace(functions.named, backoff=backoff)
+    assert pickle.loads(pickle.dumps(changed)) == changed
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="before 6.1, nothing imports a copied task again")
+def test_task_is_never_copied() -> None:
+    """Neither where it is enqueued, nor where it is tried again: a copy would import its module again."""
+    functions.start_afresh()
+
+    def refuse(self: Any, *args: Any) -> Any:
+        raise AssertionError("it was copied")
+
+    tasks = Tasks("django.tasks")
+    task = tasks.of(functions.stumble, max_attempts=2, backoff=functions.at_once)
+    kind = type(task)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "__reduce__", refuse)
+        patch.setattr(kind, "__reduce_ex__", refuse)
+        result = tasks.wait(task.enqueue(1))
+    assert (str(result.status), result.attempts) == ("SUCCESSFUL", 2)
+
+
+def test_task_of_another_class(tasks: Tasks) -> None:
+    """One that was made by another backend, and changed to ours, follows the option of the alias."""
+    with tasks.configured(RETRY=NOW):
+        plain = tasks.framework.task(func=functions.stumble, backend=tasks.alias, **frameworks.UNSAID)
+        assert tasks.wait(plain.enqueue(1)).attempts == 2
