@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from django_qbwi.core.exceptions import InvalidWorkItem
@@ -50,6 +51,18 @@ def retry_from(given: Any) -> Retry | None:
     if "backoff" in arguments:
         arguments["backoff"] = _backoff(arguments["backoff"])
     return Retry(**arguments)
+
+
+def usual_policy(alias: str, options: dict[str, Any]) -> Retry | None:
+    """Return the policy of an alias.
+
+    Raises:
+        ImproperlyConfigured: Its option stands for none.
+    """
+    try:
+        return retry_from(options.get("RETRY"))
+    except InvalidWorkItem as error:
+        raise ImproperlyConfigured(f'TASKS["{alias}"]["OPTIONS"]["RETRY"]: {error}') from error
 
 
 def policy_of(task: Any, usual: Retry | None) -> Retry | None:

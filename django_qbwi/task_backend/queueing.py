@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
-from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
@@ -34,7 +33,7 @@ from django_qbwi.signals import scheduler_logger
 from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
-from django_qbwi.task_backend.policy import policy_of, refuse_nonsense, retry_from
+from django_qbwi.task_backend.policy import policy_of, refuse_nonsense, usual_policy
 from django_qbwi.task_backend.results import TaskResults
 
 _MOST_RESULTS = 1000
@@ -153,11 +152,7 @@ class TaskQueueing:
 
     @functools.cached_property
     def _usual_retry(self) -> Retry | None:
-        where = f'TASKS["{self.alias}"]["OPTIONS"]["RETRY"]'
-        try:
-            return retry_from(self.options["RETRY"])
-        except InvalidWorkItem as error:
-            raise ImproperlyConfigured(f"{where}: {error}") from error
+        return usual_policy(self.alias, self.options)
 
     @property
     def _results(self) -> TaskResults:
