@@ -18,6 +18,7 @@ from django_qbwi import InvalidWorkItem, OperationCancelled, Retry, exponential,
 from django_qbwi.core.items import handle_of
 from django_qbwi.handoff import frameworks
 from django_qbwi.signals import work_item_retried
+from django_qbwi.task_backend.outcome import MAX_FAILURES
 from django_qbwi.task_backend.policy import retry_from
 from django_qbwi.testing import immediate_work_items
 from tests.support.gates import PATIENCE, Gate
@@ -160,6 +161,15 @@ def test_checkpoint_with_which_it_cannot_be_called(tasks: Tasks) -> None:
         result = tasks.run(functions.go_nowhere, 0)
     assert result.errors[0].exception_class is InvalidWorkItem
     assert "has no parameter 'nobody'" in result.errors[0].traceback
+
+
+def test_errors_are_bounded(tasks: Tasks) -> None:
+    """The first one is kept, and the last ones; the attempts are counted on."""
+    with tasks.configured(RETRY={**NOW, "max_attempts": MAX_FAILURES + 3}):
+        result = tasks.run(functions.stumble, 1_000)
+    assert (result.attempts, len(result.errors)) == (MAX_FAILURES + 3, MAX_FAILURES)
+    kept = [error.traceback.strip().rpartition(" ")[2] for error in result.errors]
+    assert kept == ["1", *map(str, range(5, MAX_FAILURES + 4))]
 
 
 def test_context_knows_the_attempt(tasks: Tasks) -> None:
