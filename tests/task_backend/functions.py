@@ -208,3 +208,20 @@ if django.VERSION >= (6, 1):
     @task(max_attempts=4, backoff=at_once)
     def named() -> None:
         """Do nothing."""
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def stumble_without_words() -> None:
+    seen.append(1)
+    if len(seen) == 1:
+        raise Unprintable
+
+
+async def astumble_as_if_closed() -> None:
+    seen.append(1)
+    if len(seen) == 1:
+        raise GeneratorExit

@@ -110,6 +110,18 @@ def test_records_are_on_the_logger_of_the_framework(
     assert warning.exc_info[2] is not None
 
 
+@pytest.mark.parametrize("function", [functions.stumble_without_words, functions.astumble_as_if_closed])
+def test_failures_that_are_hard_to_tell_of(
+    tasks: Tasks, function: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that cannot say what it is, and one behind which nothing can be awaited: each is a WARNING all the same."""
+    with tasks.configured(RETRY={"on": ["Exception", "GeneratorExit"], "backoff": {"first": 0}}):
+        result = tasks.run(function)
+    assert (str(result.status), result.attempts) == ("SUCCESSFUL", 2)
+    records = [record for record in caplog.records if record.name == tasks.framework.name]
+    assert [record.levelname for record in records].count("WARNING") == 1
+
+
 def test_task_is_ready_while_it_waits(tasks: Tasks) -> None:
     """As the framework says of one that is to be executed again; it takes no room among those that run."""
     with tasks.configured(RETRY=LATER):
