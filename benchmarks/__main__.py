@@ -16,7 +16,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
 
@@ -24,7 +24,7 @@ import django
 
 django.setup()
 
-from django_qbwi import CancellationToken, queue_background_work_item  # noqa: E402
+from django_qbwi import CancellationToken, Retry, background_work_item, queue_background_work_item, track  # noqa: E402
 from django_qbwi.core.cancellation import StopFlag  # noqa: E402
 from django_qbwi.testing import drain  # noqa: E402
 
@@ -38,6 +38,11 @@ def noop(token: object = None, value: object = None) -> None:
 
 def with_keyword(token: object, *, album: int) -> None:
     """Do nothing."""
+
+
+@background_work_item(retry=Retry())
+def retried(token: object, value: object = None) -> None:
+    """Do nothing, by a policy of retries."""
 
 
 async def anoop(token: object = None, value: object = None) -> None:
@@ -124,6 +129,33 @@ def submit_partial(count: int = 1000) -> tuple[float, float]:
     with Busy(POOL):
         theirs = per_call(lambda: POOL.submit(call, None), count)
     return ours, theirs
+
+
+def submit_retried(count: int = 1000) -> tuple[float, float]:
+    """The same with a function that is tried again where it fails, which this one does not."""
+    with Busy(None):
+        ours = per_call(lambda: retried.queue(1), count)
+    with Busy(POOL):
+        theirs = per_call(lambda: POOL.submit(noop, 1), count)
+    return ours, theirs
+
+
+def track_future(count: int = 1000) -> tuple[float, float]:
+    """From `track` of a future to its end, against what the pool takes that makes one."""
+    futures: list[Future[None]] = [Future() for _ in range(count)]
+
+    def ours() -> None:
+        for future in futures:
+            track(future)
+        for future in futures:
+            future.set_result(None)
+        drain(60)
+
+    def theirs() -> None:
+        for future in [POOL.submit(noop) for _ in range(count)]:
+            future.result()
+
+    return per_call(ours, 1) / count, per_call(theirs, 1) / count
 
 
 def end_to_end(count: int = 3000) -> tuple[float, float]:
@@ -243,6 +275,8 @@ METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = 
     ("submit, workers busy", "ThreadPoolExecutor.submit", submit_busy, 0.30, 4 * ROUNDS),
     ("submit, workers at work", "ThreadPoolExecutor.submit", submit_at_work, 0.50, 4 * ROUNDS),
     ("submit a partial, workers busy", "ThreadPoolExecutor.submit", submit_partial, 0.30, 4 * ROUNDS),
+    ("submit with retry, workers busy", "ThreadPoolExecutor.submit", submit_retried, 1.5, 4 * ROUNDS),
+    ("track a future, to its end", "ThreadPoolExecutor", track_future, 5.0, ROUNDS),
     ("end to end, sync no-op", "ThreadPoolExecutor", end_to_end, 0.45, ROUNDS),
     ("start latency, idle pool", "ThreadPoolExecutor", idle_start, 1.0, ROUNDS),
     ("start latency of a closure", "ThreadPoolExecutor", idle_start_of_closure, 1.0, ROUNDS),

@@ -106,6 +106,16 @@ class Movable(Protocol[Item]):
         """Move the rest of `item`, which has left its code at a checkpoint; in its thread, without waiting for it."""
 
 
+class Resumable(Protocol):
+    """A call that can go on from the state of a checkpoint."""
+
+    def with_state(self, state: dict[str, Any]) -> object:
+        """Find out how it would go on from `state`; it raises at one from which it could not."""
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Have it called with the arguments of a checkpoint from now on."""
+
+
 class Retries(Protocol):
     """Decides whether another attempt follows one that has failed."""
 

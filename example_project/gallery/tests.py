@@ -9,9 +9,11 @@ Three ways, from the closest look to the widest:
 
 # ruff: noqa: PT009, PT027 (assertions in the style of Django's own TestCase)
 
+import zipfile
 from unittest import mock
 
 from django.core import mail
+from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import TestCase, override_settings
 
@@ -22,8 +24,11 @@ from django_qbwi import (
     OperationCancelled,
     QueueFull,
     RequestSnapshot,
+    WorkItemStatus,
+    live_items,
+    recent_items,
 )
-from django_qbwi.testing import captured_work_items, immediate_work_items
+from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 from example_project.gallery import items
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.models import Album, Count, Postcard, Upload
@@ -204,6 +209,30 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
             self.assertContains(page, 'data-qbwi-progress="/progress/')
             captured.run_all()
         self.assertEqual(Album.objects.get().pages, 0)
+
+    def test_the_backup_is_tracked(self):
+        """The thread of the site is listed under its name until it has ended."""
+        for _ in range(2):
+            with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+                self.client.post("/pictures/sample/")
+        self.client.post("/backups/")
+        self.assertTrue(drain(30))
+        info = recent_items()[0]
+        self.assertEqual((info.name, info.status), ("backup", WorkItemStatus.SUCCEEDED))
+        with default_storage.open("backup.zip") as packed, zipfile.ZipFile(packed) as archive:
+            self.assertEqual(len(archive.namelist()), 2)
+
+    def test_the_backup_is_stopped(self):
+        """To cancel it rings the bell of the thread, which keeps what it has got to."""
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/sample/")
+        with self.settings(GALLERY_PAUSE=60):
+            self.client.post("/backups/")
+            [info] = live_items()
+            self.client.post(f"/work/{info.id}/cancel/")
+            self.assertTrue(drain(30))
+        with default_storage.open("backup.zip") as packed, zipfile.ZipFile(packed) as archive:
+            self.assertEqual(archive.namelist(), [])
 
     def test_a_forged_address_shows_nothing(self):
         """The page of an album that nobody has ordered."""

@@ -13,6 +13,7 @@ urlpatterns = [
     path("postcards/", views.order_postcard, name="postcard"),
     path("albums/", views.order_album, name="order-album"),
     path("albums/<str:signed_id>/", views.album, name="album"),
+    path("backups/", views.start_backup, name="backup"),
     path("counts/", views.start_count, name="count"),
     path("counts/on/", views.start_count_on, name="count-on"),
     path("counts/to-the-end/", views.start_count_to_the_end, name="count-to-the-end"),

@@ -1,4 +1,4 @@
-"""The pages of the gallery: each view that answers a POST queues one item and answers at once."""
+"""The pages of the gallery: each view that answers a POST queues one item, or tracks a thread, and answers at once."""
 
 import os
 from typing import Any
@@ -12,9 +12,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from django_qbwi import live_items, queue_background_work_item, recent_items
+from django_qbwi import live_items, queue_background_work_item, recent_items, track
 from django_qbwi.views import signed_id
 from example_project.gallery import handles, items
+from example_project.gallery.backup import Backup
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.forms import CountForm, PostcardForm, UploadForm
 from example_project.gallery.models import Album, Count, Postcard, Upload
@@ -123,6 +124,17 @@ async def start_count_to_the_end(request: HttpRequest) -> HttpResponse:
     row = await Count.objects.acreate(**form.cleaned_data)
     handles.remember(items.count_to_the_end.using(name=f"count to {row.goal}, to the end").queue(row.pk))
     return done(request, f"Counting to {row.goal}, to the end if there is time.")
+
+
+@require_POST
+def start_backup(request: HttpRequest) -> HttpResponse:
+    """Start a thread as before, and track it: it is listed, and waited for at a shutdown, which stops it."""
+    backup = Backup(list(Upload.objects.order_by("pk").values_list("picture", flat=True)))
+    backup.start()
+    handle = track(backup, name="backup")
+    handle.token.register(backup.stop)
+    handles.remember(handle)
+    return done(request, f"A thread of the site packs {len(backup.pictures)} pictures.")
 
 
 @require_POST

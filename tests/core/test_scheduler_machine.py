@@ -190,8 +190,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.running.append(item)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]))
-    def finish(self, data: st.DataObject, outcome: str) -> None:
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]),
+        cancels_meanwhile=st.booleans(),
+    )
+    def finish(self, data: st.DataObject, outcome: str, cancels_meanwhile: bool) -> None:
         item = data.draw(st.sampled_from(self.running))
         cancelled = item.token.is_cancellation_requested
         errors = {
@@ -204,9 +208,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         late = item in self.ended
         again = not late and not (cancelled or outcome == "return") and self.is_tried_again(item)
         attempt = item.run.attempt
-        decided = self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome])
+        withdrawn = again and cancels_meanwhile
+
+        def meanwhile() -> None:
+            if withdrawn:
+                assert handle_of(item).cancel()
+
+        decided = self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome], meanwhile)
         assert decided is not (late or again)
-        assert item.run.attempt == attempt + again
+        assert item.run.attempt == attempt + (again and not withdrawn)
+        if withdrawn:
+            self.end(item, S.CANCELLED)
+            return
         if late or again:
             self.running.remove(item)
         if again:

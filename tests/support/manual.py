@@ -111,10 +111,16 @@ class ManualExecutor:
             self.scheduler.observer.started(item)
         return item
 
-    def finish(self, item: WorkItem, error: BaseException | None = None) -> bool:
-        """End an item as an executor does; return whether this decided its status."""
+    def finish(
+        self, item: WorkItem, error: BaseException | None = None, meanwhile: Callable[[], object] = lambda: None
+    ) -> bool:
+        """End an item as an executor does; return whether this decided its status.
+
+        What comes ahead of the last step, from another thread, is done by `meanwhile`.
+        """
         del self.contexts[item]
         decided = self.scheduler.conclude(item, error)
+        meanwhile()
         if decided:
             self.scheduler.tell_end(item)
             self.scheduler.settle(item)

@@ -23,6 +23,7 @@ from django_qbwi import (
     QBWIError,
     QueueFull,
     RequestSnapshot,
+    Retry,
     SchedulerClosed,
     SchedulerDraining,
     UserNotRead,
@@ -33,6 +34,7 @@ from django_qbwi import (
     background_work_item,
     copies_request,
     current_work_item,
+    exponential,
     handoff,
     live_items,
     queue_background_work_item,
@@ -276,3 +278,30 @@ def exceptions(cancelled: OperationCancelled) -> None:
     refusals: list[type[WorkItemRejected]] = [QueueFull, SchedulerDraining, SchedulerClosed, NotHosted]
     type_error: type[TypeError] = InvalidWorkItem
     print(families, refusals, type_error, invalid)
+
+
+def later(attempt: int, error: BaseException) -> float:
+    return 2.0 * attempt if isinstance(error, OSError) else 60.0
+
+
+RETRY = Retry(max_attempts=4, on=(OSError, KeyError), backoff=exponential(first=1, factor=2.0, longest=60, jitter=0.5))
+
+
+@background_work_item(retry=RETRY)
+def tried_again(token: CancellationToken, address: str) -> None: ...
+
+
+@background_work_item(retry=Retry(on=OSError, backoff=later))
+async def tried_again_async(token: CancellationToken, address: str) -> int:
+    return len(address)
+
+
+def attempts() -> None:
+    assert_type(RETRY.max_attempts, int)
+    assert_type(RETRY.seconds_until_next(1, OSError()), float | None)
+    assert_type(exponential()(1, OSError()), float)
+    assert_type(tried_again.queue("a@example.org"), WorkItemHandle)
+    assert_type(tried_again.using(retry=Retry(max_attempts=1)).queue("a@example.org"), WorkItemHandle)
+    assert_type(tried_again_async.using(retry=Retry(backoff=lambda attempt, error: 0)).queue("a"), WorkItemHandle)
+    assert_type(tried_again.queue("a@example.org").info.attempt, int)
+    Retry()
