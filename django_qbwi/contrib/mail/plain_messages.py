@@ -111,7 +111,7 @@ _ENCODERS: list[tuple[Any, str, Callable[[Any, str], Any]]] = [
     (list, "list", _all),
     (dict, "dict", lambda value, where: [_all(pair, where) for pair in value.items()]),
     ((bytes, bytearray, memoryview), "bytes", lambda value, where: base64.b64encode(value).decode()),
-    (datetime.datetime, "datetime", lambda value, where: value.isoformat()),
+    (datetime.datetime, "datetime", lambda value, where: [value.isoformat(), value.fold]),
     (Message, "part", _part),
     (EmailMessage, "message", lambda value, where: to_plain(value)),
 ]
@@ -145,7 +145,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "list": lambda content: [_decoded(entry) for entry in content],
     "dict": lambda content: {_decoded(key): _decoded(entry) for key, entry in content},
     "bytes": base64.b64decode,
-    "datetime": datetime.datetime.fromisoformat,
+    "datetime": lambda content: datetime.datetime.fromisoformat(content[0]).replace(fold=content[1]),
     "part": _parsed,
     "message": from_plain,
 }

@@ -148,13 +148,13 @@ def test_class_that_forbids_it() -> None:
         def __copy__(self) -> Any:
             raise RuntimeError("there is one")
 
-    with pytest.raises(InvalidWorkItem, match="it cannot be copied .*there is one"):
+    with pytest.raises(InvalidWorkItem, match=r"it cannot be copied .*there is one"):
         copy_of(Unique("a", "text", to=["a@example.com"]))
 
 
 def test_what_is_no_mail() -> None:
     """That of the standard library has no recipients for a backend of Django."""
-    with pytest.raises(InvalidWorkItem, match="email.message.EmailMessage cannot be queued as a mail"):
+    with pytest.raises(InvalidWorkItem, match=r"email\.message\.EmailMessage cannot be queued as a mail"):
         copy_of(PythonMessage())  # type: ignore[arg-type]
 
 

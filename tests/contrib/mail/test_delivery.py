@@ -74,7 +74,7 @@ def test_one_mail_refused_for_good(caplog: pytest.LogCaptureFixture) -> None:
 def test_one_of_three_refused_for_good(caplog: pytest.LogCaptureFixture) -> None:
     """The others are sent; a record names it at once, and the item fails at its end."""
     sending.fails["b"] = [NO]
-    with pytest.raises(MailNotSent, match="1 of 3 mails were refused; the first one: .*no such user") as raised:
+    with pytest.raises(MailNotSent, match=r"1 of 3 mails were refused; the first one: .*no such user") as raised:
         deliver(CancellationToken.none(), batch("a", "b", "c"))
     assert sending.events == ["open", "a", "c", "close"]
     assert raised.value.__cause__ is NO

@@ -62,9 +62,7 @@ MIMETYPES = st.sampled_from(["application/pdf", "image/png", "text/plain", "text
 NAMES = st.one_of(st.none(), st.from_regex(r"[a-zäöü ]{1,12}\.[a-z]{3}", fullmatch=True))
 FILES = st.tuples(NAMES, st.one_of(st.binary(max_size=200), TEXTS), MIMETYPES)
 ALTERNATIVES = st.lists(
-    st.tuples(
-        st.one_of(TEXTS, TEXTS.map(str.encode)), st.sampled_from(["text/html", "text/calendar", "application/x"])
-    ),
+    st.tuples(st.one_of(TEXTS, TEXTS.map(str.encode)), st.sampled_from(["text/html", "text/x", "application/x"])),
     max_size=2,
 )
 EXTRA = st.recursive(
@@ -189,7 +187,7 @@ def test_what_json_does_not_have(value: Any) -> None:
     """It is refused by the name of its field, with the cure."""
     message = Tagged("a", "text", to=["a@example.com"])
     vars(message)["tags"] = value
-    with pytest.raises(InvalidWorkItem, match="a mail whose tags holds .* cannot be handed off: give plain values"):
+    with pytest.raises(InvalidWorkItem, match=r"a mail whose tags holds .* cannot be handed off: give plain values"):
         to_plain(message)
 
 
@@ -199,7 +197,7 @@ def test_class_that_nobody_finds() -> None:
     class Local(EmailMessage):
         pass
 
-    with pytest.raises(InvalidWorkItem, match="Local cannot be handed off: .* Define it in a module"):
+    with pytest.raises(InvalidWorkItem, match=r"Local cannot be handed off: .* Define it in a module"):
         to_plain(Local("a", "text", to=["a@example.com"]))
 
 
