@@ -28,6 +28,7 @@ from django_qbwi.contrib.mail.wrapped import fix_headers, make_connection, optio
 from django_qbwi.core.cancellation import CancellationToken, OperationCancelled
 from django_qbwi.core.exceptions import QBWIError
 from django_qbwi.core.failures import message_of, type_of
+from django_qbwi.core.items import current_work_item
 from django_qbwi.intake.retries import Retry
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.work_items import background_work_item
@@ -94,10 +95,14 @@ def deliver(
     token: CancellationToken, batch: Batch, left: list[int] | None = None, refused: list[str] | None = None
 ) -> None:
     """Send the mails of a batch, or those of them that an attempt has left."""
-    # Not reset: it is the item's own context, in which its records are written behind it.
-    depth.set(batch.depth + 1)
+    reset = depth.set(batch.depth + 1)
     indices = list(range(len(batch.letters))) if left is None else left
-    Attempt(token, batch, indices, refused or []).run()
+    try:
+        Attempt(token, batch, indices, refused or []).run()
+    finally:
+        if current_work_item() is None:
+            # A plain call. An item has a context of its own, in which its records are written behind this.
+            depth.reset(reset)
 
 
 @background_work_item(name="mail")

@@ -77,6 +77,12 @@ class QuickBackend(BackgroundEmailBackend):
     retry = MailRetry(max_attempts=3, backoff=lambda attempt, error: 0)
 
 
+class PatientBackend(BackgroundEmailBackend):
+    """Tries again when every test is over."""
+
+    retry = MailRetry(backoff=lambda attempt, error: 1000)
+
+
 def site(backend: str = OURS, options: dict[str, Any] | None = None, **qbwi: Any) -> AbstractContextManager[Any]:
     """Return settings of a site whose mail goes to `backend`, which is ours unless it is said otherwise."""
     found: dict[str, Any] = {"QBWI": {"EMAIL_BACKEND": SCRIPTED, **qbwi}}
