@@ -4,10 +4,12 @@ States of a mail: left -> accepted, or refused for good, or left for the next at
 before each mail, so that what was accepted is not sent again by another attempt, nor by another engine.
 Locks: none; an attempt has its batch for itself.
 
-Four ways in which this could fail, and what stands against each:
+Five ways in which this could fail, and what stands against each:
 - The server refuses one of several mails: the others are sent. For good: a record tells of it, and the item fails at
   its end. For now: the next attempt has that one alone.
 - The connection is lost: if it has brought something, a new one is opened at once; else the attempt has failed.
+- The process ends while a server refuses for now: what has a cancelled token is tried again in the same attempt, as
+  long as there is time.
 - It is lost between a mail and the server's reply: nobody can know whether it was accepted, and it is sent again, with
   the same Message-ID.
 - A log handler mails what it is told of, also that a mail has failed: see `depth`.
@@ -16,6 +18,7 @@ Four ways in which this could fail, and what stands against each:
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections import deque
 from contextvars import ContextVar
 from typing import Any
@@ -25,7 +28,7 @@ from django.core.mail import EmailMessage
 from django_qbwi.contrib.mail.plain_messages import from_plain, to_plain
 from django_qbwi.contrib.mail.transience import MailRetry, ends_the_connection, is_tried_again
 from django_qbwi.contrib.mail.wrapped import fix_headers, make_connection, options_of_alias
-from django_qbwi.core.cancellation import CancellationToken, OperationCancelled
+from django_qbwi.core.cancellation import CancellationToken, CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import QBWIError
 from django_qbwi.core.failures import message_of, type_of
 from django_qbwi.core.items import current_work_item
@@ -130,9 +133,26 @@ class Attempt:
         """The first one for good."""
         self._connection: Any = None
         self._accepted_over_it = 0
+        self._passes = 0
 
     def run(self) -> None:
         """Send; raises what makes the item be tried again, or fail."""
+        self._send_what_is_left()
+        while self._error is not None:
+            # At a shutdown, an item that can move leaves here, rather than to fail.
+            self._note()
+            pause = self._pause_in_drain(self._error)
+            if pause is None:
+                raise self._error
+            threading.Event().wait(pause)
+            self._send_what_is_left()
+        self._tell_of_refused()
+
+    def _send_what_is_left(self) -> None:
+        self._passes += 1
+        self._error = None
+        self._todo.extendleft(reversed(self._later))
+        self._later.clear()
         try:
             while self._todo:
                 self._note()
@@ -142,11 +162,26 @@ class Attempt:
             self._error = error
         finally:
             self._close()
-        if self._error is not None:
-            # At a shutdown, an item that can move leaves here, rather than to fail.
-            self._note()
-            raise self._error
-        self._tell_of_refused()
+
+    def _pause_in_drain(self, error: Exception) -> float | None:
+        """Return the seconds until it is tried again here: what fails once its token is cancelled has no next attempt.
+
+        None if that would be too late, or is not wanted.
+        """
+        if self._token.reason is not CancelReason.SHUTDOWN:
+            return None
+        item, retry = current_work_item(), self._batch.retry
+        attempt = (1 if item is None else item.info.attempt) + self._passes - 1
+        try:
+            seconds = retry.seconds_until_next(attempt, error)
+        except Exception:
+            # A backoff of the user's own; without one there is no next attempt either.
+            logger.exception("The pause before the next attempt could not be told")
+            return None
+        remaining = self._token.remaining()
+        if seconds is None or (remaining is not None and remaining - seconds < LAST_SECONDS):
+            return None
+        return seconds
 
     def _send(self, index: int) -> None:
         letter = self._batch.letters[index]

@@ -11,7 +11,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends import smtp
 
 from django_qbwi import CancellationToken, CancellationTokenSource, CancelReason, OperationCancelled
-from django_qbwi.contrib.mail import MailNotSent
+from django_qbwi.contrib.mail import MailNotSent, MailRetry
 from django_qbwi.contrib.mail.delivery import Batch, Letter, deliver
 from django_qbwi.contrib.mail.wrapped import fix_headers
 from tests.contrib.mail import sending
@@ -28,6 +28,11 @@ def batch(*subjects: str) -> Batch:
     """Return a batch of mails that differ by their subjects."""
     letters = [Letter(subject, "", EmailMessage(subject, "text", to=["a@example.com"])) for subject in subjects]
     return Batch(letters=tuple(letters))
+
+
+def at_once(*subjects: str, pause: float = 0.0) -> Batch:
+    """Return a batch that is tried again twice."""
+    return Batch(letters=batch(*subjects).letters, retry=MailRetry(max_attempts=3, backoff=lambda *failed: pause))
 
 
 class NotingToken(CancellationToken):
@@ -164,6 +169,52 @@ def test_shutdown_that_leaves_time() -> None:
     sending.called["a"] = lambda: source.cancel(CancelReason.SHUTDOWN)
     deliver(source.token, batch("a", "b"))
     assert sending.events == ["open", "a", "b", "close"]
+
+
+@pytest.mark.parametrize("error", [LATER, ConnectionResetError()])
+def test_refused_for_now_at_a_shutdown(error: Exception) -> None:
+    """A cancelled token has no next attempt: it is tried again in this one, within the pauses of its policy."""
+    source = CancellationTokenSource()
+    sending.called["a"] = lambda: source.cancel(CancelReason.SHUTDOWN)
+    sending.fails["a"] = [error, error]
+    deliver(source.token, at_once("a", "b"))
+    assert sorted(one.subject for one in sending.accepted) == ["a", "b"]
+    assert sending.events.count("open") == 3
+
+
+def test_refused_for_long_at_a_shutdown() -> None:
+    """As often as the policy says."""
+    source = CancellationTokenSource()
+    source.cancel(CancelReason.SHUTDOWN)
+    sending.fails["a"] = [LATER] * 9
+    with pytest.raises(smtplib.SMTPDataError):
+        deliver(source.token, at_once("a"))
+    assert sending.events.count("open") == 3
+
+
+def test_pause_that_is_too_long_for_the_shutdown() -> None:
+    """The exit is not held for what cannot come in time."""
+    source = CancellationTokenSource()
+    source.cancel_after(30.0, CancelReason.SHUTDOWN)
+    source.cancel(CancelReason.SHUTDOWN)
+    sending.fails["a"] = [LATER]
+    with pytest.raises(smtplib.SMTPDataError):
+        deliver(source.token, at_once("a", pause=29.0))
+    assert sending.events == ["open", "close"]
+
+
+def test_bad_backoff_at_a_shutdown(caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises is recorded; the item fails with the error of its mail."""
+
+    def backoff(attempt: int, error: BaseException) -> float:
+        raise ZeroDivisionError
+
+    source = CancellationTokenSource()
+    source.cancel(CancelReason.SHUTDOWN)
+    sending.fails["a"] = [LATER]
+    with pytest.raises(smtplib.SMTPDataError):
+        deliver(source.token, Batch(letters=batch("a").letters, retry=MailRetry(backoff=backoff)))
+    assert "The pause before the next attempt could not be told" in caplog.text
 
 
 def test_id_and_date_by_smtp() -> None:
