@@ -88,7 +88,9 @@ def test_mail_over_reloads(sink: Sink, tmp_path: Path) -> None:
     twice = [subject for subject, count in accepted.items() if count > 1]
     again = sum(" attempt=" in line for line in records.splitlines())
     drains = records.count("Draining after SIGTERM")
-    print(f"{HUPS} reloads: {len(answered)} mails answered, {len(unanswered)} not; {again} tried again, {drains} drains")
+    print(
+        f"{HUPS} reloads: {len(answered)} mails answered, {len(unanswered)} not; {again} tried again, {drains} drains"
+    )
     assert (lost, twice) == ([], []), records[-4000:]
     assert again > 0
     assert drains > 0
