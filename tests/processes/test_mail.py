@@ -88,9 +88,8 @@ def test_mail_over_reloads(sink: Sink, tmp_path: Path) -> None:
     twice = [subject for subject, count in accepted.items() if count > 1]
     again = sum(" attempt=" in line for line in records.splitlines())
     drains = records.count("Draining after SIGTERM")
-    print(
-        f"{HUPS} reloads: {len(answered)} mails answered, {len(unanswered)} not; {again} tried again, {drains} drains"
-    )
+    counts = f"{len(answered)} mails answered, {len(unanswered)} not, {again} tried again"
+    print(f"{HUPS} reloads, {drains} drains: {counts}")
     assert (lost, twice) == ([], []), records[-4000:]
     assert again > 0
     assert drains > 0

@@ -29,8 +29,6 @@ from django_qbwi.machine.running_loop import on_running_loop
 NAME = "mail"
 """That of the items: a subject would tell too much."""
 _MAX_DEPTH = 2
-# Django's own keyword, by which 6.1 says which options it has added itself.
-_IGNORED = "_ignore_unknown_kwargs"
 
 
 class BackgroundEmailBackend(BaseEmailBackend):
@@ -59,8 +57,8 @@ class BackgroundEmailBackend(BaseEmailBackend):
         super().__init__(alias=alias)
         self.alias = alias
         self.fail_silently = fail_silently
-        options.pop(_IGNORED, None)
-        self.options = options
+        # Django 6.1 says by a keyword of its own which options it has added itself.
+        self.options = {name: value for name, value in options.items() if not name.startswith("_")}
         wrapped_class(options)
 
     def send_messages(self, email_messages: Iterable[EmailMessage]) -> int:
@@ -74,7 +72,8 @@ class BackgroundEmailBackend(BaseEmailBackend):
         messages = [message for message in email_messages or () if message.recipients()]
         if not messages:
             return 0
-        if self.fail_silently and depth.get() >= _MAX_DEPTH:
+        if depth.get() >= _MAX_DEPTH:
+            # Not above INFO: the handler that has sent it may hear of this as well.
             logger.info("A mail that tells that a mail about a mail has failed was left out")
             return 0
         batch = self._batch(messages)

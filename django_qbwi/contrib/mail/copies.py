@@ -64,7 +64,8 @@ def settled(value: Any) -> Any:
         return made
     if isinstance(value, tuple):
         entries = map(settled, value)
-        return type(value)(*entries) if hasattr(value, "_fields") else tuple(entries)
+        # One with names, too: their classes take one argument for each.
+        return tuple.__new__(type(value), entries)
     if type(value) is list:
         return [settled(entry) for entry in value]
     return copy.deepcopy(value)

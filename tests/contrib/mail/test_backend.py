@@ -312,18 +312,23 @@ def test_process_without_items(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class MailingHandler(logging.Handler):
-    """Mails each record, as AdminEmailHandler does."""
+    """Mails each record, as AdminEmailHandler does: silently, and by an alias of MAILERS not so."""
+
+    def __init__(self, level: int, fail_silently: bool) -> None:
+        super().__init__(level)
+        self.backend = sending.QuickBackend(fail_silently=fail_silently)
 
     def emit(self, record: logging.LogRecord) -> None:
-        silent().send_messages([message("admin")])
+        self.backend.send_messages([message("admin")])
 
 
 @pytest.mark.usefixtures("site")
 @pytest.mark.parametrize("level", [logging.ERROR, logging.WARNING])
-def test_mail_about_a_mail(level: int) -> None:
+@pytest.mark.parametrize("fail_silently", [True, False])
+def test_mail_about_a_mail(level: int, fail_silently: bool) -> None:
     """A handler that mails what fails is heard once; that its own mail has failed is not mailed again."""
     sending.fails.update(a=[NO], admin=[NO] * 99)
-    handler = MailingHandler(level)
+    handler = MailingHandler(level, fail_silently)
     logging.getLogger("django_qbwi").addHandler(handler)
     try:
         send("a")
@@ -333,11 +338,12 @@ def test_mail_about_a_mail(level: int) -> None:
     assert len(recent_items()) == 2
 
 
-def test_mail_about_a_mail_at_the_call() -> None:
+@pytest.mark.parametrize("fail_silently", [True, False])
+def test_mail_about_a_mail_at_the_call(fail_silently: bool) -> None:
     """Nor where both are sent at the call."""
     sending.fails.update(a=[NO], admin=[NO] * 99)
-    handler = MailingHandler(logging.WARNING)
     with full_queue():
+        handler = MailingHandler(logging.WARNING, fail_silently)
         logging.getLogger("django_qbwi").addHandler(handler)
         try:
             with pytest.raises(smtplib.SMTPRecipientsRefused):
