@@ -40,13 +40,18 @@ TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
 MEDIA_ROOT, MEDIA_URL = VAR / "media", "/media/"
 
-MAIL = "django.core.mail.backends.filebased.EmailBackend"
+MAIL, TO_FILES = "django_qbwi.contrib.mail.BackgroundEmailBackend", "django.core.mail.backends.filebased.EmailBackend"
 if django.VERSION >= (6, 1):
-    MAILERS = {"default": {"BACKEND": MAIL, "OPTIONS": {"file_path": VAR / "mail"}}}
+    BOX = {"file_path": VAR / "mail"}
+    MAILERS = {"default": {"BACKEND": MAIL, "OPTIONS": BOX}, "direct": {"BACKEND": TO_FILES, "OPTIONS": BOX}}
 else:
     EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL, VAR / "mail"
+GALLERY_DIRECT = (
+    {"using": "direct"} if django.VERSION >= (6, 1) else {}
+)  # how an item sends, which is tried again itself
 
-QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0}  # both are the defaults: the whole dict may be left out
+# The first two are the defaults; what the mail of the site is handed to would be Django's SMTP.
+QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0, "EMAIL_BACKEND": TO_FILES}
 GALLERY_ENGINE = None  # the alias of TASKS that takes what a shutdown interrupts: settings_durable.py has one
 GALLERY_PAUSE = 1.0  # seconds: one count, and what a slow mail server or a large picture would take
 

@@ -18,7 +18,7 @@ from django.utils.timezone import get_current_timezone
 from django_qbwi import conf, hosting
 from django_qbwi.connections import open_transaction
 from django_qbwi.contrib.mail.copies import copy_of
-from django_qbwi.contrib.mail.delivery import Batch, Letter, deliver, deliver_plain, depth, logger
+from django_qbwi.contrib.mail.delivery import Batch, Letter, about, deliver, deliver_plain, depth, logger
 from django_qbwi.contrib.mail.transience import MailRetry
 from django_qbwi.contrib.mail.wrapped import fix_headers, make_connection, options_of_alias, wrapped_class
 from django_qbwi.core.exceptions import NotHosted, WorkItemRejected
@@ -82,10 +82,11 @@ class BackgroundEmailBackend(BaseEmailBackend):
         if alias is not None:
             transaction.on_commit(self._after_commit(batch, queue), using=alias, robust=True)
             return len(messages)
-        try:
-            queue()
-        except WorkItemRejected as refusal:
-            return self._when_refused(batch, refusal)
+        with about(batch):
+            try:
+                queue()
+            except WorkItemRejected as refusal:
+                return self._when_refused(batch, refusal)
         return len(messages)
 
     def _batch(self, messages: list[EmailMessage]) -> Batch:
@@ -108,12 +109,13 @@ class BackgroundEmailBackend(BaseEmailBackend):
     def _after_commit(self, batch: Batch, queue: Callable[[], object]) -> Callable[[], None]:
         # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
         def queue_after_commit() -> None:
-            try:
-                queue()
-            except WorkItemRejected:
-                self._send_after_commit(batch)
-            except Exception:
-                logger.exception("After the commit, %d mail(s) could not be queued", len(batch.letters))
+            with about(batch):
+                try:
+                    queue()
+                except WorkItemRejected:
+                    self._send_after_commit(batch)
+                except Exception:
+                    logger.exception("After the commit, %d mail(s) could not be queued", len(batch.letters))
 
         return queue_after_commit
 
@@ -134,7 +136,6 @@ class BackgroundEmailBackend(BaseEmailBackend):
 
     def _send_now(self, batch: Batch) -> int:
         """Send in this thread, as without us; blocks."""
-        reset = depth.set(batch.depth + 1)
         try:
             connection = make_connection(batch.alias, batch.options)
             for letter in batch.letters:
@@ -145,8 +146,6 @@ class BackgroundEmailBackend(BaseEmailBackend):
                 raise
             logger.warning("%d mail(s) were not sent", len(batch.letters), exc_info=True)
             return 0
-        finally:
-            depth.reset(reset)
 
 
 def _awaited_transaction() -> str | None:

@@ -17,9 +17,11 @@ Five ways in which this could fail, and what stands against each:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -43,6 +45,16 @@ LAST_SECONDS = 2.0
 
 depth: ContextVar[int] = ContextVar("django_qbwi_mail_depth", default=0)
 """How many mails this code is about: 0 outside of a delivery, 1 where a mail tells that another one has failed."""
+
+
+@contextlib.contextmanager
+def about(batch: Batch) -> Iterator[None]:
+    """Have what is mailed in a block, by log handlers for instance, be about this batch."""
+    reset = depth.set(batch.depth + 1)
+    try:
+        yield
+    finally:
+        depth.reset(reset)
 
 
 class MailNotSent(QBWIError):

@@ -351,6 +351,8 @@ def test_mail_about_a_mail_at_the_call(fail_silently: bool) -> None:
         finally:
             logging.getLogger("django_qbwi").removeHandler(handler)
     assert delivery.depth.get() == 0
+    # That of the refused item; what is told of it ends there.
+    assert len(sending.fails["admin"]) == 98
 
 
 def test_at_the_call_in_tests() -> None:
