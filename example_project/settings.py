@@ -41,17 +41,14 @@ STATIC_URL = "/static/"
 MEDIA_ROOT, MEDIA_URL = VAR / "media", "/media/"
 
 MAIL, TO_FILES = "django_qbwi.contrib.mail.BackgroundEmailBackend", "django.core.mail.backends.filebased.EmailBackend"
+GALLERY_DIRECT = {}  # how an item sends that is tried again itself
 if django.VERSION >= (6, 1):
-    BOX = {"file_path": VAR / "mail"}
+    BOX, GALLERY_DIRECT = {"file_path": VAR / "mail"}, {"using": "direct"}
     MAILERS = {"default": {"BACKEND": MAIL, "OPTIONS": BOX}, "direct": {"BACKEND": TO_FILES, "OPTIONS": BOX}}
 else:
     EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL, VAR / "mail"
-GALLERY_DIRECT = (
-    {"using": "direct"} if django.VERSION >= (6, 1) else {}
-)  # how an item sends, which is tried again itself
 
-# The first two are the defaults; what the mail of the site is handed to would be Django's SMTP.
-QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0, "EMAIL_BACKEND": TO_FILES}
+QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0, "EMAIL_BACKEND": TO_FILES}  # without the last one: the defaults
 GALLERY_ENGINE = None  # the alias of TASKS that takes what a shutdown interrupts: settings_durable.py has one
 GALLERY_PAUSE = 1.0  # seconds: one count, and what a slow mail server or a large picture would take
 
