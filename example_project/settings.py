@@ -33,11 +33,9 @@ TEMPLATES = [
     }
 ]
 SQLITE = {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
-DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR / "db.sqlite3", "OPTIONS": SQLITE}
-DATABASES = {"default": DATABASE}
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR / "db.sqlite3", "OPTIONS": SQLITE}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-TIME_ZONE = "UTC"
-STATIC_URL = "/static/"
+TIME_ZONE, STATIC_URL = "UTC", "/static/"
 MEDIA_ROOT, MEDIA_URL = VAR / "media", "/media/"
 
 MAIL, TO_FILES = "django_qbwi.contrib.mail.BackgroundEmailBackend", "django.core.mail.backends.filebased.EmailBackend"

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, assert_type
 
+from django.core.mail import EmailMessage
 from django.http import HttpRequest, QueryDict
 
 from django_qbwi import (
@@ -41,6 +42,7 @@ from django_qbwi import (
     snapshot_request,
     track,
 )
+from django_qbwi.contrib.mail import BackgroundEmailBackend, MailRetry, is_transient
 from django_qbwi.testing import Shutdown, assert_no_work_items_left, simulate_shutdown
 
 
@@ -276,3 +278,12 @@ def exceptions(cancelled: OperationCancelled) -> None:
     refusals: list[type[WorkItemRejected]] = [QueueFull, SchedulerDraining, SchedulerClosed, NotHosted]
     type_error: type[TypeError] = InvalidWorkItem
     print(families, refusals, type_error, invalid)
+
+
+class PatientBackend(BackgroundEmailBackend):
+    retry = MailRetry(max_attempts=8, backoff=lambda attempt, error: 60.0)
+
+
+def mail(backend: PatientBackend, message: EmailMessage) -> None:
+    assert_type(backend.send_messages([message]), int)
+    assert_type(is_transient(TimeoutError()), bool)
