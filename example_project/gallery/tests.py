@@ -128,6 +128,11 @@ class WhatAViewQueuesTests(GalleryTestCase):
         self.assertIn("More pictures: http://testserver/", email.body)
         self.assertEqual(email.attachments[0].filename, "postcard.jpg")
 
+    def test_letter_is_in_the_outbox(self):
+        """Django's test runner replaces the mail backend of the site, also this one."""
+        self.client.post("/letters/", {"address": "you@example.com", "greeting": "Hello"})
+        self.assertEqual([email.body for email in mail.outbox], ["Hello"])
+
     def test_thumbnails_wait_for_the_commit(self):
         """A TestCase never commits, so what waits for the commit is not queued ..."""
         with captured_work_items() as captured:
@@ -149,7 +154,7 @@ class WhatAViewQueuesTests(GalleryTestCase):
 
     def test_an_async_view_shows_a_wrong_form_again(self):
         """What the form refuses is not queued, in an async view either."""
-        for address in ("/postcards/", "/counts/to-the-end/"):
+        for address in ("/postcards/", "/letters/", "/counts/to-the-end/"):
             with self.subTest(address), captured_work_items() as captured:
                 self.assertEqual(self.client.post(address, {"goal": "many"}).status_code, 422)
                 self.assertEqual(list(captured), [])

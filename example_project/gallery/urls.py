@@ -11,6 +11,7 @@ urlpatterns = [
     path("pictures/", views.upload_picture, name="upload"),
     path("pictures/sample/", views.add_sample, name="sample"),
     path("postcards/", views.order_postcard, name="postcard"),
+    path("letters/", views.send_letter, name="letter"),
     path("albums/", views.order_album, name="order-album"),
     path("albums/<str:signed_id>/", views.album, name="album"),
     path("backups/", views.start_backup, name="backup"),

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, assert_type
 
+from django.core.mail import EmailMessage
 from django.http import HttpRequest, QueryDict
 
 from django_qbwi import (
@@ -43,6 +44,7 @@ from django_qbwi import (
     snapshot_request,
     track,
 )
+from django_qbwi.contrib.mail import BackgroundEmailBackend, MailRetry, is_transient
 from django_qbwi.testing import Shutdown, assert_no_work_items_left, simulate_shutdown
 
 
@@ -305,3 +307,12 @@ def attempts() -> None:
     assert_type(tried_again_async.using(retry=Retry(backoff=lambda attempt, error: 0)).queue("a"), WorkItemHandle)
     assert_type(tried_again.queue("a@example.org").info.attempt, int)
     Retry()
+
+
+class PatientBackend(BackgroundEmailBackend):
+    retry = MailRetry(max_attempts=8, backoff=lambda attempt, error: 60.0)
+
+
+def mail(backend: PatientBackend, message: EmailMessage) -> None:
+    assert_type(backend.send_messages([message]), int)
+    assert_type(is_transient(TimeoutError()), bool)
