@@ -52,10 +52,11 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        expires: float | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
-        start = checked_start(delay, priority, hand_off, retry)
+        start = checked_start(delay, priority, hand_off, retry, expires)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
@@ -63,6 +64,7 @@ class _Decorated(DecoratedFunction):
         self._delay = delay
         self._priority = priority
         self._retry = retry
+        self._expires = expires
         self._name = name
         self._timeout = timeout
         self._using = using
@@ -81,6 +83,7 @@ class _Decorated(DecoratedFunction):
     def _changes(self) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
+        options["expires"] = self._expires
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -97,8 +100,9 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        expires: float | None = None,
     ) -> Self:
-        """Return it with other options; `using` is the database alias for `queue_on_commit`, `delay` in seconds."""
+        """Return it with other options; `using` is the alias for `queue_on_commit`, the times in seconds."""
         return type(self)(
             self._function,
             name=self._name if name is None else name,
@@ -108,6 +112,7 @@ class _Decorated(DecoratedFunction):
             priority=self._priority if priority is None else priority,
             hand_off=self.hand_off if hand_off is None else hand_off,
             retry=self._retry if retry is None else retry,
+            expires=self._expires if expires is None else expires,
         )
 
 

@@ -42,8 +42,12 @@ class Acceptance(Adoption):
         stop: StopFlag | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[], None] = lambda: None,
+        report: Callable[[WorkItem], object] | None = None,
     ) -> None:
-        """Make it; `start` is called once, with the first item, before the threads are used."""
+        """Make it; `start` is called once, with the first item, before the threads are used.
+
+        `report` is called with an item that has ended without a start, to have it told of by `report_unstarted`.
+        """
         stop = StopFlag(clock) if stop is None else stop
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
         super().__init__(stop, clock, history_size, Bounds(max_queued, max_delayed, accept_while_draining))
@@ -55,7 +59,7 @@ class Acceptance(Adoption):
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
-        self._timetable = Timetable(self.keeper, self._come_due)
+        self._timetable = Timetable(self.keeper, self._come_due, report or self.report_unstarted)
 
     @property
     def started(self) -> bool:
@@ -251,6 +255,10 @@ class Acceptance(Adoption):
     def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
         self.observer.rejected(item, refusal)
         raise refusal
+
+    def report_unstarted(self, item: WorkItem) -> None:
+        """Report an item that ended before it began, and settle it."""
+        raise NotImplementedError
 
     def retire(self) -> None:
         """Let the threads of the executors end."""

@@ -10,7 +10,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
-from django_qbwi.core import items
+from django_qbwi.core.current import current_item
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
@@ -104,7 +104,7 @@ class Admission(MovingItems):
         if self.stop.first_sign is not None:
             if self.final_hold:
                 self._queued_in_hold.add(item)
-                if self._comes_of_the_hold(items.current_item()):
+                if self._comes_of_the_hold(current_item()):
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"

@@ -16,10 +16,10 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from django_qbwi.core.acceptance import Acceptance
 from django_qbwi.core.calls import continued
 from django_qbwi.core.cancellation import CancellationToken, StopFlag
 from django_qbwi.core.checkpoints import CheckpointToken
+from django_qbwi.core.expiry import ExpiringItems
 from django_qbwi.core.failures import message_of, type_of, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import ASYNC, SYNC
@@ -69,7 +69,7 @@ class Attempt(Run):
         return None if self.before is None else self.before.ending
 
 
-class RetriedItems(Acceptance):
+class RetriedItems(ExpiringItems):
     """Takes items in again whose run has failed."""
 
     def plans_another(self, item: WorkItem, error: BaseException) -> bool:

@@ -41,6 +41,8 @@ class CancelReason(enum.StrEnum):
     """Somebody called `cancel()`."""
     TIMEOUT = "timeout"
     """The item ran for longer than its timeout."""
+    EXPIRED = "expired"
+    """The item had not started within its `expires` seconds, and never will."""
 
 
 class OperationCancelled(asyncio.CancelledError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import types
 from collections.abc import Callable, Generator
-from contextvars import ContextVar
 from typing import Any
 
 from django_qbwi.core.calls import Options, Origin
@@ -25,8 +24,6 @@ from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
-
-_current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
 
 # A member is looked up by Python code before 3.12.
 _QUEUED, _RUNNING = WorkItemStatus.QUEUED, WorkItemStatus.RUNNING
@@ -213,6 +210,8 @@ class WorkItem(Waited):
             queued_at=utc(self.owner.wall_clock(self.queued)),
             started_at=None if run is None else self._moment(run.started),
             finished_at=None if ending is None else self._moment(ending.finished),
+            due_at=self._moment(self.owner.due(self)),
+            expires_at=self._moment(self.owner.expires(self)),
             timeout=self.timeout,
             attempt=1 if run is None else run.attempt,
             overdue=run is not None and run.overdue,
@@ -332,19 +331,3 @@ def handle_of(item: WorkItem) -> WorkItemHandle:
     handle = WorkItemHandle()
     handle._item = item
     return handle
-
-
-def current_work_item() -> WorkItemHandle | None:
-    """Return the handle of the item that is running here, None outside of an item; also in `sync_to_async` code."""
-    item = _current.get(None)
-    return None if item is None else handle_of(item)
-
-
-def current_item() -> WorkItem | None:
-    """Return the live item that is running here, for the scheduler."""
-    return _current.get(None)
-
-
-def enter_item(item: WorkItem) -> None:
-    """Make `item` the current one of this context, which belongs to it alone."""
-    _current.set(item)

@@ -42,7 +42,7 @@ class MovingItems(WorkItemRegistry):
         return holding(self.lock, self._start_moving, item, by)
 
     def _start_moving(self, item: WorkItem, by: object) -> float | None:
-        if not self.can_leave(item) or item in self._announcing:
+        if not self.can_leave(item) or item in self._announcing or self.has_expired(item):
             return None
         # In both for a moment, rather than in none.
         self._ending[item] = by

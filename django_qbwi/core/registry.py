@@ -5,35 +5,21 @@ Lock: `lock`, that of the scheduler, guards the containers.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.core.cancellation import CancelReason, StopFlag
+from django_qbwi.core.history import for_history
+from django_qbwi.core.ids import Ids
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
-from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.forks import OwnProcess
 from django_qbwi.machine.primitives import Lock, holding, new_lock
-
-
-class Ids:
-    """Makes ids that nobody can guess, in some 2 microseconds: the system is asked for random bytes only once."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._secret = secrets.token_bytes(16)
-
-    def make(self, size: int) -> str:
-        """Return a new one of `size` bytes."""
-        number = next(self._numbers).to_bytes(8, "big")
-        return hashlib.blake2b(number, key=self._secret, digest_size=size).hexdigest()
 
 
 class WorkItemRegistry:
@@ -121,6 +107,22 @@ class WorkItemRegistry:
             found.update(dict.fromkeys(itertools.islice(waiting, max(0, limit - len(found)))))
         return list(itertools.islice(found, limit))
 
+    def due(self, item: WorkItem) -> float | None:
+        """Return the monotonic second for which an item waits before it goes to its lane, None if for none."""
+        return self._delayed.get(item)
+
+    def expires(self, item: WorkItem) -> float | None:
+        """Return the monotonic second from which on an item that waits does not start any more, None without one."""
+        seconds, run = item.options.expires, item.last_run
+        if seconds is None or not item.waits or (run is not None and run.attempt > 1):
+            return None
+        return item.queued + seconds
+
+    def has_expired(self, item: WorkItem) -> bool:
+        """Return whether the time of an item is over that has never started; the caller holds the lock."""
+        expires = self.expires(item)
+        return expires is not None and expires <= self.clock()
+
     def finished_items(self) -> list[WorkItem]:
         """Return the items that ended last, newest first."""
         return list(reversed(holding(self.lock, self._finished.copy)))
@@ -158,12 +160,18 @@ class WorkItemRegistry:
             run = item.last_run
             if run is None:
                 run = item.last_run = Run(self.stop)
+            elif item.options.expires is not None and self.step_over(item):
+                continue
             run.started = self.clock()
             # In both for a moment, rather than in none.
             self._running[item] = by
             queue.popleft()
             return item
         return None
+
+    def step_over(self, item: WorkItem) -> bool:
+        """End the first item of a lane, if it has come too late to start; False if it may; with the lock held."""
+        raise NotImplementedError
 
     def pass_on(self, item: WorkItem, by: object) -> None:
         """Let a running item be another one's; the caller holds the lock."""
@@ -194,6 +202,21 @@ class WorkItemRegistry:
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
             return
+
+    def leave_together(self, items: list[WorkItem], status: WorkItemStatus) -> None:
+        """Move queued items to the ending ones, as `leave_queue`; a pass over a queue for all of them, not for each.
+
+        In a thread that no signal handler's exception reaches.
+        """
+        waited: dict[Lane[WorkItem], list[WorkItem]] = {}
+        for item in items:
+            item.ending = self._ending_of(item, status)
+            self._ending[item] = None
+            self._announcing.pop(item, None)
+            if self._delayed.pop(item, None) is None:
+                waited.setdefault(item.lane, []).append(item)
+        for lane, ended in waited.items():
+            lane.drop_ended(ended)
 
     def _ending_of(self, item: WorkItem, status: WorkItemStatus) -> Ending:
         failure = None if item.last_run is None else item.last_run.last_failure
@@ -301,22 +324,3 @@ class WorkItemRegistry:
             waiter = self._empty_waiters[-1]
             del self._empty_waiters[-1]
             waiter.release()
-
-
-def for_history(item: WorkItem) -> WorkItem:
-    """Return what is kept of an item that has ended: itself, or a copy that does not keep what it has raised alive.
-
-    An exception may hold anything, a document of megabytes or a response; only a handle that somebody keeps has it.
-    """
-    ending = item.ending
-    if ending is None or ending.exception is None:
-        return item
-    kept = object.__new__(WorkItem)
-    # Made now, so that both have the same.
-    _ = item.id
-    for name in (*Waited.__slots__, *WorkItem.__slots__):
-        if name != "__weakref__":
-            setattr(kept, name, getattr(item, name))
-    kept.waiters, kept.ended = None, True
-    kept.ending = Ending(ending.status, ending.finished, ending.reason, ending.failure)
-    return kept

@@ -40,12 +40,14 @@ class Start(NamedTuple):
     """The alias of an engine that gets what this process cannot finish."""
     retry: Retry | None = None
     """Whether it is tried again where it has failed."""
+    expires: float | None = None
+    """Seconds from queueing on within which it starts, or never."""
 
 
 NO_START = Start()
 
 
-def checked_start(delay: Any, priority: Any, hand_off: Any = None, retry: Any = None) -> Start:
+def checked_start(delay: Any, priority: Any, hand_off: Any = None, retry: Any = None, expires: Any = None) -> Start:
     """Return these as an item has them.
 
     Raises:
@@ -65,7 +67,20 @@ def checked_start(delay: Any, priority: Any, hand_off: Any = None, retry: Any = 
         raise InvalidWorkItem(f"hand_off is {hand_off!r}: give an alias of TASKS, or leave it out")
     if retry is not None and not isinstance(retry, Retry):
         raise InvalidWorkItem(f"retry is {retry!r}: give a Retry, as in Retry(max_attempts=3), or leave it out")
-    return Start(float(delay), int(priority), hand_off, retry)
+    if expires is not None:
+        expires = _checked_expiry(expires, float(delay))
+    return Start(float(delay), int(priority), hand_off, retry, expires)
+
+
+def _checked_expiry(expires: Any, delay: float) -> float:
+    if isinstance(expires, bool) or not isinstance(expires, (int, float)) or not 0 < expires <= sys.float_info.max:
+        raise InvalidWorkItem(f"expires is {expires!r}: give a number of seconds above 0, or leave it out")
+    if delay >= expires:
+        raise InvalidWorkItem(
+            f"delay is {delay!r} and expires is {expires!r}, both from queueing on: it would expire before it may "
+            "start. Give a smaller delay, or a larger expires"
+        )
+    return float(expires)
 
 
 def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:

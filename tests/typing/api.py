@@ -243,6 +243,8 @@ async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(info.queued_at, datetime)
     assert_type(info.started_at, datetime | None)
     assert_type(info.finished_at, datetime | None)
+    assert_type(info.due_at, datetime | None)
+    assert_type(info.expires_at, datetime | None)
     assert_type(info.timeout, float | None)
     assert_type(info.overdue, bool)
     assert_type(info.cancel_reason, CancelReason | None)
