@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         CancelReason,
         OperationCancelled,
     )
-    from django_qbwi.core.current import current_work_item
     from django_qbwi.core.exceptions import (
         CapturedRequest,
         InspectionError,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
         WorkItemRejected,
         WorkItemWarning,
     )
-    from django_qbwi.core.items import WorkItemHandle
+    from django_qbwi.core.items import WorkItemHandle, current_work_item
     from django_qbwi.core.progress import Progress
     from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
     from django_qbwi.hosting import live_items, recent_items
@@ -58,8 +57,7 @@ _HOMES = {
         "WorkItemRejected",
         "WorkItemWarning",
     ),
-    "core.current": ("current_work_item",),
-    "core.items": ("WorkItemHandle",),
+    "core.items": ("WorkItemHandle", "current_work_item"),
     "core.progress": ("Progress",),
     "core.records": ("WorkItemInfo", "WorkItemStatus"),
     "hosting": ("live_items", "recent_items"),

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
-from django_qbwi.core.current import current_work_item
+from django_qbwi.core.items import current_work_item
 
 _NO_PARENT = Context()
 

@@ -10,7 +10,7 @@ import dataclasses
 import enum
 from collections.abc import Callable
 
-from django_qbwi.core.current import current_item
+from django_qbwi.core import items
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
@@ -73,10 +73,21 @@ class Admission(MovingItems):
         """Set the lanes, each with its executor; once, before the first item."""
         self.lanes = {lane.name: lane for lane in lanes}
 
+    def nudge(self) -> None:
+        """Have those who wait for an empty registry, or for room, look again at what has changed."""
+        super().nudge()
+        holding(self.lock, self.wake_callers)
+
+    def wake_callers(self) -> None:
+        """Have all who wait for room look at what has changed; the caller holds the lock."""
+        for caller in self._callers:
+            caller.wake()
+
     def hold_begins(self) -> None:
         """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
         self.final_hold = True
         self._held = True
+        holding(self.lock, self.wake_callers)
 
     def hold_ends(self) -> None:
         """Accept again what a request queues that the server still answers."""
@@ -104,7 +115,7 @@ class Admission(MovingItems):
         if self.stop.first_sign is not None:
             if self.final_hold:
                 self._queued_in_hold.add(item)
-                if self._comes_of_the_hold(current_item()):
+                if self._comes_of_the_hold(items.current_item()):
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"
@@ -140,7 +151,7 @@ class Admission(MovingItems):
 
     def _close_if_empty(self) -> bool:
         if self._is_empty():
-            self._closed = True
+            self._close()
         return self._closed
 
     def close(self) -> None:
@@ -149,6 +160,7 @@ class Admission(MovingItems):
 
     def _close(self) -> None:
         self._closed = True
+        self.wake_callers()
 
     def drop_late(self) -> list[WorkItem]:
         """Declare the items DISCARDED that can begin neither before the end of a drain nor elsewhere, and return them.
@@ -168,5 +180,5 @@ class Admission(MovingItems):
         return holding(self.lock, self._give_up)
 
     def _give_up(self) -> list[WorkItem]:
-        self._closed = True
+        self._close()
         return self.end_all()

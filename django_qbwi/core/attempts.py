@@ -19,11 +19,11 @@ from typing import Any, Final
 from django_qbwi.core.calls import continued
 from django_qbwi.core.cancellation import CancellationToken, StopFlag
 from django_qbwi.core.checkpoints import CheckpointToken
-from django_qbwi.core.expiry import ExpiringItems
 from django_qbwi.core.failures import message_of, type_of, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import ASYNC, SYNC
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
+from django_qbwi.core.room import PatientCallers
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import holding
@@ -69,7 +69,7 @@ class Attempt(Run):
         return None if self.before is None else self.before.ending
 
 
-class RetriedItems(ExpiringItems):
+class RetriedItems(PatientCallers):
     """Takes items in again whose run has failed."""
 
     def plans_another(self, item: WorkItem, error: BaseException) -> bool:

@@ -61,7 +61,7 @@ class ExpiringItems(Acceptance):
         if expires is not None:
             self._timetable.arm(item, expires, lambda: item.waits)
 
-    def begin(self, item: WorkItem) -> None:
+    def expires_no_more(self, item: WorkItem) -> None:
         """Let an item that begins expire no more, in its thread."""
         if item.options.expires is not None:
             self._timetable.disarm(item)

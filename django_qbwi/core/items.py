@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import types
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from typing import Any
 
 from django_qbwi.core.calls import Options, Origin
@@ -24,6 +25,8 @@ from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
+
+_current: ContextVar[WorkItem] = ContextVar("django_qbwi_current_work_item")
 
 # A member is looked up by Python code before 3.12.
 _QUEUED, _RUNNING = WorkItemStatus.QUEUED, WorkItemStatus.RUNNING
@@ -285,8 +288,8 @@ class WorkItemHandle(ProcessLocal):
     def cancel(self, message: str | None = None) -> bool:
         """Cancel the item: one that has not started never will, a running one sees its token cancelled.
 
-        Running code is never interrupted. Does not block, and may be called anywhere. `message` says why; bounded, see
-        `token.message` and `OperationCancelled`. True if this was the first cancellation and the item had not ended.
+        Running code is never interrupted. Never blocks, and may be called anywhere. `message` says why, see
+        `token.message`; bounded. True if this was the first cancellation and the item had not ended.
         """
         return self._item.owner.cancel(self._item, message)
 
@@ -303,9 +306,7 @@ class WorkItemHandle(ProcessLocal):
         """Block until the item has ended, its record and signal included, or for `timeout` seconds; True if it has.
 
         Never raises the item's failure: see `exception()`. Items that wait for ones behind them can block all workers.
-
-        Raises:
-            RuntimeError: Called on a running event loop, which it would stop: await the handle there.
+        RuntimeError on a running event loop, which it would stop: await the handle there.
         """
         if self._item.ended:
             return True
@@ -331,3 +332,18 @@ def handle_of(item: WorkItem) -> WorkItemHandle:
     handle = WorkItemHandle()
     handle._item = item
     return handle
+
+
+def current_work_item() -> WorkItemHandle | None:
+    """Return the handle of the item that is running here, None outside of an item; also in `sync_to_async` code."""
+    item = _current.get(None)
+    return None if item is None else handle_of(item)
+
+
+def current_item() -> WorkItem | None:
+    """Return the live item that is running here, for the scheduler."""
+    return _current.get(None)
+
+
+enter_item: Callable[[WorkItem], object] = _current.set
+"""Make `item` the current one of this context, which belongs to it alone."""

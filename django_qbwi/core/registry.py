@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django_qbwi.core.callers import Caller
 from django_qbwi.core.cancellation import CancelReason, StopFlag
 from django_qbwi.core.history import for_history
 from django_qbwi.core.ids import Ids
@@ -44,6 +45,8 @@ class WorkItemRegistry:
         # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.
         self._ending: dict[WorkItem, object] = {}
         self._empty_waiters: list[Lock] = []
+        # For room in a queue, in the order in which they came.
+        self._callers: list[Caller] = []
         self._finished: deque[WorkItem] = deque(maxlen=history_size)
         # By the plain string: hashing a member of an enum is a call of Python code.
         self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
@@ -107,22 +110,6 @@ class WorkItemRegistry:
             found.update(dict.fromkeys(itertools.islice(waiting, max(0, limit - len(found)))))
         return list(itertools.islice(found, limit))
 
-    def due(self, item: WorkItem) -> float | None:
-        """Return the monotonic second for which an item waits before it goes to its lane, None if for none."""
-        return self._delayed.get(item)
-
-    def expires(self, item: WorkItem) -> float | None:
-        """Return the monotonic second from which on an item that waits does not start any more, None without one."""
-        seconds, run = item.options.expires, item.last_run
-        if seconds is None or not item.waits or (run is not None and run.attempt > 1):
-            return None
-        return item.queued + seconds
-
-    def has_expired(self, item: WorkItem) -> bool:
-        """Return whether the time of an item is over that has never started; the caller holds the lock."""
-        expires = self.expires(item)
-        return expires is not None and expires <= self.clock()
-
     def finished_items(self) -> list[WorkItem]:
         """Return the items that ended last, newest first."""
         return list(reversed(holding(self.lock, self._finished.copy)))
@@ -166,11 +153,13 @@ class WorkItemRegistry:
             # In both for a moment, rather than in none.
             self._running[item] = by
             queue.popleft()
+            if self._callers:
+                self.wake_a_caller()
             return item
         return None
 
     def step_over(self, item: WorkItem) -> bool:
-        """End the first item of a lane, if it has come too late to start; False if it may; with the lock held."""
+        """End the first item of a lane, if it comes too late to start; False if it may; with the lock held."""
         raise NotImplementedError
 
     def pass_on(self, item: WorkItem, by: object) -> None:
@@ -201,22 +190,8 @@ class WorkItemRegistry:
             item.lane.queue.remove(item)
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
-            return
-
-    def leave_together(self, items: list[WorkItem], status: WorkItemStatus) -> None:
-        """Move queued items to the ending ones, as `leave_queue`; a pass over a queue for all of them, not for each.
-
-        In a thread that no signal handler's exception reaches.
-        """
-        waited: dict[Lane[WorkItem], list[WorkItem]] = {}
-        for item in items:
-            item.ending = self._ending_of(item, status)
-            self._ending[item] = None
-            self._announcing.pop(item, None)
-            if self._delayed.pop(item, None) is None:
-                waited.setdefault(item.lane, []).append(item)
-        for lane, ended in waited.items():
-            lane.drop_ended(ended)
+            pass
+        self.wake_a_caller()
 
     def _ending_of(self, item: WorkItem, status: WorkItemStatus) -> Ending:
         failure = None if item.last_run is None else item.last_run.last_failure
@@ -312,6 +287,11 @@ class WorkItemRegistry:
     def nudge(self) -> None:
         """Have those in `wait_until_empty` return at once, to look at their limit again."""
         holding(self.lock, self._wake_empty_waiters)
+
+    def wake_a_caller(self) -> None:
+        """Have the first one who waits for room look for it, who wakes the next one; the caller holds the lock."""
+        if self._callers:
+            self._callers[0].wake()
 
     def wake_if_empty(self) -> None:
         """Wake those in `wait_until_empty`, if it is so; the caller holds the lock."""

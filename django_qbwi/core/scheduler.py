@@ -21,11 +21,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from django_qbwi.core import items
 from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.attempts import RetriedItems
 from django_qbwi.core.calls import Call
 from django_qbwi.core.checkpoints import CheckpointReached
-from django_qbwi.core.current import enter_item
 from django_qbwi.core.failures import is_a, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
@@ -53,7 +53,7 @@ class WorkItemScheduler(RetriedItems):
             overdue_after: Seconds after its timeout at which an item is named, and loses its slot.
             options: Those of `Acceptance`.
         """
-        super().__init__(**options)
+        super().__init__(**{"report": self.report_unstarted, **options})
         self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
     def __repr__(self) -> str:
@@ -78,11 +78,11 @@ class WorkItemScheduler(RetriedItems):
 
     def begin(self, item: WorkItem) -> None:
         """Make `item` the current one of this context, and arm its timeout."""
-        enter_item(item)
+        items.enter_item(item)
         run = item.last_run or item.run  # without the property, on the path of every item
         if run.early or self.stop.cancels_since is not None:
             run.token.begin()
-            super().begin(item)
+            self.expires_no_more(item)
         if item.options.timeout is not None:
             self._timeouts.arm(item)
 

@@ -18,7 +18,7 @@ from typing import Any
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 
-from django_qbwi.core.current import current_item
+from django_qbwi.core.items import current_item
 from django_qbwi.intake.snapshot import RequestSnapshot
 
 Surroundings = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]

@@ -12,9 +12,8 @@ import pytest
 
 from django_qbwi.core import items
 from django_qbwi.core.cancellation import CancellationTokenSource, CancelReason, OperationCancelled
-from django_qbwi.core.current import current_work_item
 from django_qbwi.core.failures import without_frames
-from django_qbwi.core.items import handle_of
+from django_qbwi.core.items import current_work_item, handle_of
 from django_qbwi.core.ports import NullEnvironment, NullObserver
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
 from tests.support.gates import PATIENCE, until

@@ -11,8 +11,7 @@ import pytest
 
 from django_qbwi.core.calls import Call
 from django_qbwi.core.cancellation import CancelReason
-from django_qbwi.core.current import current_work_item
-from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.items import WorkItemHandle, current_work_item
 from django_qbwi.core.records import WorkItemStatus
 from tests.support.clock import FakeClock
 from tests.support.gates import PATIENCE, Gate, until

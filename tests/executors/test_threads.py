@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from django_qbwi.core.current import current_work_item
 from django_qbwi.core.exceptions import WorkItemRejected
-from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.items import WorkItemHandle, current_work_item
 from django_qbwi.core.ports import NullEnvironment
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.executors import threads as thread_executor

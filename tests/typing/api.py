@@ -64,14 +64,14 @@ class Mailer:
 def queueing() -> None:
     assert_type(queue_background_work_item(sync_item, "a@example.org"), WorkItemHandle)
     assert_type(queue_background_work_item(async_item, "a@example.org", name="mail", timeout=5), WorkItemHandle)
-    assert_type(queue_background_work_item(sync_item, "a@example.org", delay=60), WorkItemHandle)
+    assert_type(queue_background_work_item(sync_item, "a@example.org", delay=60, expires=90), WorkItemHandle)
     queue_background_work_item(awaitable_item)
     queue_background_work_item(lambda token: token.wait(1))
     queue_background_work_item(functools.partial(sync_item, address="a@example.org"))
     queue_background_work_item(Mailer().send, "a@example.org")
     queue_background_work_item(Mailer())
     queue_on_commit(sync_item, "a@example.org", using="other", name="mail", timeout=5.0)
-    queue_on_commit(sync_item, "a@example.org", delay=0.5)
+    queue_on_commit(sync_item, "a@example.org", delay=0.5, expires=5)
 
 
 def tracking(
@@ -147,9 +147,9 @@ def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
     assert_type(
-        resize.using(name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable").queue(
-            1, width=20
-        ),
+        resize.using(
+            name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable", expires=60
+        ).queue(1, width=20),
         WorkItemHandle,
     )
     assert_type(resize(CancellationToken.none(), 1, width=20), bool)
