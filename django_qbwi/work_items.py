@@ -67,8 +67,8 @@ else:
           sync and returning an awaitable (then it has ended when the awaitable has).
         - The process does not end before the item has, as far as the server allows; the token says when to hurry.
         - The item runs in a context of its own: nothing of the request flows into it but the arguments.
-        - An exception of the item is logged and kept in the handle; it never reaches the caller.
-        - An item has no result. Nothing is kept over a crash or a SIGKILL.
+        - An exception of the item is logged and kept in the handle; it never reaches the caller. It has no result.
+        - Nothing is kept over a crash or a SIGKILL.
 
         Never blocks, takes microseconds, and may be called from any thread and on a running event loop.
 

@@ -24,6 +24,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
+# Each user of a test costs half a second with the hasher of a real site.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STATIC_URL = "static/"
 TASKS = {
     "default": {"BACKEND": "django_qbwi.backend.WorkItemBackend", "QUEUES": []},

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -316,6 +317,23 @@ def test_what_ends_in_time_is_not_left() -> None:
     """It waits up to its timeout, as long as something is there."""
     queue_background_work_item(lambda token: None)
     assert_no_work_items_left(PATIENCE)
+
+
+def test_item_that_has_ended_is_not_left() -> None:
+    """Who is told of an end, and looks at once, finds nothing: the item has only not left the registry yet."""
+    gate, left = Gate(), []
+
+    def look(handle: WorkItemHandle) -> None:
+        with contextlib.suppress(AssertionError):
+            assert_no_work_items_left(0)
+            left.append("nothing")
+
+    handle = gate.running()
+    handle.add_done_callback(look)
+    gate.released.set()
+    assert handle.wait(PATIENCE)
+    assert_no_work_items_left(PATIENCE)
+    assert left == ["nothing"]
 
 
 def test_what_is_left_is_named(gate: Gate) -> None:

@@ -107,9 +107,11 @@ class CancellationToken(ProcessLocal):
     @property
     def reason(self) -> CancelReason | None:
         """Why the token was cancelled, None if it is not. It never changes once set."""
-        if self._reason is None and self.is_cancellation_requested:
+        reason = self._reason
+        if reason is None and self._stop.requested and self._is_stopped():
             holding(self._stop.lock, self._stopped)
-        return self._reason
+            return self._reason
+        return reason
 
     def _stopped(self) -> None:
         # What is stored first wins, so that no two readers see different reasons.

@@ -145,7 +145,9 @@ class WorkItemScheduler(RetriedItems):
             item.forget_call()
         finally:
             # A callable's own code may be asked for its name; nothing that it raises keeps those who wait.
-            item.wake_waiters()
+            item.ended = True
+            if item.waiters is not None:
+                item.wake_waiters()
             try:
                 self._acquire()
                 self.leave(item)
