@@ -63,12 +63,11 @@ else:
     ) -> WorkItemHandle:
         """Run `work_item(token, *args)` in the background of this process, soon.
 
-        - The item may be a function, a lambda, a partial, a bound method or an object with `__call__`; sync, async, or
-          sync and returning an awaitable (then it has ended when the awaitable has).
+        - The item is any callable; sync, async, or sync and returning an awaitable (it has ended when that has).
         - The process does not end before the item has, as far as the server allows; the token says when to hurry.
         - The item runs in a context of its own: nothing of the request flows into it but the arguments.
-        - An exception of the item is logged and kept in the handle; it never reaches the caller. It has no result.
-        - Nothing is kept over a crash or a SIGKILL.
+        - An exception of the item is logged and kept in the handle; it never reaches the caller.
+        - An item has no result. Nothing is kept over a crash or a SIGKILL.
 
         Never blocks, takes microseconds, and may be called from any thread and on a running event loop.
 
@@ -77,8 +76,7 @@ else:
             args: Its further arguments; for keyword arguments use `functools.partial`.
             name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
-            delay: Seconds until it may start, on a timer; DISCARDED if that is beyond the end of the process.
-            expires: Seconds from now on within which it starts; else it never does, and ends DISCARDED.
+            delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
 
         Returns:
             A handle, to look at the item, wait for it or cancel it.
