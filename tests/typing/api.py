@@ -252,6 +252,12 @@ async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(current_work_item(), WorkItemHandle | None)
 
 
+async def fan_out() -> None:
+    assert_type(await resize.using(wait_for_room=5).aqueue(1), WorkItemHandle)
+    assert_type(await tidy.aqueue(), WorkItemHandle)
+    await resize.aqueue("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 async def token_and_source(token: CancellationToken) -> None:
     assert_type(token.is_cancellation_requested, bool)
     assert_type(token.reason, CancelReason | None)
