@@ -22,7 +22,8 @@ from django_qbwi.core.records import WorkItemStatus
 _AT_A_TIME = 1_000
 """Items that a pass takes out: nobody waits for the lock for much longer than one pass over the queue takes."""
 _REST = 1e-6
-"""Seconds between two passes for each item that waits: some twenty times as long as a pass takes."""
+"""Seconds between two passes for each item that waits, if the first has left none: some twenty times as long as it
+takes."""
 
 
 class ExpiringItems(Acceptance):
@@ -83,10 +84,12 @@ class ExpiringItems(Acceptance):
             ended = [item for item in over if self.can_leave(item) and self.has_expired(item)]
             self._end_expired(ended)
             waiting = self._waiting_count
-        timetable.rests_until = self.clock() + waiting * _REST
-        if timetable.over:
-            timetable.sweep = self.keeper.call_at(timetable.rests_until, self._sweep)
         self._tell_of(ended)
+        now = self.clock()
+        timetable.rests_until = now + waiting * _REST
+        if timetable.over:
+            # A pass that takes so many out is worth its while.
+            timetable.sweep = self.keeper.call_at(now, self._sweep)
 
     def _end_expired(self, ended: list[WorkItem]) -> None:
         """Decide the end of items that wait, and take them out of their queues; with the lock held."""

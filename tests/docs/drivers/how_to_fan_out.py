@@ -10,6 +10,7 @@ from django.core import mail
 from django.core.management import call_command
 from django.test import TransactionTestCase, override_settings
 from shop import items
+from shop.management.commands.remind import Command
 from shop.models import Order
 
 from django_qbwi import InvalidWorkItem, QueueFull, WorkItemHandle, WorkItemStatus
@@ -32,7 +33,7 @@ class ThePageTests(TransactionTestCase):
     @override_settings(QBWI={"MAX_QUEUED": 3})
     def test_command(self) -> None:
         """None is refused."""
-        call_command("remind")
+        call_command(Command())
         self.assert_all_were_reminded()
 
     @override_settings(QBWI={"MAX_QUEUED": 3, "MAX_WORKERS": 2})
