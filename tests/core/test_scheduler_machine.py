@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from django_qbwi.core.admission import SchedulerState
+from django_qbwi.core.callers import Caller
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
@@ -90,6 +91,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         # Ended by a worker that came too late, and told of when the keeper has its turn.
         self.stepped_over: list[WorkItem] = []
         self.expires: dict[WorkItem, float] = {}
+        # With how often each was woken since it looked.
+        self.callers: dict[Caller, list[None]] = {}
         self.rest = mock.patch("django_qbwi.core.expiry._REST", 0.0)
         self.rest.start()
         self.ended: dict[WorkItem, WorkItemStatus] = {}
@@ -208,6 +211,38 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.delayed[item] = self.manual.clock() + delay
             else:
                 self.place(item)
+
+    @rule(is_async=st.booleans())
+    def wait_for_room(self, is_async: bool) -> None:
+        self.look(Caller(self.make(is_async, False), 0.0, None))
+
+    @precondition(lambda self: any(self.callers.values()))
+    @rule(data=st.data())
+    def look_again(self, data: st.DataObject) -> None:
+        self.look(data.draw(st.sampled_from([caller for caller, woken in self.callers.items() if woken])))
+
+    def look(self, caller: Caller) -> None:
+        """Do what one does who comes, or is woken, and queue if there is a place."""
+        woken: list[None] = []
+        before = next(iter(self.callers), caller)
+        full = self.is_full() or before is not caller
+        with self.scheduler.lock:
+            is_over = self.scheduler._look(caller, lambda: woken.append(None))
+        if not is_over:
+            assert full
+            self.callers[caller] = woken
+            return
+        try:
+            self.scheduler.queue_when_told(caller.item, lambda: None)
+        except (SchedulerClosed, SchedulerDraining):
+            assert self.scheduler.stop.first_sign is not None or self.scheduler.state is SchedulerState.CLOSED
+        else:
+            assert not full
+            self.accepted.append(caller.item)
+            self.place(caller.item)
+        self.callers.pop(caller, None)
+        with self.scheduler.lock:
+            self.scheduler._stop_waiting(caller)
 
     def is_full(self) -> bool:
         """Whether no item more is taken that could begin."""
@@ -451,6 +486,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         # That of an item which moves finds it nowhere.
         timers = set(self.scheduler._timetable.timers) - set(self.untold()) - set(self.moving)
         assert timers == {*self.delayed, *self.expires}
+
+    @invariant()
+    def room_is_told_of(self) -> None:
+        first = next(iter(self.callers), None)
+        if first is not None and not self.is_full() and self.scheduler.state is SchedulerState.OPEN:
+            assert self.callers[first], "nobody wakes who waits"
 
     @invariant()
     def emptiness_is_seen(self) -> None:
