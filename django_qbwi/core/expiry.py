@@ -12,7 +12,7 @@ Three ways in which this could fail, and what stands against each:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
 
 from django_qbwi.core.acceptance import Acceptance
 from django_qbwi.core.cancellation import CancelReason
@@ -38,7 +38,6 @@ class ExpiringItems(Acceptance):
         if not self.has_expired(item):
             return False
         self._end_expired([item])
-        self.keeper.post(lambda: self._tell_of([item]))
         return True
 
     def _come_due(self, item: WorkItem) -> None:
@@ -84,7 +83,6 @@ class ExpiringItems(Acceptance):
             ended = [item for item in over if self.can_leave(item) and self.has_expired(item)]
             self._end_expired(ended)
             waiting = self._waiting_count
-        self._tell_of(ended)
         now = self.clock()
         timetable.rests_until = now + waiting * _REST
         if timetable.over:
@@ -92,13 +90,18 @@ class ExpiringItems(Acceptance):
             timetable.sweep = self.keeper.call_at(now, self._sweep)
 
     def _end_expired(self, ended: list[WorkItem]) -> None:
-        """Decide the end of items that wait, and take them out of their queues; with the lock held."""
+        """Decide the end of items that wait, take them out of their queues, and have it told; with the lock held."""
         for item in ended:
             item.token._request(CancelReason.EXPIRED, f"not started within {item.options.expires} s")
         self.leave_together(ended, WorkItemStatus.DISCARDED)
-
-    def _tell_of(self, ended: Iterable[WorkItem]) -> None:
         for item in ended:
+            # A chore for each: what strikes the thread in the middle leaves the others to its successor.
+            self.keeper.post(functools.partial(self._tell_of, item))
+
+    def _tell_of(self, item: WorkItem) -> None:
+        try:
             item.token._deliver()
+        finally:
+            # Whatever a callback of the user's has raised.
             self._timetable.disarm(item)
             self._timetable.report(item)
