@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import logging
 import os
 import statistics
 import sys
@@ -26,6 +27,7 @@ django.setup()
 
 from django_qbwi import CancellationToken, Retry, background_work_item, queue_background_work_item, track  # noqa: E402
 from django_qbwi.core.cancellation import StopFlag  # noqa: E402
+from django_qbwi.signals import scheduler_logger  # noqa: E402
 from django_qbwi.testing import drain  # noqa: E402
 
 WORKERS = 4
@@ -268,6 +270,53 @@ def signal_tokens(count: int = 100_000) -> tuple[float, float]:
     return ours, theirs
 
 
+def queue_delayed(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """The caller's cost of an item with `delay` where many wait for their time, against few."""
+
+    def measure(count: int) -> float:
+        waiting = [queue_background_work_item(noop, delay=3600) for _ in range(count)]
+        cost = per_call(lambda: waiting.append(queue_background_work_item(noop, delay=3600)), few)
+        for handle in waiting:
+            handle.cancel()
+        drain(60)
+        return cost
+
+    return measure(many), measure(few)
+
+
+def queue_expiring(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """The caller's cost of an item with `expires` where many wait for a worker, against few."""
+
+    def measure(count: int) -> float:
+        with Busy(None):
+            for _ in range(count):
+                queue_background_work_item(noop, expires=3600)
+            return per_call(lambda: queue_background_work_item(noop, expires=3600), few)
+
+    return measure(many), measure(few)
+
+
+def expire(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """Until an item that expires has ended, every other one of many that wait in a queue, against few; no records."""
+
+    def measure(count: int) -> float:
+        with Busy(None):
+            due = time.perf_counter() + count * 2e-4
+            for _ in range(count // 2):
+                queue_background_work_item(noop)
+                last = queue_background_work_item(noop, expires=max(0.001, due - time.perf_counter()))
+            due = max(due, time.perf_counter())
+            last.wait(60)
+            return (time.perf_counter() - due) / (count // 2) * 1e6
+
+    level = scheduler_logger.logger.level
+    scheduler_logger.logger.setLevel(logging.CRITICAL)
+    try:
+        return measure(many), measure(few)
+    finally:
+        scheduler_logger.logger.setLevel(level)
+
+
 POOL = ThreadPoolExecutor(WORKERS)
 LOOP = asyncio.new_event_loop()
 
@@ -283,6 +332,9 @@ METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = 
     ("async submit", "run_coroutine_threadsafe", async_submit, 0.15, ROUNDS),
     ("async end to end", "run_coroutine_threadsafe", async_end_to_end, 0.20, ROUNDS),
     ("memory per queued item (bytes)", "ThreadPoolExecutor", memory_per_item, 0.20, 2),
+    ("queue a delayed, 100,000 wait", "where 1,000 wait", queue_delayed, 3.00, 3),
+    ("queue with expires, 100,000 wait", "where 1,000 wait", queue_expiring, 1.50, 3),
+    ("expire, one of two of 100,000", "of 1,000", expire, 3.00, 3),
     ("signal 100,000 tokens", "Event.set loop", signal_tokens, 0.01, 3),
 ]
 

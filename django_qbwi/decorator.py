@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -21,6 +21,7 @@ from django_qbwi.intake.decorated import DecoratedFunction
 from django_qbwi.intake.options import NO_START, Start, checked, checked_start
 from django_qbwi.intake.retries import Retry
 from django_qbwi.intake.snapshot import RequestSnapshot
+from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.signals import scheduler_logger
 
 P = ParamSpec("P")
@@ -52,10 +53,12 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        expires: float | None = None,
+        wait_for_room: float | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
-        start = checked_start(delay, priority, hand_off, retry)
+        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
@@ -63,6 +66,8 @@ class _Decorated(DecoratedFunction):
         self._delay = delay
         self._priority = priority
         self._retry = retry
+        self._expires = expires
+        self._wait_for_room = wait_for_room
         self._name = name
         self._timeout = timeout
         self._using = using
@@ -81,6 +86,7 @@ class _Decorated(DecoratedFunction):
     def _changes(self) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
+        options.update(expires=self._expires, wait_for_room=self._wait_for_room)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -97,8 +103,16 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        expires: float | None = None,
+        wait_for_room: float | None = None,
     ) -> Self:
-        """Return it with other options; `using` is the database alias for `queue_on_commit`, `delay` in seconds."""
+        """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
+
+        Args:
+            name, timeout, delay, priority, hand_off, retry, expires: As there.
+            using: The database alias for `queue_on_commit`.
+            wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
+        """
         return type(self)(
             self._function,
             name=self._name if name is None else name,
@@ -108,6 +122,8 @@ class _Decorated(DecoratedFunction):
             priority=self._priority if priority is None else priority,
             hand_off=self.hand_off if hand_off is None else hand_off,
             retry=self._retry if retry is None else retry,
+            expires=self._expires if expires is None else expires,
+            wait_for_room=self._wait_for_room if wait_for_room is None else wait_for_room,
         )
 
 
@@ -153,9 +169,33 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
         return BackgroundWorkItem(copy(self._function), **self._changes())
 
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
-        """Queue the function with its own arguments; see `queue_background_work_item`."""
+        """Queue the function with its own arguments; see `queue_background_work_item`.
+
+        Never blocks but by `using(wait_for_room=...)`, which a running event loop refuses: see `aqueue`.
+        """
         call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
-        return hosting.queue(call, args, self._name, self._timeout, None, self._start)
+        start = self._start
+        if start is not None and start.wait_for_room is not None and on_running_loop():
+            raise InvalidWorkItem(
+                f"{name_of(self)} was queued with wait_for_room={start.wait_for_room!r} on a running event loop, which "
+                "that would block: write `await ... .using(wait_for_room=...).aqueue(...)`"
+            )
+        return hosting.queue(call, args, self._name, self._timeout, None, start)
+
+    async def aqueue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
+        """Queue the function as `queue` does, on an event loop, which goes on where that waits for room.
+
+        To cancel who awaits leaves nothing queued. Without `wait_for_room` it never waits.
+        """
+        call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
+        start = self._start
+        if start is None or start.wait_for_room is None:
+            return hosting.queue(call, args, self._name, self._timeout, None, start)
+        pending: list[Callable[[], Awaitable[None]]] = []
+        handle = hosting.queue(call, args, self._name, self._timeout, None, start._replace(pending=pending))
+        for wait in pending:
+            await wait()
+        return handle
 
     def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue the function when the current transaction commits; see `queue_on_commit`."""
@@ -200,7 +240,7 @@ class BackgroundMethod(_Decorated, Generic[S, P, R]):
             """Refuse, with what to do instead."""
             raise InvalidWorkItem(f"{name_of(self)} cannot be queued so: {self.owner_missing}")
 
-        queue_on_commit = queue
+        aqueue = queue_on_commit = queue
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...

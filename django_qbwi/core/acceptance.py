@@ -42,8 +42,9 @@ class Acceptance(Adoption):
         stop: StopFlag | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[], None] = lambda: None,
+        report: Callable[[WorkItem], object],
     ) -> None:
-        """Make it; `start` is called once, with the first item, before the threads are used."""
+        """Make it; `start` is called once, with the first item; `report` has what never began told of, and settled."""
         stop = StopFlag(clock) if stop is None else stop
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
         super().__init__(stop, clock, history_size, Bounds(max_queued, max_delayed, accept_while_draining))
@@ -55,7 +56,7 @@ class Acceptance(Adoption):
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
-        self._timetable = Timetable(self.keeper, self._come_due)
+        self._timetable = Timetable(self.keeper, self._come_due, report)
 
     @property
     def started(self) -> bool:
@@ -140,6 +141,9 @@ class Acceptance(Adoption):
             raise
 
     def _reserve(self, item: WorkItem, due: float | None) -> WorkItemRejected | None:
+        if item in self._announcing or item.ending is not None:
+            # By a caller who has waited for it; or it was given up since.
+            return None
         refusal = self._refusal(item, due)
         if refusal is None:
             if item.options.priority:
@@ -173,6 +177,7 @@ class Acceptance(Adoption):
             self._room -= 1
             item.lane.put(item)
             del self._delayed[item]
+            self.wake_a_caller()
         if not woken:
             executor.grow()
 

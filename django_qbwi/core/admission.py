@@ -73,10 +73,21 @@ class Admission(MovingItems):
         """Set the lanes, each with its executor; once, before the first item."""
         self.lanes = {lane.name: lane for lane in lanes}
 
+    def nudge(self) -> None:
+        """Have those who wait for an empty registry, or for room, look again at what has changed."""
+        super().nudge()
+        holding(self.lock, self.wake_callers)
+
+    def wake_callers(self) -> None:
+        """Have all who wait for room look at what has changed; the caller holds the lock."""
+        for caller in self._callers:
+            caller.wake()
+
     def hold_begins(self) -> None:
         """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
         self.final_hold = True
         self._held = True
+        holding(self.lock, self.wake_callers)
 
     def hold_ends(self) -> None:
         """Accept again what a request queues that the server still answers."""
@@ -140,7 +151,7 @@ class Admission(MovingItems):
 
     def _close_if_empty(self) -> bool:
         if self._is_empty():
-            self._closed = True
+            self._close()
         return self._closed
 
     def close(self) -> None:
@@ -149,6 +160,7 @@ class Admission(MovingItems):
 
     def _close(self) -> None:
         self._closed = True
+        self.wake_callers()
 
     def drop_late(self) -> list[WorkItem]:
         """Declare the items DISCARDED that can begin neither before the end of a drain nor elsewhere, and return them.
@@ -168,5 +180,5 @@ class Admission(MovingItems):
         return holding(self.lock, self._give_up)
 
     def _give_up(self) -> list[WorkItem]:
-        self._closed = True
+        self._close()
         return self.end_all()

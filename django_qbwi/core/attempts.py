@@ -17,7 +17,6 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from django_qbwi.core.acceptance import Acceptance
 from django_qbwi.core.calls import continued
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
 from django_qbwi.core.checkpoints import CheckpointToken
@@ -26,6 +25,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import ASYNC, SYNC
 from django_qbwi.core.ports import Resumable
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
+from django_qbwi.core.room import PatientCallers
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import holding
@@ -80,7 +80,7 @@ class Attempt(Run):
         return None if self.before is None else self.before.ending
 
 
-class RetriedItems(Acceptance):
+class RetriedItems(PatientCallers):
     """Takes items in again whose run has failed."""
 
     def plans_another(self, item: WorkItem, error: BaseException) -> bool:

@@ -26,7 +26,7 @@ _PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KE
 class Options:
     """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    __slots__ = ("lane", "movable", "name", "priority", "retry", "timeout")
+    __slots__ = ("expires", "lane", "movable", "name", "priority", "retry", "timeout")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Options:
         priority: int = 0,
         movable: Movable[Any] | None = None,
         retry: Retries | None = None,
+        expires: float | None = None,
     ) -> None:
         self.name: Final = name
         """For display; None stands for that of the function."""
@@ -49,6 +50,8 @@ class Options:
         """How another engine gets the call; None if it cannot leave this process. With one they serve one call only."""
         self.retry: Final = retry
         """Whether another attempt follows one that has failed; None if none does."""
+        self.expires: Final = expires
+        """Seconds from queueing within which it starts, or never; None where there is no such limit."""
 
     def __repr__(self) -> str:
         return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r} priority={self.priority}>"

@@ -32,6 +32,12 @@ class Owner(Protocol[Item]):
     def pid(self) -> int:
         """The process that its items belong to."""
 
+    def due(self, item: Item) -> float | None:
+        """Return the monotonic second for which an item waits before it goes to its lane, None if for none."""
+
+    def expires(self, item: Item) -> float | None:
+        """Return the monotonic second from which on an item that waits does not start any more, None without one."""
+
     def make_id(self, size: int = 12) -> str:
         """Return a new public id of `size` bytes."""
 

@@ -5,35 +5,22 @@ Lock: `lock`, that of the scheduler, guards the containers.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django_qbwi.core.callers import Caller
 from django_qbwi.core.cancellation import CancelReason, StopFlag
+from django_qbwi.core.history import for_history
+from django_qbwi.core.ids import Ids
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
-from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.forks import OwnProcess
 from django_qbwi.machine.primitives import Lock, holding, new_lock
-
-
-class Ids:
-    """Makes ids that nobody can guess, in some 2 microseconds: the system is asked for random bytes only once."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._secret = secrets.token_bytes(16)
-
-    def make(self, size: int) -> str:
-        """Return a new one of `size` bytes."""
-        number = next(self._numbers).to_bytes(8, "big")
-        return hashlib.blake2b(number, key=self._secret, digest_size=size).hexdigest()
 
 
 class WorkItemRegistry:
@@ -58,6 +45,8 @@ class WorkItemRegistry:
         # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.
         self._ending: dict[WorkItem, object] = {}
         self._empty_waiters: list[Lock] = []
+        # For room in a queue, in the order in which they came.
+        self._callers: list[Caller] = []
         self._finished: deque[WorkItem] = deque(maxlen=history_size)
         # By the plain string: hashing a member of an enum is a call of Python code.
         self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
@@ -158,12 +147,20 @@ class WorkItemRegistry:
             run = item.last_run
             if run is None:
                 run = item.last_run = Run(self.stop)
+            elif item.options.expires is not None and self.step_over(item):
+                continue
             run.started = self.clock()
             # In both for a moment, rather than in none.
             self._running[item] = by
             queue.popleft()
+            if self._callers:
+                self.wake_a_caller()
             return item
         return None
+
+    def step_over(self, item: WorkItem) -> bool:
+        """End the first item of a lane, if it comes too late to start; False if it may; with the lock held."""
+        raise NotImplementedError
 
     def pass_on(self, item: WorkItem, by: object) -> None:
         """Let a running item be another one's; the caller holds the lock."""
@@ -193,7 +190,8 @@ class WorkItemRegistry:
             item.lane.queue.remove(item)
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
-            return
+            pass
+        self.wake_a_caller()
 
     def _ending_of(self, item: WorkItem, status: WorkItemStatus) -> Ending:
         failure = None if item.last_run is None else item.last_run.last_failure
@@ -290,6 +288,11 @@ class WorkItemRegistry:
         """Have those in `wait_until_empty` return at once, to look at their limit again."""
         holding(self.lock, self._wake_empty_waiters)
 
+    def wake_a_caller(self) -> None:
+        """Have the first one who waits for room look for it, who wakes the next one; the caller holds the lock."""
+        if self._callers:
+            self._callers[0].wake()
+
     def wake_if_empty(self) -> None:
         """Wake those in `wait_until_empty`, if it is so; the caller holds the lock."""
         if self._is_empty():
@@ -301,22 +304,3 @@ class WorkItemRegistry:
             waiter = self._empty_waiters[-1]
             del self._empty_waiters[-1]
             waiter.release()
-
-
-def for_history(item: WorkItem) -> WorkItem:
-    """Return what is kept of an item that has ended: itself, or a copy that does not keep what it has raised alive.
-
-    An exception may hold anything, a document of megabytes or a response; only a handle that somebody keeps has it.
-    """
-    ending = item.ending
-    if ending is None or ending.exception is None:
-        return item
-    kept = object.__new__(WorkItem)
-    # Made now, so that both have the same.
-    _ = item.id
-    for name in (*Waited.__slots__, *WorkItem.__slots__):
-        if name != "__weakref__":
-            setattr(kept, name, getattr(item, name))
-    kept.waiters, kept.ended = None, True
-    kept.ending = Ending(ending.status, ending.finished, ending.reason, ending.failure)
-    return kept

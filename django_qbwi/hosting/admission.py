@@ -100,7 +100,7 @@ class Admission:
             here.stand_before_new_handlers()
         if here.host.watched:
             here.watch()
-        scheduler.queue(item) if start is None else queue_from(assembly, item, nothing, start.delay)
+        scheduler.queue(item) if start is None else queue_from(assembly, item, nothing, start)
         # As `handle_of(item)`, without its frame.
         handle = WorkItemHandle()
         handle._item = item

@@ -80,7 +80,7 @@ class PreparedCalls:
             assembly.make_movable(item, call, start.delay)
         if cure is not None and thread_state.opened and assembly.warns_in_transaction:
             here.hints.warn_of_transaction(item, cure)
-        _queue_in_steps(here, assembly, item, prepare, start.delay)
+        _queue_in_steps(here, assembly, item, prepare, start)
 
     def run_for_engine(
         self,
@@ -124,11 +124,11 @@ class PreparedCalls:
 
 
 def _queue_in_steps(
-    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object], delay: float
+    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object], start: Start
 ) -> None:
     if assembly.unusual and queue_unusually(here, assembly, item, prepare):
         return
     here.notice_handlers()
     if here.host.watched:
         here.watch()
-    queue_from(assembly, item, lambda: prepare(item), delay)
+    queue_from(assembly, item, lambda: prepare(item), start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -33,10 +34,16 @@ def nothing(item: WorkItem | None = None) -> None:
     """Tell nobody."""
 
 
-def queue_from(assembly: Assembly, item: WorkItem, tell: Callable[[], object], delay: float) -> None:
+def queue_from(assembly: Assembly, item: WorkItem, tell: Callable[[], object], start: Start) -> None:
     """Queue an item that starts by its own rules, in its caller's thread; see `Acceptance.queue_when_told`."""
+    scheduler, seconds = assembly.scheduler, start.wait_for_room
     assembly.start_mover(item)
-    assembly.scheduler.queue_when_told(item, tell, delay)
+    if seconds is None:
+        scheduler.queue_when_told(item, tell, start.delay)
+    elif start.pending is None:
+        scheduler.queue_with_patience(item, tell, start.delay, seconds)
+    else:
+        start.pending.append(functools.partial(scheduler.aqueue_with_patience, item, tell, start.delay, seconds))
 
 
 def queue_unusually(

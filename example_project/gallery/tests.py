@@ -9,12 +9,14 @@ Three ways, from the closest look to the widest:
 
 # ruff: noqa: PT009, PT027 (assertions in the style of Django's own TestCase)
 
+import io
 import zipfile
 from unittest import mock
 
 from django.core import mail
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.test import TestCase, override_settings
 
 from django_qbwi import (
@@ -177,6 +179,25 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
             self.client.post("/pictures/", {"picture": picture})
         thumbnails = Upload.objects.get().thumbnails.order_by("width")
         self.assertEqual([thumbnail.width for thumbnail in thumbnails], [80, 160, 320])
+
+    def test_all_thumbnails_anew(self):
+        """The command queues an item for each picture, and leaves no old thumbnail."""
+        picture = SimpleUploadedFile("hills.jpg", draw_landscape())
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/", {"picture": picture})
+        before = set(Upload.objects.get().thumbnails.values_list("pk", flat=True))
+        with immediate_work_items():
+            call_command("make_all_thumbnails", stdout=io.StringIO())
+        self.assertEqual(Upload.objects.get().thumbnails.count(), 3)
+        self.assertFalse(before & set(Upload.objects.get().thumbnails.values_list("pk", flat=True)))
+
+    def test_album_that_comes_too_late(self):
+        """It would never be printed: nobody waits for it any more."""
+        with mock.patch("example_project.gallery.views.queue_background_work_item") as queue:
+            queue.side_effect = RuntimeError
+            with self.assertRaises(RuntimeError):
+                self.client.post("/albums/")
+        self.assertEqual(queue.call_args.kwargs["expires"], 600)
 
     @override_settings(QBWI={"IMMEDIATE": True})
     def test_album(self):

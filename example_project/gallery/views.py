@@ -94,7 +94,9 @@ def order_album(request: HttpRequest) -> HttpResponse:
     The visitor goes on to a page with a bar. Its address is all that is kept: no session, no row.
     """
     album = Album.objects.create()
-    handle = queue_background_work_item(items.make_album, request, album.pk, name=f"album {album.pk}", timeout=120)
+    handle = queue_background_work_item(
+        items.make_album, request, album.pk, name=f"album {album.pk}", timeout=120, expires=600
+    )  # nobody waits at that page for ten minutes until it begins
     handles.remember(handle)
     return redirect("gallery:album", signed_id(handle))
 

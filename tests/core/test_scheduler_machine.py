@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from django_qbwi.core.admission import SchedulerState
+from django_qbwi.core.callers import Caller
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
@@ -86,9 +88,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.running: list[WorkItem] = []
         self.moving: list[WorkItem] = []
         self.unreported: list[WorkItem] = []
+        # Ended by a worker that came too late, and told of when the keeper has its turn.
+        self.stepped_over: list[WorkItem] = []
+        self.expires: dict[WorkItem, float] = {}
+        # With how often each was woken since it looked.
+        self.callers: dict[Caller, list[None]] = {}
+        self.rest = mock.patch("django_qbwi.core.expiry._REST", 0.0)
+        self.rest.start()
         self.ended: dict[WorkItem, WorkItemStatus] = {}
         # Steps until the first sign of the end may come: else most of what is done would be refused.
         self.lives = lives
+
+    def teardown(self) -> None:
+        if hasattr(self, "rest"):
+            self.rest.stop()
 
     def executor(self, is_async: bool) -> ManualExecutor:
         return self.manual.loop if is_async else self.manual.sync
@@ -107,6 +120,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         elif status is not S.ABANDONED:
             self.running.remove(item)
         self.ended[item] = status
+        self.expires.pop(item, None)
 
     # Acts.
 
@@ -130,7 +144,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self, is_async: bool, timeout: float | None, priority: int, movable: bool, retry: Pauses | None, begins: bool
     ) -> None:
         item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry)
-        full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
+        full = self.is_full()
         state = self.scheduler.state
         try:
             self.scheduler.queue(item)
@@ -170,6 +184,74 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.accepted.append(item)
             self.delayed[item] = due
 
+    @rule(
+        is_async=st.booleans(),
+        delay=st.just(0.0) | st.floats(0.5, 20),
+        further=st.floats(0.1, 20),
+        movable=st.booleans(),
+        retry=PAUSES,
+        priority=st.integers(-1, 1),
+    )
+    def queue_for_a_while(
+        self, is_async: bool, delay: float, further: float, movable: bool, retry: Pauses | None, priority: int
+    ) -> None:
+        item = self.make(is_async, movable, expires=delay + further, retry=retry, priority=priority)
+        full = self.is_full() if not delay else len(self.delayed) >= MAX_DELAYED
+        try:
+            self.scheduler.queue_when_told(item, lambda: None, delay)
+        except QueueFull:
+            assert full
+        except (SchedulerClosed, SchedulerDraining):
+            assert self.scheduler.stop.first_sign is not None or self.scheduler.state is SchedulerState.CLOSED
+        else:
+            assert not full
+            self.accepted.append(item)
+            self.expires[item] = item.queued + delay + further
+            if delay:
+                self.delayed[item] = self.manual.clock() + delay
+            else:
+                self.place(item)
+
+    @rule(is_async=st.booleans())
+    def wait_for_room(self, is_async: bool) -> None:
+        self.look(Caller(self.make(is_async, False), 0.0, None))
+
+    @precondition(lambda self: any(self.callers.values()))
+    @rule(data=st.data())
+    def look_again(self, data: st.DataObject) -> None:
+        self.look(data.draw(st.sampled_from([caller for caller, woken in self.callers.items() if woken])))
+
+    def look(self, caller: Caller) -> None:
+        """Do what one does who comes, or is woken, and queue if there is a place."""
+        woken: list[None] = []
+        before = next(iter(self.callers), caller)
+        full = self.is_full() or before is not caller
+        with self.scheduler.lock:
+            is_over = self.scheduler._look(caller, lambda: woken.append(None))
+        if not is_over:
+            assert full
+            self.callers[caller] = woken
+            return
+        try:
+            self.scheduler.queue_when_told(caller.item, lambda: None)
+        except (SchedulerClosed, SchedulerDraining):
+            assert self.scheduler.stop.first_sign is not None or self.scheduler.state is SchedulerState.CLOSED
+        else:
+            assert not full
+            self.accepted.append(caller.item)
+            self.place(caller.item)
+        self.callers.pop(caller, None)
+        with self.scheduler.lock:
+            self.scheduler._stop_waiting(caller)
+
+    def is_full(self) -> bool:
+        """Whether no item more is taken that could begin."""
+        return len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
+
+    def is_over(self, item: WorkItem) -> bool:
+        """Whether an item waits that may not start any more."""
+        return item in self.expires and self.expires[item] <= self.manual.clock()
+
     def place(self, item: WorkItem) -> None:
         """Note an item in its lane: behind those of its priority."""
         waiting = self.waiting[item.lane is self.manual.loop.lane]
@@ -183,11 +265,16 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def begin_next(self, is_async: bool) -> None:
         """Begin what waits first in a lane, if there is anything."""
+        while self.waiting[is_async] and self.is_over(self.waiting[is_async][0]):
+            late = self.waiting[is_async][0]
+            self.end(late, S.DISCARDED)
+            self.stepped_over.append(late)
         item = self.executor(is_async).start()
         expected = self.waiting[is_async].pop(0) if self.waiting[is_async] else None
         assert item is expected, "first in, first out within a priority"
         if item is not None:
             self.running.append(item)
+            self.expires.pop(item, None)
 
     @precondition(lambda self: self.running)
     @rule(
@@ -263,6 +350,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         found = self.scheduler.movable_items(late_only=False)
         assert found == [item for item in self.queued() if item.options.movable]
         item = data.draw(st.sampled_from(found))
+        if self.is_over(item):
+            assert self.scheduler.start_moving(item, self) is None
+            return
         assert self.scheduler.start_moving(item, self) is not None
         assert self.scheduler.start_moving(item, self) is None
         if item in self.delayed:
@@ -270,6 +360,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
         self.moving.append(item)
+        self.expires.pop(item, None)
 
     @precondition(lambda self: self.moving)
     @rule(data=st.data())
@@ -296,6 +387,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             if self.delayed[item] <= self.manual.clock():
                 del self.delayed[item]
                 self.place(item)
+        for item in [item for item in self.expires if self.is_over(item)]:
+            self.end(item, S.DISCARDED)
+        self.stepped_over.clear()
+
+    @rule(seconds=st.floats(0, 10))
+    def let_the_keeper_be_late(self, seconds: float) -> None:
+        self.manual.clock.advance(seconds)
 
     @precondition(lambda self: self.lives <= 0)
     @rule(limit=st.floats(1, 30))
@@ -321,7 +419,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.lives <= 0)
     @rule()
     def close_if_empty(self) -> None:
-        empty = not (self.queued() or self.live() or self.unreported or self.moving)
+        empty = not (self.queued() or self.live() or self.untold() or self.moving)
         was_closed = self.scheduler.state is SchedulerState.CLOSED
         assert self.scheduler.close_if_empty() is (empty or was_closed)
 
@@ -346,6 +444,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         """The items that have not started."""
         return [*self.waiting[False], *self.waiting[True], *self.delayed]
 
+    def untold(self) -> list[WorkItem]:
+        """The items that have ended, and are not told of yet."""
+        return [*self.unreported, *self.stepped_over]
+
     def live(self) -> list[WorkItem]:
         """The running items that were not given up."""
         return [item for item in self.running if item not in self.ended]
@@ -364,11 +466,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def sums_add_up(self) -> None:
-        done = len(self.ended) - len(self.unreported)
+        done = len(self.ended) - len(self.untold())
         assert sum(self.scheduler.totals.values()) == done
         live = len(self.live()) + len(self.moving) + self.scheduler.queued_count
-        assert done + len(self.unreported) + live == len(self.accepted)
-        expected = Counter(status for item, status in self.ended.items() if item not in self.unreported)
+        assert done + len(self.untold()) + live == len(self.accepted)
+        expected = Counter(status for item, status in self.ended.items() if item not in self.untold())
         assert {status: total for status, total in self.scheduler.totals.items() if total} == expected
 
     @invariant()
@@ -380,26 +482,33 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def each_end_is_reported_once(self) -> None:
         reported = Counter(item for event, item, _ in self.manual.observer.events if event == "finished")
-        assert set(reported) == {item for item in self.ended if item not in self.unreported}
+        assert set(reported) == {item for item in self.ended if item not in self.untold()}
         assert all(times == 1 for times in reported.values())
 
     @invariant()
     def history_is_bounded(self) -> None:
-        assert len(self.scheduler.finished_items()) == min(3, len(self.ended) - len(self.unreported))
+        assert len(self.scheduler.finished_items()) == min(3, len(self.ended) - len(self.untold()))
 
     @invariant()
     def timers_belong_to_running_items(self) -> None:
-        known = {item for item in self.running if item not in self.ended} | set(self.unreported)
+        known = {item for item in self.running if item not in self.ended} | set(self.untold())
         assert set(self.scheduler._timeouts.timers) <= known
 
     @invariant()
     def delayed_items_have_their_timer(self) -> None:
         # That of an item which moves finds it nowhere.
-        assert set(self.scheduler._timetable.timers) - set(self.unreported) - set(self.moving) == set(self.delayed)
+        timers = set(self.scheduler._timetable.timers) - set(self.untold()) - set(self.moving)
+        assert timers == {*self.delayed, *self.expires}
+
+    @invariant()
+    def room_is_told_of(self) -> None:
+        first = next(iter(self.callers), None)
+        if first is not None and not self.is_full() and self.scheduler.state is SchedulerState.OPEN:
+            assert self.callers[first], "nobody wakes who waits"
 
     @invariant()
     def emptiness_is_seen(self) -> None:
-        nothing = not (self.live() or self.queued() or self.unreported or self.moving)
+        nothing = not (self.live() or self.queued() or self.untold() or self.moving)
         assert self.scheduler.is_empty is nothing
 
 

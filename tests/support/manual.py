@@ -150,6 +150,7 @@ class ManualRuntime:
             keeper=self.keeper,
             clock=self.clock,
             start=self._start,
+            report=lambda item: self.reporter.post(lambda: self.scheduler.report_unstarted(item)),
             **options,
         )
         self.sync = ManualExecutor(self.scheduler, Lane(SYNC))
@@ -166,6 +167,8 @@ class ManualRuntime:
         item = self.scheduler.make_item(call)
         if item.options.retry is not None:
             let_try_again(item)
+        elif item.options.expires is not None:
+            _ = item.run
         return item
 
     def queue(self, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:

@@ -68,14 +68,14 @@ class Mailer:
 def queueing() -> None:
     assert_type(queue_background_work_item(sync_item, "a@example.org"), WorkItemHandle)
     assert_type(queue_background_work_item(async_item, "a@example.org", name="mail", timeout=5), WorkItemHandle)
-    assert_type(queue_background_work_item(sync_item, "a@example.org", delay=60), WorkItemHandle)
+    assert_type(queue_background_work_item(sync_item, "a@example.org", delay=60, expires=90), WorkItemHandle)
     queue_background_work_item(awaitable_item)
     queue_background_work_item(lambda token: token.wait(1))
     queue_background_work_item(functools.partial(sync_item, address="a@example.org"))
     queue_background_work_item(Mailer().send, "a@example.org")
     queue_background_work_item(Mailer())
     queue_on_commit(sync_item, "a@example.org", using="other", name="mail", timeout=5.0)
-    queue_on_commit(sync_item, "a@example.org", delay=0.5)
+    queue_on_commit(sync_item, "a@example.org", delay=0.5, expires=5)
 
 
 def tracking(
@@ -151,9 +151,9 @@ def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
     assert_type(
-        resize.using(name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable").queue(
-            1, width=20
-        ),
+        resize.using(
+            name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable", expires=60
+        ).queue(1, width=20),
         WorkItemHandle,
     )
     assert_type(resize(CancellationToken.none(), 1, width=20), bool)
@@ -247,11 +247,19 @@ async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(info.queued_at, datetime)
     assert_type(info.started_at, datetime | None)
     assert_type(info.finished_at, datetime | None)
+    assert_type(info.due_at, datetime | None)
+    assert_type(info.expires_at, datetime | None)
     assert_type(info.timeout, float | None)
     assert_type(info.overdue, bool)
     assert_type(info.cancel_reason, CancelReason | None)
     assert_type(info.to_dict(), dict[str, Any])
     assert_type(current_work_item(), WorkItemHandle | None)
+
+
+async def fan_out() -> None:
+    assert_type(await resize.using(wait_for_room=5).aqueue(1), WorkItemHandle)
+    assert_type(await tidy.aqueue(), WorkItemHandle)
+    await resize.aqueue("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def token_and_source(token: CancellationToken) -> None:
