@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings, strategies
 
 from django_qbwi import pytest_plugin
 
@@ -115,5 +115,12 @@ def _open_files() -> set[tuple[str, str]]:
 
 def pytest_collection_finish() -> None:
     """Keep what is there once and for all out of each collection of garbage: thousands of them walk the heap."""
+
+    @settings(database=None, max_examples=1)
+    @given(strategies.none())
+    def first(example: None) -> None:
+        """Let hypothesis look who refers to its generator of random numbers, which it cannot once all is frozen."""
+
+    first()
     gc.collect()
     gc.freeze()
