@@ -52,14 +52,19 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        unique_key: Callable[..., object] | None = None,
+        concurrency: int | None = None,
+        concurrency_key: Callable[..., object] | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
-        start = checked_start(delay, priority, hand_off, retry)
+        self._keys = {"unique_key": unique_key, "concurrency": concurrency, "concurrency_key": concurrency_key}
+        start = checked_start(delay, priority, hand_off, retry, **self._keys)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
             self._expect_engine(hand_off)
+        self._of_method = False
         self._delay = delay
         self._priority = priority
         self._retry = retry
@@ -81,6 +86,7 @@ class _Decorated(DecoratedFunction):
     def _changes(self) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
+        options.update(self._keys)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -97,18 +103,23 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        unique_key: Callable[..., object] | None = None,
+        concurrency: int | None = None,
+        concurrency_key: Callable[..., object] | None = None,
     ) -> Self:
         """Return it with other options; `using` is the database alias for `queue_on_commit`, `delay` in seconds."""
-        return type(self)(
-            self._function,
-            name=self._name if name is None else name,
-            timeout=self._timeout if timeout is None else timeout,
-            using=self._using if using is None else using,
-            delay=self._delay if delay is None else delay,
-            priority=self._priority if priority is None else priority,
-            hand_off=self.hand_off if hand_off is None else hand_off,
-            retry=self._retry if retry is None else retry,
-        )
+        options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
+        options.update(priority=priority, hand_off=hand_off, retry=retry)
+        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+        given = {option: value for option, value in options.items() if value is not None}
+        found = type(self)(self._function, **{**self._changes(), **given})
+        return found.as_method() if self._of_method else found
+
+    def as_method(self) -> Self:
+        """Note, of a new one, that its class has it decorated: its keys get the instance."""
+        self._of_method = True
+        self._start = None if self._start is None else self._start.of_method()
+        return self
 
 
 class BackgroundWorkItem(_Decorated, Generic[P, R]):
@@ -142,7 +153,7 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
         """Bind it as its function is bound: not at all, if it is a static method."""
         bind = getattr(self._function, "__get__", None)
         bound = self._function if bind is None else bind(instance, owner)
-        return self if bound is self._function else BackgroundWorkItem(bound, **self._changes())
+        return self if bound is self._function else BackgroundWorkItem(bound, **self._changes()).as_method()
 
     def copying_request(
         self: BackgroundWorkItem[Concatenate[RequestSnapshot, Q], R],
@@ -150,7 +161,8 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
         /,
     ) -> BackgroundWorkItem[Concatenate[HttpRequest | RequestSnapshot, Q], R]:
         """Return it with its function inside of `copy`; for `copies_request` above `background_work_item`."""
-        return BackgroundWorkItem(copy(self._function), **self._changes())
+        found: BackgroundWorkItem[Any, R] = BackgroundWorkItem(copy(self._function), **self._changes())
+        return found.as_method() if self._of_method else found
 
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
         """Queue the function with its own arguments; see `queue_background_work_item`."""
@@ -210,7 +222,9 @@ class BackgroundMethod(_Decorated, Generic[S, P, R]):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind it; `instance.method.queue(...)` passes the instance along."""
-        return self if instance is None else decorate_function(self._function.__get__(instance, owner), self._changes())
+        if instance is None:
+            return self
+        return decorate_function(self._function.__get__(instance, owner), self._changes()).as_method()
 
     def copying_request(
         self: BackgroundMethod[S, Concatenate[RequestSnapshot, Q], R],
@@ -235,6 +249,7 @@ def queue_call_on_commit(
     # Raises here what a hook after the commit could only log: wrong settings, no app.
     hosting.prove(work_item, args, is_async, start)
     work_item, args = hosting.take(work_item, args, is_async)
+    start = None if start is None else start.of_call(work_item, args)
 
     # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
     def queue_after_commit() -> None:

@@ -184,6 +184,9 @@ def background_work_item(
     priority: int | None = None,
     hand_off: str | None = None,
     retry: Retry | None = None,
+    unique_key: Callable[..., object] | None = None,
+    concurrency: int | None = None,
+    concurrency_key: Callable[..., object] | None = None,
 ) -> Decorator: ...
 
 
@@ -196,6 +199,9 @@ def background_work_item(
     priority: int | None = None,
     hand_off: str | None = None,
     retry: Retry | None = None,
+    unique_key: Callable[..., object] | None = None,
+    concurrency: int | None = None,
+    concurrency_key: Callable[..., object] | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
@@ -208,17 +214,21 @@ def background_work_item(
         hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
             under its own name, and its arguments are JSON.
         retry: What follows a failed attempt, default: nothing.
+        unique_key: Called with the item's own arguments, without the token, where it is queued; while an item of this
+            function with the same key waits, `queue` returns the handle of that one. One that runs does not count.
+        concurrency: How many items of this function run at once in this process, default: as many as there are workers.
+        concurrency_key: As `unique_key`; `concurrency` is counted for each key then.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
+    options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
+    options.update(retry=retry, unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
     if unknown:
         raise InvalidWorkItem(
-            f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes name, "
-            "timeout, priority, hand_off and retry"
+            f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes "
+            f"{', '.join(options)}"
         )
-
-    options = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off, "retry": retry}
 
     def decorate(decorated: Any) -> Any:
         if not callable(decorated) and type(decorated) is not classmethod:

@@ -204,7 +204,7 @@ def test_wrong_priority(priority: Any) -> None:
 
 def test_delay_of_a_decorator() -> None:
     """A function has no delay of its own: each call may have one."""
-    with pytest.raises(InvalidWorkItem, match="'delay'; it takes name, timeout, priority, hand_off and retry"):
+    with pytest.raises(InvalidWorkItem, match="'delay'; it takes name, timeout, priority, hand_off, retry, "):
         background_work_item(delay=5)  # type: ignore[call-overload]
 
 

@@ -19,6 +19,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import NullObserver, Observer
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.timetable import Timetable
+from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.service_thread import ServiceThread
 
@@ -46,10 +47,12 @@ class Acceptance(Adoption):
         """Make it; `start` is called once, with the first item, before the threads are used."""
         stop = StopFlag(clock) if stop is None else stop
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
-        super().__init__(stop, clock, history_size, Bounds(max_queued, max_delayed, accept_while_draining))
+        keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        bounds = Bounds(max_queued, max_delayed, accept_while_draining)
+        super().__init__(stop, clock, history_size, Turns(keeper.post), bounds)
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
-        self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        self.keeper = keeper
         self.stop.call_at = self.keeper.call_at
         self._start = start
         self._started = False
@@ -63,7 +66,7 @@ class Acceptance(Adoption):
         return self._started
 
     def queue(self, item: WorkItem) -> None:
-        """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
+        """Accept `item`, made by `make_item`, without keys; never blocks but for the first thread starts.
 
         Raises:
             WorkItemRejected: Refused (its subclasses say why), or no thread could be started; nothing was queued.
@@ -107,13 +110,16 @@ class Acceptance(Adoption):
         if not woken:
             lane.executor.grow()
 
-    def queue_when_told(self, item: WorkItem, tell: Callable[[], object], delay: float = 0.0) -> None:
+    def queue_when_told(self, item: WorkItem, tell: Callable[[], object], delay: float = 0.0) -> WorkItem:
         """Accept `item` as `queue` does, and call `tell()` once that is certain, before the item can begin.
 
         Args:
             item: One of `make_item`.
             tell: Called in this thread; what it raises is raised, and the item begins all the same.
             delay: Seconds for which it waits before it goes to its lane.
+
+        Returns:
+            The item, or the one with the same unique key that waits already; then nothing was done.
 
         Raises:
             WorkItemRejected: As `queue`; also because too many wait for their time, or it cannot come any more.
@@ -122,14 +128,15 @@ class Acceptance(Adoption):
             self.start_threads(item)
         due = self.clock() + delay if delay > 0 else None
         try:
-            refusal = holding(self.lock, self._reserve, item, due)
-            if refusal is not None:
+            found = holding(self.lock, self._reserve, item, due)
+            if isinstance(found, WorkItemRejected):
                 movable = item.options.movable
-                if movable is not None:
-                    refusal = movable.take_over(item, refusal, tell)
-                    if refusal is None:
-                        return
+                refusal = found if movable is None else movable.take_over(item, found, tell)
+                if refusal is None:
+                    return item
                 self._reject(item, refusal)
+            if found is not item:
+                return found
             if self.observer.announces:
                 self.observer.queued(item)
             tell()
@@ -138,15 +145,24 @@ class Acceptance(Adoption):
             # Struck, or left by what was told: what has its place has to run.
             self._place(item, due, again=True)
             raise
+        return item
 
-    def _reserve(self, item: WorkItem, due: float | None) -> WorkItemRejected | None:
+    def _reserve(self, item: WorkItem, due: float | None) -> WorkItem | WorkItemRejected:
+        is_keyed = item.options.keyed is not None
+        found = self._turns.same_as(item) if is_keyed else None
+        if found is not None and self.can_leave(found):
+            return found
         refusal = self._refusal(item, due)
-        if refusal is None:
-            if item.options.priority:
-                item.lane.keep_order()
-            self._room -= 1
-            self._announcing[item] = None
-        return refusal
+        if refusal is not None:
+            return refusal
+        if item.options.priority:
+            item.lane.keep_order()
+        self._room -= 1
+        self._announcing[item] = None
+        if is_keyed:
+            # Last: nobody is ever told that one waits which was not accepted.
+            self._turns.enter(item)
+        return item
 
     def _place(self, item: WorkItem, due: float | None, again: bool = False) -> None:
         if due is None:
@@ -168,10 +184,12 @@ class Acceptance(Adoption):
         with self.lock:
             if item not in self._delayed:
                 return
-            woken = executor.wake()
+            is_held = item.options.keyed is not None and not self._turns.admit(item)
+            woken = is_held or executor.wake()
             # It counts as any other from now on, and is not refused any more.
             self._room -= 1
-            item.lane.put(item)
+            if not is_held:
+                item.lane.put(item)
             del self._delayed[item]
         if not woken:
             executor.grow()
@@ -206,6 +224,9 @@ class Acceptance(Adoption):
         if item not in self._announcing:
             return True  # refused, or discarded meanwhile at the limit of a drain, or here already
         lane = item.lane
+        if item.options.keyed is not None and not self._turns.admit(item):
+            del self._announcing[item]
+            return True  # and nobody has to look
         woken = lane.executor.wake()
         if lane.keeps_order:
             # In both for a moment, rather than in none; and not in its lane twice.

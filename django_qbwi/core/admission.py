@@ -16,6 +16,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.moving import MovingItems
 from django_qbwi.core.stop import StopFlag
+from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import holding
 
 
@@ -47,9 +48,10 @@ class Admission(MovingItems):
         stop: StopFlag,
         clock: Callable[[], float],
         history_size: int,
+        turns: Turns,
         bounds: Bounds,
     ) -> None:
-        super().__init__(stop, clock, history_size)
+        super().__init__(stop, clock, history_size, turns)
         self.final_hold = False
         """True once the exit is held: only items queued by items of before are still accepted."""
         self._held = False

@@ -38,7 +38,7 @@ class Lane(Generic[Item]):
     Lock: that of the scheduler guards the queue.
     """
 
-    __slots__ = ("executor", "keeps_order", "kind", "limits", "name", "owns_failures", "put", "queue")
+    __slots__ = ("executor", "held", "keeps_order", "kind", "limits", "name", "owns_failures", "put", "queue")
 
     def __init__(self, name: str, kind: Literal["sync", "async"] = "sync", limits: Limits | None = None) -> None:
         self.name = name
@@ -48,6 +48,8 @@ class Lane(Generic[Item]):
         self.owns_failures = True
         """Whether what its items raise is nobody else's, and loses its frames."""
         self.queue: deque[Item] = deque()
+        self.held: dict[Item, None] = {}
+        """Those that are to come into the queue when it is the turn of their key."""
         self.keeps_order = False
         """Whether an item of it has had a priority."""
         self.put: Callable[[Item], object] = self.queue.append
@@ -60,8 +62,8 @@ class Lane(Generic[Item]):
 
     @property
     def waiting(self) -> int:
-        """Items that wait in it."""
-        return len(self.queue)
+        """Items that wait in it, or to come into it."""
+        return len(self.queue) + len(self.held)
 
     def keep_order(self) -> None:
         """Look at the priority of each item from now on: one comes that has its own. Any thread."""
@@ -69,14 +71,20 @@ class Lane(Generic[Item]):
         self.keeps_order = True
 
     def _insert(self, item: Item) -> None:
-        while True:
-            try:
-                # A deque is read in its middle in blocks of 64: microseconds, with 100,000 items too.
-                bisect.insort_right(self.queue, item, key=_precedence)
-            except IndexError:
-                # A finalizer has cancelled one of them meanwhile, in this thread: nothing is inserted yet.
-                continue
-            return
+        insert_by_priority(self.queue, item)
+
+
+def insert_by_priority(queue: deque[Item], item: Item, *, first: bool = False) -> None:
+    """Insert an item behind those of its priority, or before them, if it shall be the `first`."""
+    insort = bisect.insort_left if first else bisect.insort_right
+    while True:
+        try:
+            # A deque is read in its middle in blocks of 64: microseconds, with 100,000 items too.
+            insort(queue, item, key=_precedence)
+        except IndexError:
+            # A finalizer has cancelled one of them meanwhile, in this thread: nothing is inserted yet.
+            continue
+        return
 
 
 def _precedence(item: Any) -> int:

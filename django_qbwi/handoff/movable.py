@@ -116,7 +116,9 @@ class MovableItem:
 def make_movable(item: WorkItem, movable: MovableItem) -> None:
     """Let a new item be one that can move, before anybody has asked for its token."""
     options = item.options
-    item.options = Options(options.name, options.timeout, options.lane, options.priority, movable, options.retry)
+    item.options = Options(
+        options.name, options.timeout, options.lane, options.priority, movable, options.retry, options.keyed
+    )
     item.run.token = CheckpointToken(item.owner.stop, movable.prove, moves=True)
     item.add_waiter(movable.forget)
 

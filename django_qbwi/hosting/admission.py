@@ -83,6 +83,8 @@ class Admission:
         origin = None
         if is_new or assembly.carries or taken is not None:
             work_item, args, origin = self._look_at(assembly, work_item, args, is_async, taken is not None)
+        if start is not None:
+            start = start.of_call(work_item, args)
         if here.interceptors:
             return here.interceptors[-1](work_item, args, is_async, name, timeout)
         is_plain = name is None and timeout is None and start is None
@@ -100,7 +102,10 @@ class Admission:
             here.stand_before_new_handlers()
         if here.host.watched:
             here.watch()
-        scheduler.queue(item) if start is None else queue_from(assembly, item, nothing, start.delay)
+        if start is None:
+            scheduler.queue(item)
+        else:
+            item = queue_from(assembly, item, nothing, start.delay)
         # As `handle_of(item)`, without its frame.
         handle = WorkItemHandle()
         handle._item = item

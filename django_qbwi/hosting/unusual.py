@@ -33,10 +33,13 @@ def nothing(item: WorkItem | None = None) -> None:
     """Tell nobody."""
 
 
-def queue_from(assembly: Assembly, item: WorkItem, tell: Callable[[], object], delay: float) -> None:
+def queue_from(assembly: Assembly, item: WorkItem, tell: Callable[[], object], delay: float) -> WorkItem:
     """Queue an item that starts by its own rules, in its caller's thread; see `Acceptance.queue_when_told`."""
     assembly.start_mover(item)
-    assembly.scheduler.queue_when_told(item, tell, delay)
+    queued = assembly.scheduler.queue_when_told(item, tell, delay)
+    if queued is not item and scheduler_logger.isEnabledFor(logging.DEBUG):
+        scheduler_logger.debug("Work item id=%s name=%s waits already, and is not queued again", queued.id, queued.name)
+    return queued
 
 
 def queue_unusually(

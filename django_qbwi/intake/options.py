@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import printable
+from django_qbwi.intake.keys import Keys, checked_keys, keyed
 from django_qbwi.intake.retries import Retry
 
 MAX_PRIORITY = 100
@@ -40,12 +43,39 @@ class Start(NamedTuple):
     """The alias of an engine that gets what this process cannot finish."""
     retry: Retry | None = None
     """Whether it is tried again where it has failed."""
+    keys: Keys | None = None
+    """How its keys are made."""
+    keyed: Keyed | None = None
+    """Those of one call, made where it was queued."""
+
+    def of_method(self) -> Start:
+        """Return it for a method that was decorated in its class."""
+        return self if self.keys is None else self._replace(keys=Keys(*self.keys[:3], of_method=True))
+
+    def of_call(self, work_item: Callable[..., Any], args: tuple[Any, ...]) -> Start:
+        """Return it with the keys of a call as it is queued, if there are to be any; once made they stay.
+
+        Raises:
+            InvalidWorkItem: A key raises, or is no plain value.
+        """
+        if self.keys is None or self.keyed is not None:
+            return self
+        return self._replace(keyed=keyed(self.keys, work_item, args))
 
 
 NO_START = Start()
 
 
-def checked_start(delay: Any, priority: Any, hand_off: Any = None, retry: Any = None) -> Start:
+def checked_start(
+    delay: Any,
+    priority: Any,
+    hand_off: Any = None,
+    retry: Any = None,
+    *,
+    unique_key: Any = None,
+    concurrency: Any = None,
+    concurrency_key: Any = None,
+) -> Start:
     """Return these as an item has them.
 
     Raises:
@@ -65,7 +95,8 @@ def checked_start(delay: Any, priority: Any, hand_off: Any = None, retry: Any = 
         raise InvalidWorkItem(f"hand_off is {hand_off!r}: give an alias of TASKS, or leave it out")
     if retry is not None and not isinstance(retry, Retry):
         raise InvalidWorkItem(f"retry is {retry!r}: give a Retry, as in Retry(max_attempts=3), or leave it out")
-    return Start(float(delay), int(priority), hand_off, retry)
+    keys = checked_keys(unique_key, concurrency, concurrency_key)
+    return Start(float(delay), int(priority), hand_off, retry, keys)
 
 
 def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:

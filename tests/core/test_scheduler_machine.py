@@ -14,6 +14,7 @@ from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, handle_of
+from django_qbwi.core.keys import Keyed
 from django_qbwi.core.records import WorkItemStatus
 from tests.support.manual import ManualExecutor, ManualRuntime
 
@@ -52,6 +53,12 @@ class Pauses:
         return self.seconds if attempt <= self.further else None
 
 
+KEYS = st.none() | st.builds(
+    lambda unique, limit, most: Keyed(step, unique=unique and (1, unique), limit=limit and (1, limit), most=most),
+    st.none() | st.sampled_from("ab"),
+    st.none() | st.sampled_from("ab"),
+    st.integers(1, 2),
+)
 PAUSES = st.none() | st.builds(Pauses, st.integers(0, 2), st.floats(0, 40))
 
 
@@ -64,6 +71,11 @@ async def astep(token: Any, cursor: int = 0) -> None:
 
 
 ENGINE = Engine()
+
+
+def before(item: WorkItem, other: WorkItem) -> bool:
+    """Whether an item comes before another one that waits already."""
+    return item.options.priority > other.options.priority
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -82,6 +94,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.accepts = accepts
         self.accepted: list[WorkItem] = []
         self.waiting: dict[bool, list[WorkItem]] = {False: [], True: []}
+        # Those that are not in their lane yet, and all that have a place of their key.
+        self.held: list[WorkItem] = []
+        self.placed: list[WorkItem] = []
         self.delayed: dict[WorkItem, float] = {}
         self.running: list[WorkItem] = []
         self.moving: list[WorkItem] = []
@@ -89,6 +104,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.ended: dict[WorkItem, WorkItemStatus] = {}
         # Steps until the first sign of the end may come: else most of what is done would be refused.
         self.lives = lives
+        self.closed_for_good = False
 
     def executor(self, is_async: bool) -> ManualExecutor:
         return self.manual.loop if is_async else self.manual.sync
@@ -102,11 +118,36 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.moving.remove(item)
         elif item in self.delayed:
             del self.delayed[item]
+        elif item in self.held:
+            self.held.remove(item)
         elif before is S.QUEUED:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
         elif status is not S.ABANDONED:
             self.running.remove(item)
         self.ended[item] = status
+        if status is not S.ABANDONED:
+            self.give_place_back(item)
+
+    def limit(self, item: WorkItem) -> Any:
+        """The key that an item takes turns by."""
+        return item.options.keyed and item.options.keyed.limit
+
+    def most(self, item: WorkItem) -> int:
+        """How many of its key may have a place when it gets one."""
+        assert item.options.keyed is not None
+        return item.options.keyed.most
+
+    def give_place_back(self, item: WorkItem) -> None:
+        """Note that an item neither waits in its lane nor runs, and whose turn it is now."""
+        if item in self.placed:
+            self.placed.remove(item)
+        while not self.closed_for_good:
+            others = [other for other in self.held if self.limit(other) == self.limit(item)]
+            if not others or sum(self.limit(o) == self.limit(item) for o in self.placed) >= self.most(others[0]):
+                return
+            self.held.remove(others[0])
+            self.placed.append(others[0])
+            self.into_lane(others[0])
 
     # Acts.
 
@@ -124,16 +165,30 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         movable=st.booleans(),
         retry=PAUSES,
+        keyed=KEYS,
         begins=st.booleans(),
     )
     def queue(
-        self, is_async: bool, timeout: float | None, priority: int, movable: bool, retry: Pauses | None, begins: bool
+        self,
+        is_async: bool,
+        timeout: float | None,
+        priority: int,
+        movable: bool,
+        retry: Pauses | None,
+        keyed: Keyed | None,
+        begins: bool,
     ) -> None:
-        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry)
-        full = len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
+        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry, keyed=keyed)
+        full = len(self.waiting[False]) + len(self.waiting[True]) + len(self.held) >= MAX_QUEUED
         state = self.scheduler.state
+        same = self.same_as(item)
         try:
-            self.scheduler.queue(item)
+            if keyed is None:
+                self.scheduler.queue(item)
+            else:
+                assert self.scheduler.queue_when_told(item, lambda: None) is (same or item)
+            if same is not None:
+                return
         except SchedulerClosed:
             assert state is SchedulerState.CLOSED
         except SchedulerDraining:
@@ -142,6 +197,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         except QueueFull:
             assert full
         else:
+            assert same is None
             assert not full
             assert state is SchedulerState.OPEN or (state is SchedulerState.DRAINING and self.accepts)
             self.accepted.append(item)
@@ -149,13 +205,31 @@ class SchedulerMachine(RuleBasedStateMachine):
             if begins:
                 self.begin_next(is_async)
 
-    @rule(is_async=st.booleans(), delay=st.floats(0.5, 40), priority=st.integers(-1, 1), movable=st.booleans())
-    def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool) -> None:
-        item = self.make(is_async, movable, priority=priority)
+    def same_as(self, item: WorkItem) -> WorkItem | None:
+        """The item of the same unique key that was accepted last, if it waits and has never begun."""
+        unique = item.options.keyed and item.options.keyed.unique
+        if not unique:
+            return None
+        known = [other for other in self.accepted if other.options.keyed and other.options.keyed.unique == unique]
+        waits = known and known[-1].run.attempt == 1 and known[-1] in self.queued()
+        return known[-1] if waits else None
+
+    @rule(
+        is_async=st.booleans(),
+        delay=st.floats(0.5, 40),
+        priority=st.integers(-1, 1),
+        movable=st.booleans(),
+        keyed=KEYS,
+    )
+    def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool, keyed: Keyed | None) -> None:
+        item = self.make(is_async, movable, priority=priority, keyed=keyed)
+        same = self.same_as(item)
         full = len(self.delayed) >= MAX_DELAYED
         state, stop, due = self.scheduler.state, self.scheduler.stop, self.manual.clock() + delay
         try:
-            self.scheduler.queue_when_told(item, lambda: None, delay)
+            assert self.scheduler.queue_when_told(item, lambda: None, delay) is (same or item)
+            if same is not None:
+                return
         except SchedulerClosed:
             assert state is SchedulerState.CLOSED
         except SchedulerDraining:
@@ -171,6 +245,29 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.delayed[item] = due
 
     def place(self, item: WorkItem) -> None:
+        """Note an item in its lane, or before it, until it is its turn."""
+        limit = self.limit(item)
+        if limit is not None:
+            placed = [other for other in self.placed if self.limit(other) == limit]
+            held = [other for other in self.held if self.limit(other) == limit]
+            if len(placed) >= self.most(item) or held:
+                first = not held or held[0].options.priority < item.options.priority
+                lower = [other for other in placed if other not in self.running and before(item, other)]
+                if not (item.options.priority and first and lower):
+                    self.hold(item)
+                    return
+                self.placed.remove(lower[-1])
+                self.waiting[lower[-1].lane is self.manual.loop.lane].remove(lower[-1])
+                self.hold(lower[-1], first=True)
+            self.placed.append(item)
+        self.into_lane(item)
+
+    def hold(self, item: WorkItem, *, first: bool = False) -> None:
+        """Note an item that waits for its turn: behind those of its priority, or before them."""
+        self.held.append(item)
+        self.held.sort(key=lambda other: (-other.options.priority, other is not item if first else other is item))
+
+    def into_lane(self, item: WorkItem) -> None:
         """Note an item in its lane: behind those of its priority."""
         waiting = self.waiting[item.lane is self.manual.loop.lane]
         waiting.append(item)
@@ -212,6 +309,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if again:
             assert item.options.retry is not None
             self.delayed[item] = self.manual.clock() + item.options.retry.seconds
+            self.give_place_back(item)
+        if late:
+            self.give_place_back(item)
         if not decided:
             return
         if outcome == "return":
@@ -243,6 +343,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.executor(item.lane is self.manual.loop.lane).finish(item, left.value)
         self.running.remove(item)
         self.moving.append(item)
+        self.give_place_back(item)
 
     @precondition(lambda self: any(item.options.movable for item in self.queued()))
     @rule(data=st.data())
@@ -254,9 +355,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.start_moving(item, self) is None
         if item in self.delayed:
             del self.delayed[item]
+        elif item in self.held:
+            self.held.remove(item)
         else:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
         self.moving.append(item)
+        self.give_place_back(item)
 
     @precondition(lambda self: self.moving)
     @rule(data=st.data())
@@ -273,7 +377,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         item = data.draw(st.sampled_from(self.accepted))
         first = not item.token.is_cancellation_requested and item not in self.ended
         assert handle_of(item).cancel(message) is first
-        if item in self.delayed or item in self.waiting[item.lane is self.manual.loop.lane]:
+        if item in self.queued():
             self.end(item, S.CANCELLED)
 
     @rule(seconds=st.floats(0, 30))
@@ -316,6 +420,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule()
     def give_up(self) -> None:
         left = self.scheduler.give_up()
+        self.closed_for_good = True
         begun = [item for item in self.moving if item.started is not None]
         assert left == [*self.live(), *begun, *self.queued(), *(item for item in self.moving if item not in begun)]
         for item in left:
@@ -331,7 +436,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def queued(self) -> list[WorkItem]:
         """The items that have not started."""
-        return [*self.waiting[False], *self.waiting[True], *self.delayed]
+        # As they are listed, which is not the order of their turns.
+        listed = [item for lane in self.scheduler.lanes.values() for item in lane.held]
+        held = sorted(self.held, key=lambda item: listed.index(item) if item in listed else -1)
+        return [*self.waiting[False], *self.waiting[True], *held, *self.delayed]
 
     def live(self) -> list[WorkItem]:
         """The running items that were not given up."""
@@ -345,7 +453,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def counts_are_exact(self) -> None:
         assert self.scheduler.queued_count == len(self.queued())
         assert self.scheduler.delayed_count == len(self.delayed) <= MAX_DELAYED
-        assert self.scheduler.lanes["async"].waiting == len(self.waiting[True])
+        assert len(self.scheduler.lanes["async"].queue) == len(self.waiting[True])
         assert self.scheduler.running_count == len(self.live())
         assert self.scheduler.live_items() == [*self.live(), *self.queued(), *self.moving]
 
@@ -383,6 +491,23 @@ class SchedulerMachine(RuleBasedStateMachine):
     def delayed_items_have_their_timer(self) -> None:
         # That of an item which moves finds it nowhere.
         assert set(self.scheduler._timetable.timers) - set(self.unreported) - set(self.moving) == set(self.delayed)
+
+    @invariant()
+    def no_more_of_a_key_have_a_place(self) -> None:
+        known = [item for item in self.live() if self.limit(item) is not None]
+        for item in known:
+            assert sum(self.limit(other) == self.limit(item) for other in known) <= 2
+
+    @invariant()
+    def those_without_a_place_are_held(self) -> None:
+        held = [item for lane in self.scheduler.lanes.values() for item in lane.held]
+        assert {*held} == {*self.held}
+        assert len(held) == len(self.held)
+
+    @invariant()
+    def nothing_is_kept_of_keys(self) -> None:
+        if not (self.queued() or self.running or self.unreported or self.moving):
+            assert self.scheduler._turns.is_empty
 
     @invariant()
     def emptiness_is_seen(self) -> None:
