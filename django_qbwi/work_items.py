@@ -214,10 +214,10 @@ def background_work_item(
         hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
             under its own name, and its arguments are JSON.
         retry: What follows a failed attempt, default: nothing.
-        unique_key: Called with the item's own arguments, without the token, where it is queued; while an item of this
-            function with the same key waits, `queue` returns the handle of that one. One that runs does not count.
-        concurrency: How many items of this function run at once in this process, default: as many as there are workers.
-        concurrency_key: As `unique_key`; `concurrency` is counted for each key then.
+        unique_key: Called with the item's own arguments, where it is queued; while an item of this function with the
+            same key waits, `queue` returns the handle of that one. One that runs does not count.
+        concurrency: How many items of this function run at once in this process.
+        concurrency_key: As `unique_key`; `concurrency` is counted for each key.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
@@ -226,8 +226,7 @@ def background_work_item(
     options.update(retry=retry, unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
     if unknown:
         raise InvalidWorkItem(
-            f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes "
-            f"{', '.join(options)}"
+            f"background_work_item() has no option(s) {', '.join(map(repr, unknown))}; it takes {', '.join(options)}"
         )
 
     def decorate(decorated: Any) -> Any:
