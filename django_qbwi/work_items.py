@@ -226,7 +226,7 @@ def background_work_item(
     options.update(retry=retry, unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
     if unknown:
         raise InvalidWorkItem(
-            f"background_work_item() has no option(s) {', '.join(map(repr, unknown))}; it takes {', '.join(options)}"
+            f"background_work_item(): unknown option(s) {', '.join(map(repr, unknown))}; it takes {', '.join(options)}"
         )
 
     def decorate(decorated: Any) -> Any:

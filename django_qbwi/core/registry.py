@@ -5,36 +5,22 @@ Lock: `lock`, that of the scheduler, guards the containers.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django_qbwi.core.cancellation import CancelReason, StopFlag
+from django_qbwi.core.history import for_history
+from django_qbwi.core.ids import Ids
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.turns import Turns
-from django_qbwi.core.waiting import Waited
 from django_qbwi.machine.forks import OwnProcess
 from django_qbwi.machine.primitives import Lock, holding, new_lock
-
-
-class Ids:
-    """Makes ids that nobody can guess, in some 2 microseconds: the system is asked for random bytes only once."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._secret = secrets.token_bytes(16)
-
-    def make(self, size: int) -> str:
-        """Return a new one of `size` bytes."""
-        number = next(self._numbers).to_bytes(8, "big")
-        return hashlib.blake2b(number, key=self._secret, digest_size=size).hexdigest()
 
 
 class WorkItemRegistry:
@@ -310,22 +296,3 @@ class WorkItemRegistry:
             waiter = self._empty_waiters[-1]
             del self._empty_waiters[-1]
             waiter.release()
-
-
-def for_history(item: WorkItem) -> WorkItem:
-    """Return what is kept of an item that has ended: itself, or a copy that does not keep what it has raised alive.
-
-    An exception may hold anything, a document of megabytes or a response; only a handle that somebody keeps has it.
-    """
-    ending = item.ending
-    if ending is None or ending.exception is None:
-        return item
-    kept = object.__new__(WorkItem)
-    # Made now, so that both have the same.
-    _ = item.id
-    for name in (*Waited.__slots__, *WorkItem.__slots__):
-        if name != "__weakref__":
-            setattr(kept, name, getattr(item, name))
-    kept.waiters, kept.ended = None, True
-    kept.ending = Ending(ending.status, ending.finished, ending.reason, ending.failure)
-    return kept
