@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import datetime
 import enum
+import io
 import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from django.core.management import call_command
 from django.db import transaction
+from django.template.loader import render_to_string
 from django.test import RequestFactory
 
 from django_qbwi import (
@@ -22,6 +25,7 @@ from django_qbwi import (
     background_work_item,
     copies_request,
 )
+from django_qbwi.console.dashboard import ItemRow
 from django_qbwi.intake.keys import Keys, keyed
 from django_qbwi.testing import captured_work_items, immediate_work_items
 from tests.support.gates import PATIENCE, Gate
@@ -381,3 +385,21 @@ def test_wrong_keys() -> None:
         background_work_item(concurrency_key=lambda pk: pk)(index)
     # In one of both places is enough.
     background_work_item(concurrency=1)(index).using(concurrency_key=lambda pk: pk)
+
+
+def test_item_that_waits_for_its_turn_is_told_of(gate: Gate) -> None:
+    """In its info, in the tables and the description of the command, and on the page."""
+    one = background_work_item(concurrency=1)(gate.__call__)
+    handles = [one.queue(), one.queue()]
+    gate.await_entered()
+    assert [handle.info.held for handle in handles] == [False, True]
+    for arguments, told in ((["list"], "waits for its turn"), (["show", handles[1].id], "waits for that of its key")):
+        written = io.StringIO()
+        call_command("qbwi", *arguments, stdout=written)
+        assert written.getvalue().count(told) == 1
+    rows = [ItemRow.of(handle.info.to_dict(), datetime.datetime.now(datetime.UTC)) for handle in handles]
+    badges = [render_to_string("admin/django_qbwi/workitem/status.html", {"row": row}) for row in rows]
+    assert ["waits for its turn" in badge for badge in badges] == [False, True]
+    gate.open()
+    wait_for(handles)
+    assert not handles[1].info.held

@@ -92,6 +92,8 @@ class Rows:
         """Return the row of an item."""
         status = clean(item["status"])
         notes = ["overdue"] if item["overdue"] else []
+        if item["held"]:
+            notes.append("waits for its turn")
         if item["attempt"] > 1:
             notes.append(f"attempt {item['attempt']}")
         if item["cancel_reason"] is not None and item["finished_at"] is None:

@@ -215,6 +215,7 @@ class WorkItem(Waited):
             finished_at=None if ending is None else self._moment(ending.finished),
             timeout=self.timeout,
             attempt=1 if run is None else run.attempt,
+            held=ending is None and self in self.lane.held,
             overdue=run is not None and run.overdue,
             cancel_reason=self.cancel_reason if ending is None else ending.reason,
             error=None if ending is None else ending.failure,

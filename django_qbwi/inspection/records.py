@@ -214,6 +214,7 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "finished_at": optional(moment),
     "timeout": optional(number),
     "attempt": _attempt,
+    "held": lambda value: value is not None and flag(value),  # another version may not say it
     "overdue": flag,
     "cancel_reason": optional(bounded(20)),
     "error": optional(_error),
