@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import datetime
 import enum
+import gc
 import io
 import threading
 import uuid
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,6 +26,7 @@ from django_qbwi import (
     WorkItemStatus,
     background_work_item,
     copies_request,
+    hosting,
 )
 from django_qbwi.console.dashboard import ItemRow
 from django_qbwi.intake.keys import Keys, keyed
@@ -141,6 +144,23 @@ def test_key_of_a_bound_method_is_that_of_its_instance() -> None:
     assert handles[0] == handles[1] != handles[2]
     for handle in handles:
         handle.cancel()
+
+
+def test_nothing_of_the_call_is_kept() -> None:
+    """Neither the instance nor the arguments, once it has ended."""
+
+    class Album:
+        @background_work_item(unique_key=lambda self, size: size, concurrency=1)
+        def resize(self, token: Any, size: int) -> None:
+            """Do nothing."""
+
+    album = Album()
+    kept, handle = weakref.ref(album), album.resize.queue(9)
+    wait_for([handle])
+    assert hosting.scheduler().wait_until_empty(PATIENCE)
+    del album
+    gc.collect()
+    assert kept() is None
 
 
 def test_key_gets_the_snapshot_of_a_request() -> None:

@@ -9,13 +9,14 @@ Key = tuple[int, str]
 
 
 class Keyed:
-    """The keys of one call. Frozen, as a call is."""
+    """The keys of one call. Frozen, as a call is.
 
-    __slots__ = ("function", "limit", "most", "unique")
+    They keep nothing of it alive: a function has its identity as long as an item waits for it or runs it.
+    """
 
-    def __init__(self, function: object, unique: Key | None = None, limit: Key | None = None, most: int = 1) -> None:
-        self.function: Final = function
-        """What the keys belong to; kept, so that no other one gets its identity meanwhile."""
+    __slots__ = ("limit", "most", "unique")
+
+    def __init__(self, unique: Key | None = None, limit: Key | None = None, most: int = 1) -> None:
         self.unique: Final = unique
         """While an item with the same one waits, no further one is queued; None if each is."""
         self.limit: Final = limit

@@ -65,7 +65,6 @@ def keyed(keys: Keys, work_item: Callable[..., Any], args: tuple[Any, ...]) -> K
     function, keywords = parts_of_call(work_item)
     owner = ""
     if isinstance(function, types.MethodType):
-        # Kept with the keys: the identities are nobody else's as long as they count.
         if keys.of_method:
             args = (function.__self__, *args)
         else:
@@ -78,7 +77,7 @@ def keyed(keys: Keys, work_item: Callable[..., Any], args: tuple[Any, ...]) -> K
         limit = (identity, owner + _text("concurrency_key", keys.limit, function, args, keywords))
     elif keys.concurrency is not None:
         limit = (identity, owner)
-    return Keyed(function, unique, limit, keys.concurrency or 1)
+    return Keyed(unique, limit, keys.concurrency or 1)
 
 
 def _text(

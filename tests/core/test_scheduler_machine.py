@@ -54,7 +54,7 @@ class Pauses:
 
 
 KEYS = st.none() | st.builds(
-    lambda unique, limit, most: Keyed(step, unique=unique and (1, unique), limit=limit and (1, limit), most=most),
+    lambda unique, limit, most: Keyed(unique=unique and (1, unique), limit=limit and (1, limit), most=most),
     st.none() | st.sampled_from("ab"),
     st.none() | st.sampled_from("ab"),
     st.integers(1, 2),

@@ -32,12 +32,12 @@ class Pause:
 
 def unique(key: str = "a") -> Keyed:
     """A unique key of `noop`."""
-    return Keyed(noop, unique=(id(noop), key))
+    return Keyed(unique=(id(noop), key))
 
 
 def limited(key: str = "a", most: int = 1) -> Keyed:
     """A limit for a key of `noop`."""
-    return Keyed(noop, limit=(id(noop), key), most=most)
+    return Keyed(limit=(id(noop), key), most=most)
 
 
 def make(manual: ManualRuntime, keyed: Keyed, work_item: Any = noop, **options: Any) -> WorkItem:
@@ -324,7 +324,7 @@ def test_item_may_be_the_same_while_it_is_held(manual: ManualRuntime) -> None:
     """It waits for its turn."""
 
     def both() -> Keyed:
-        return Keyed(noop, unique=(1, "a"), limit=(1, "a"))
+        return Keyed(unique=(1, "a"), limit=(1, "a"))
 
     first = put(manual, both())
     manual.sync.start()
