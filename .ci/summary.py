@@ -13,7 +13,9 @@ ALLOWED = {"py315-django61"}
 def extent(environment: dict[str, Any]) -> str:
     """Say whether a row ran all unit tests."""
     commands = [word for test in environment.get("test", ()) for word in test["command"]]
-    return "the rooms that know Django" if "--ignore" in commands else "the whole suite"
+    if "--ignore" not in commands:
+        return "the whole suite"
+    return "the rooms that know Django" if "tests/core" in commands else "the rooms that know Python"
 
 
 def main(paths: list[str]) -> int:

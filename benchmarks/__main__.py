@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import logging
 import os
 import statistics
 import sys
@@ -16,7 +17,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
 
@@ -24,8 +25,9 @@ import django
 
 django.setup()
 
-from django_qbwi import CancellationToken, background_work_item, queue_background_work_item  # noqa: E402
+from django_qbwi import CancellationToken, Retry, background_work_item, queue_background_work_item, track  # noqa: E402
 from django_qbwi.core.cancellation import StopFlag  # noqa: E402
+from django_qbwi.signals import scheduler_logger  # noqa: E402
 from django_qbwi.testing import drain  # noqa: E402
 
 WORKERS = 4
@@ -39,6 +41,11 @@ def noop(token: object = None, value: object = None) -> None:
 
 def with_keyword(token: object, *, album: int) -> None:
     """Do nothing."""
+
+
+@background_work_item(retry=Retry())
+def retried(token: object, value: object = None) -> None:
+    """Do nothing, by a policy of retries."""
 
 
 async def anoop(token: object = None, value: object = None) -> None:
@@ -125,6 +132,33 @@ def submit_partial(count: int = 1000) -> tuple[float, float]:
     with Busy(POOL):
         theirs = per_call(lambda: POOL.submit(call, None), count)
     return ours, theirs
+
+
+def submit_retried(count: int = 1000) -> tuple[float, float]:
+    """The same with a function that is tried again where it fails, which this one does not."""
+    with Busy(None):
+        ours = per_call(lambda: retried.queue(1), count)
+    with Busy(POOL):
+        theirs = per_call(lambda: POOL.submit(noop, 1), count)
+    return ours, theirs
+
+
+def track_future(count: int = 1000) -> tuple[float, float]:
+    """From `track` of a future to its end, against what the pool takes that makes one."""
+    futures: list[Future[None]] = [Future() for _ in range(count)]
+
+    def ours() -> None:
+        for future in futures:
+            track(future)
+        for future in futures:
+            future.set_result(None)
+        drain(60)
+
+    def theirs() -> None:
+        for future in [POOL.submit(noop) for _ in range(count)]:
+            future.result()
+
+    return per_call(ours, 1) / count, per_call(theirs, 1) / count
 
 
 def end_to_end(count: int = 3000) -> tuple[float, float]:
@@ -272,6 +306,53 @@ def signal_tokens(count: int = 100_000) -> tuple[float, float]:
     return ours, theirs
 
 
+def queue_delayed(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """The caller's cost of an item with `delay` where many wait for their time, against few."""
+
+    def measure(count: int) -> float:
+        waiting = [queue_background_work_item(noop, delay=3600) for _ in range(count)]
+        cost = per_call(lambda: waiting.append(queue_background_work_item(noop, delay=3600)), few)
+        for handle in waiting:
+            handle.cancel()
+        drain(60)
+        return cost
+
+    return measure(many), measure(few)
+
+
+def queue_expiring(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """The caller's cost of an item with `expires` where many wait for a worker, against few."""
+
+    def measure(count: int) -> float:
+        with Busy(None):
+            for _ in range(count):
+                queue_background_work_item(noop, expires=3600)
+            return per_call(lambda: queue_background_work_item(noop, expires=3600), few)
+
+    return measure(many), measure(few)
+
+
+def expire(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """Until an item that expires has ended, every other one of many that wait in a queue, against few; no records."""
+
+    def measure(count: int) -> float:
+        with Busy(None):
+            due = time.perf_counter() + count * 2e-4
+            for _ in range(count // 2):
+                queue_background_work_item(noop)
+                last = queue_background_work_item(noop, expires=max(0.001, due - time.perf_counter()))
+            due = max(due, time.perf_counter())
+            last.wait(60)
+            return (time.perf_counter() - due) / (count // 2) * 1e6
+
+    level = scheduler_logger.logger.level
+    scheduler_logger.logger.setLevel(logging.CRITICAL)
+    try:
+        return measure(many), measure(few)
+    finally:
+        scheduler_logger.logger.setLevel(level)
+
+
 POOL = ThreadPoolExecutor(WORKERS)
 LOOP = asyncio.new_event_loop()
 
@@ -279,6 +360,8 @@ METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = 
     ("submit, workers busy", "ThreadPoolExecutor.submit", submit_busy, 0.30, 4 * ROUNDS),
     ("submit, workers at work", "ThreadPoolExecutor.submit", submit_at_work, 0.50, 4 * ROUNDS),
     ("submit a partial, workers busy", "ThreadPoolExecutor.submit", submit_partial, 0.30, 4 * ROUNDS),
+    ("submit with retry, workers busy", "ThreadPoolExecutor.submit", submit_retried, 1.5, 4 * ROUNDS),
+    ("track a future, to its end", "ThreadPoolExecutor", track_future, 5.0, ROUNDS),
     ("end to end, sync no-op", "ThreadPoolExecutor", end_to_end, 0.45, ROUNDS),
     ("start latency, idle pool", "ThreadPoolExecutor", idle_start, 1.0, ROUNDS),
     ("start latency of a closure", "ThreadPoolExecutor", idle_start_of_closure, 1.0, ROUNDS),
@@ -287,6 +370,9 @@ METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = 
     ("memory per queued item (bytes)", "ThreadPoolExecutor", memory_per_item, 0.20, 2),
     ("queue, 100,000 wait for 1,000 keys", "none waits", queue_keyed, 1.5, 3),
     ("run 100,000 items of 1,000 keys", "run 1,000 of them", run_keyed, 2.0, 3),
+    ("queue a delayed, 100,000 wait", "where 1,000 wait", queue_delayed, 3.00, 3),
+    ("queue with expires, 100,000 wait", "where 1,000 wait", queue_expiring, 1.50, 3),
+    ("expire, one of two of 100,000", "of 1,000", expire, 3.00, 3),
     ("signal 100,000 tokens", "Event.set loop", signal_tokens, 0.01, 3),
 ]
 

@@ -2,5 +2,5 @@
 
 SECRET_KEY = "for the benchmarks only"
 INSTALLED_APPS = ["django_qbwi"]
-QBWI = {"MAX_QUEUED": 1_000_000}
+QBWI = {"MAX_QUEUED": 1_000_000, "MAX_DELAYED": 1_000_000}
 USE_TZ = True

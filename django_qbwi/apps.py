@@ -16,7 +16,7 @@ class QBWIConfig(AppConfig):
     verbose_name = "Background work items"
 
     def ready(self) -> None:
-        """Register the checks, open the scheduler, and have QBWI["ENGINE"] know what it is to run."""
+        """Register the checks, open the scheduler, and have engines know what they are to run."""
         from django.core import checks as django_checks  # the registry may be imported when apps are loading
 
         from django_qbwi import checks, conf, hosting  # Django's settings are read below these
@@ -24,12 +24,13 @@ class QBWIConfig(AppConfig):
 
         django_checks.register(checks.check_settings)
         django_checks.register(checks.check_engines)
+        django_checks.register(checks.check_mail)
         django_checks.register(checks.check_inspection)
         django_checks.register(checks.check_lifespan)
         django_checks.register(checks.check_deployment, deploy=True)
         hosting.start()
         with contextlib.suppress(ImproperlyConfigured):
             # Wrong settings are told by the checks, and by the first item.
-            alias = conf.load().engine
-            if alias is not None:
-                expect_items(alias)
+            loaded = conf.load()
+            for alias in {loaded.engine, loaded.email_hand_off} - {None}:
+                expect_items(str(alias))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_qbwi.handoff import frameworks
 from django_qbwi.task_backend.queueing import TaskQueueing
+from django_qbwi.task_backend.task_class import task_class_of
 
 try:
     # By what can be imported: the backport may be installed beside the framework itself.
@@ -16,6 +17,8 @@ try:
 except ImportError:
     _framework = frameworks.backport()
 
+WorkItemTask: Any = task_class_of(_framework.task, __name__)
+"""The class of its tasks."""
 _Base: Any = object if TYPE_CHECKING else _framework.backend_base
 
 
@@ -23,3 +26,4 @@ class WorkItemBackend(TaskQueueing, _Base):  # type: ignore[misc]
     """`TASKS = {"default": {"BACKEND": "django_qbwi.backend.WorkItemBackend"}}`."""
 
     framework = _framework
+    task_class = WorkItemTask

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from django_qbwi.handoff import frameworks
 from django_qbwi.task_backend.queueing import TaskQueueing
+from django_qbwi.task_backend.task_class import task_class_of
 
 _framework = frameworks.backport()
+WorkItemTask: Any = task_class_of(_framework.task, __name__)
+"""The class of its tasks."""
 _Base: Any = object if TYPE_CHECKING else _framework.backend_base
 
 
@@ -18,3 +21,4 @@ class WorkItemBackend(TaskQueueing, _Base):  # type: ignore[misc]
     """`TASKS = {"default": {"BACKEND": "django_qbwi.backport.WorkItemBackend"}}`."""
 
     framework = _framework
+    task_class = WorkItemTask

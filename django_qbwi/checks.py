@@ -16,6 +16,7 @@ from django.apps.config import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from django_qbwi import conf
 from django_qbwi.core.names import name_of, printable
@@ -56,9 +57,10 @@ def check_engines(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     if conf.problems(value):
         return []
     wanted = {alias: f"{name} has hand_off={alias!r}" for name, alias in _handed_off()}
-    setting = conf.load().engine
-    if setting is not None:
-        wanted[setting] = f'QBWI["ENGINE"] is {setting!r}'
+    loaded = conf.load()
+    for key, setting in (("ENGINE", loaded.engine), ("EMAIL_HAND_OFF", loaded.email_hand_off)):
+        if setting is not None:
+            wanted[setting] = f'QBWI["{key}"] is {setting!r}'
     found: list[CheckMessage] = []
     for alias, where in wanted.items():
         try:
@@ -76,6 +78,35 @@ def _handed_off() -> Iterator[tuple[str, str]]:
         for value in list(getattr(module, "__dict__", {}).values()):
             if issubclass(type(value), DecoratedFunction) and value.hand_off is not None:
                 yield name_of(value), value.hand_off
+
+
+def check_mail(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a backend that is to send mail and does not: it cannot be imported, or queues mail itself."""
+    value = getattr(django_settings, conf.SETTING, {})
+    if conf.problems(value):
+        return []
+    wanted = {'QBWI["EMAIL_BACKEND"]': conf.load().email_backend} if "EMAIL_BACKEND" in value else {}
+    for alias, mailer in getattr(django_settings, "MAILERS", {}).items():
+        own = mailer.get("OPTIONS", {}).get("backend")
+        if own is not None and getattr(_imported(mailer.get("BACKEND")), "queues_mail", False):
+            wanted[f'MAILERS["{alias}"]["OPTIONS"]["backend"]'] = own
+    found: list[CheckMessage] = []
+    for where, path in wanted.items():
+        backend = _imported(path)
+        if isinstance(backend, Exception) or getattr(backend, "queues_mail", False):
+            problem = str(backend) if isinstance(backend, Exception) else "it queues mail, and sends none"
+            hint = 'Give the backend that sends the mail, as "django.core.mail.backends.smtp.EmailBackend".'
+            found.append(Error(f"{where} is {path!r}: {printable(problem)}", hint=hint, id="qbwi.E014"))
+    return found
+
+
+def _imported(path: Any) -> Any:
+    """Return what stands at a dotted path, or why there is nothing."""
+    try:
+        return import_string(path)
+    except Exception as error:
+        # Importing it runs code of its own.
+        return error
 
 
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -52,6 +52,10 @@ class Settings:
     """Whether other processes of the site may ask this one what it runs, and cancel items."""
     engine: str | None = None
     """Alias of TASKS: decorated functions run there instead of here."""
+    email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
+    """Dotted path of the backend to which `contrib.mail` hands the mail."""
+    email_hand_off: str | None = None
+    """Alias of TASKS that gets the mail which this process cannot send; None: it stays here."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ def _is_list_of_paths(value: Any) -> bool:
 _COUNT = (_is_count, "an integer of 1 or more")
 _SPAN = (_is_span, "a number of seconds, 0 or more")
 _FLAG = (_is_flag, "True or False")
+_ALIAS = (lambda value: value is None or (isinstance(value, str) and value != ""), "an alias of TASKS, or None")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_workers": _COUNT,
     "max_async_in_flight": _COUNT,
@@ -151,5 +156,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "context": (_is_list_of_paths, "a list of dotted paths"),
     "warn_in_transaction": _FLAG,
     "inspection": _FLAG,
-    "engine": (lambda value: value is None or (isinstance(value, str) and value != ""), "an alias of TASKS, or None"),
+    "engine": _ALIAS,
+    "email_backend": (lambda value: isinstance(value, str) and value != "", "the dotted path of an email backend"),
+    "email_hand_off": _ALIAS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -21,6 +21,7 @@ from django_qbwi.intake.decorated import DecoratedFunction
 from django_qbwi.intake.options import NO_START, Start, checked, checked_start
 from django_qbwi.intake.retries import Retry
 from django_qbwi.intake.snapshot import RequestSnapshot
+from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.signals import scheduler_logger
 
 P = ParamSpec("P")
@@ -52,6 +53,8 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        expires: float | None = None,
+        wait_for_room: float | None = None,
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
@@ -59,7 +62,7 @@ class _Decorated(DecoratedFunction):
         name, timeout = checked(name, timeout)
         super().__init__(function)
         self._keys = {"unique_key": unique_key, "concurrency": concurrency, "concurrency_key": concurrency_key}
-        start = checked_start(delay, priority, hand_off, retry, **self._keys)
+        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
@@ -68,6 +71,8 @@ class _Decorated(DecoratedFunction):
         self._delay = delay
         self._priority = priority
         self._retry = retry
+        self._expires = expires
+        self._wait_for_room = wait_for_room
         self._name = name
         self._timeout = timeout
         self._using = using
@@ -86,7 +91,7 @@ class _Decorated(DecoratedFunction):
     def _changes(self) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
-        options.update(self._keys)
+        options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -103,13 +108,22 @@ class _Decorated(DecoratedFunction):
         priority: int | None = None,
         hand_off: str | None = None,
         retry: Retry | None = None,
+        expires: float | None = None,
+        wait_for_room: float | None = None,
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
     ) -> Self:
-        """Return it with other options; `using` is the database alias for `queue_on_commit`, `delay` in seconds."""
+        """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
+
+        Args:
+            name, timeout, delay, expires: As for the one.
+            priority, hand_off, retry, unique_key, concurrency, concurrency_key: As for the other.
+            using: The database alias for `queue_on_commit`.
+            wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
+        """
         options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
-        options.update(priority=priority, hand_off=hand_off, retry=retry)
+        options.update(priority=priority, hand_off=hand_off, retry=retry, expires=expires, wait_for_room=wait_for_room)
         options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
         given = {option: value for option, value in options.items() if value is not None}
         found = type(self)(self._function, **{**self._changes(), **given})
@@ -165,9 +179,33 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
         return found.as_method() if self._of_method else found
 
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
-        """Queue the function with its own arguments; see `queue_background_work_item`."""
+        """Queue the function with its own arguments; see `queue_background_work_item`.
+
+        Never blocks but by `using(wait_for_room=...)`, which a running event loop refuses: see `aqueue`.
+        """
         call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
-        return hosting.queue(call, args, self._name, self._timeout, None, self._start)
+        start = self._start
+        if start is not None and start.wait_for_room is not None and on_running_loop():
+            raise InvalidWorkItem(
+                f"{name_of(self)} was queued with wait_for_room={start.wait_for_room!r} on a running event loop, which "
+                "that would block: write `await ... .using(wait_for_room=...).aqueue(...)`"
+            )
+        return hosting.queue(call, args, self._name, self._timeout, None, start)
+
+    async def aqueue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
+        """Queue the function as `queue` does, on an event loop, which goes on where that waits for room.
+
+        To cancel who awaits leaves nothing queued. Without `wait_for_room` it never waits.
+        """
+        call: Callable[..., Any] = self._function if not kwargs else functools.partial(self._function, **kwargs)
+        start = self._start
+        if start is None or start.wait_for_room is None:
+            return hosting.queue(call, args, self._name, self._timeout, None, start)
+        pending: list[Callable[[], Awaitable[WorkItemHandle]]] = []
+        handle = hosting.queue(call, args, self._name, self._timeout, None, start._replace(pending=pending))
+        for wait in pending:
+            handle = await wait()
+        return handle
 
     def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue the function when the current transaction commits; see `queue_on_commit`."""
@@ -212,7 +250,7 @@ class BackgroundMethod(_Decorated, Generic[S, P, R]):
             """Refuse, with what to do instead."""
             raise InvalidWorkItem(f"{name_of(self)} cannot be queued so: {self.owner_missing}")
 
-        queue_on_commit = queue
+        aqueue = queue_on_commit = queue
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...

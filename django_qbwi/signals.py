@@ -53,7 +53,7 @@ _SUCCEEDED = WorkItemStatus.SUCCEEDED
 _FORMAT = "Work item id=%s name=%s status=%s elapsed=%.3fs"
 _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
 _RETRY_FORMAT = "Work item id=%s name=%s attempt=%d failed elapsed=%.3fs: the next one follows in %.1fs"
-_FORMAT_WITH_TARGET = f"{_FORMAT}: %s"
+_FORMAT_WITH_REASON = f"{_FORMAT}: %s"
 _OVERDUE_WARNING_EVERY = 60.0
 
 
@@ -184,12 +184,14 @@ class SignalsAndRecords:
 
     def _record_without_start(self, item: WorkItem, status: WorkItemStatus) -> None:
         level = logging.ERROR if status is WorkItemStatus.DISCARDED else logging.INFO
-        movable = item.options.movable
-        if movable is None:
+        why = item.token.message if item.cancel_reason is CancelReason.EXPIRED else None
+        if why is None and item.options.movable is not None:
+            why = item.options.movable.target
+        if why is None:
             self._record(level, item)
         elif _is_enabled_for(level):
-            how = (item.id, item.name, item.status, item.elapsed, movable.target)
-            scheduler_logger.log(level, _FORMAT_WITH_TARGET, *how, extra=_extra(item))
+            how = (item.id, item.name, item.status, item.elapsed, why)
+            scheduler_logger.log(level, _FORMAT_WITH_REASON, *how, extra=_extra(item))
 
     def _record_with_stack(self, item: WorkItem) -> None:
         if item.options.movable is not None and item.run.ident is None:

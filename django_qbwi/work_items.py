@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         name: str | None = None,
         timeout: float | None = None,
         delay: float | None = None,
+        expires: float | None = None,
     ) -> WorkItemHandle:
         """Queue it."""
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         name: str | None = None,
         timeout: float | None = None,
         delay: float | None = None,
+        expires: float | None = None,
     ) -> None:
         """Queue it on commit."""
 
@@ -56,12 +58,12 @@ else:
         name: str | None = None,
         timeout: float | None = None,
         delay: float | None = None,
+        expires: float | None = None,
         **unknown: Any,
     ) -> WorkItemHandle:
         """Run `work_item(token, *args)` in the background of this process, soon.
 
-        - The item may be a function, a lambda, a partial, a bound method or an object with `__call__`; sync, async, or
-          sync and returning an awaitable (then it has ended when the awaitable has).
+        - The item is any callable; sync, async, or sync and returning an awaitable (it has ended when that has).
         - The process does not end before the item has, as far as the server allows; the token says when to hurry.
         - The item runs in a context of its own: nothing of the request flows into it but the arguments.
         - An exception of the item is logged and kept in the handle; it never reaches the caller.
@@ -74,7 +76,7 @@ else:
             args: Its further arguments; for keyword arguments use `functools.partial`.
             name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
-            delay: Seconds until it may start, on a timer; DISCARDED if that is beyond the end of the process.
+            delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
 
         Returns:
             A handle, to look at the item, wait for it or cancel it.
@@ -88,11 +90,11 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            return work_item.using(name=name, timeout=timeout, delay=delay).queue(*args)
+            return work_item.using(name=name, timeout=timeout, delay=delay, expires=expires).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
-        if delay is not None:
-            return hosting.queue(work_item, args, name, timeout, start=checked_start(delay, None))
+        if delay is not None or expires is not None:
+            return hosting.queue(work_item, args, name, timeout, start=checked_start(delay, None, expires=expires))
         return hosting.queue(work_item, args, name, timeout)
 
     def queue_on_commit(
@@ -103,6 +105,7 @@ else:
         name: str | None = None,
         timeout: float | None = None,
         delay: float | None = None,
+        expires: float | None = None,
         **unknown: Any,
     ) -> None:
         """Queue `work_item(token, *args)` when the current transaction commits; at once where none is open.
@@ -118,6 +121,7 @@ else:
             name: As for `queue_background_work_item`.
             timeout: As for `queue_background_work_item`.
             delay: As for `queue_background_work_item`, from the commit on.
+            expires: As for `queue_background_work_item`, from the commit on.
 
         Raises:
             InvalidWorkItem: It cannot be called so, an option is wrong, or this is a running event loop, where Django
@@ -127,9 +131,10 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            work_item.using(name=name, timeout=timeout, using=using, delay=delay).queue_on_commit(*args)
+            options = work_item.using(name=name, timeout=timeout, using=using, delay=delay, expires=expires)
+            options.queue_on_commit(*args)
             return
-        start = None if delay is None else checked_start(delay, None)
+        start = None if delay is None and expires is None else checked_start(delay, None, expires=expires)
         queue_call_on_commit(work_item, args, name, timeout, using, start)
 
 
@@ -184,6 +189,7 @@ def background_work_item(
     priority: int | None = None,
     hand_off: str | None = None,
     retry: Retry | None = None,
+    expires: float | None = None,
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
@@ -199,6 +205,7 @@ def background_work_item(
     priority: int | None = None,
     hand_off: str | None = None,
     retry: Retry | None = None,
+    expires: float | None = None,
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
@@ -208,8 +215,7 @@ def background_work_item(
 
     Args:
         function: Takes a `CancellationToken` first; sync or async.
-        name: As for `queue_background_work_item`.
-        timeout: As for `queue_background_work_item`.
+        name, timeout, expires: As for `queue_background_work_item`.
         priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
         hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
             under its own name, and its arguments are JSON.
@@ -223,11 +229,11 @@ def background_work_item(
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
     options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
-    options.update(retry=retry, unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+    options.update(retry=retry, expires=expires)
+    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
     if unknown:
-        raise InvalidWorkItem(
-            f"background_work_item(): unknown option(s) {', '.join(map(repr, unknown))}; it takes {', '.join(options)}"
-        )
+        names = ", ".join(map(repr, unknown))
+        raise InvalidWorkItem(f"background_work_item() got unknown option(s) {names}; it takes {', '.join(options)}")
 
     def decorate(decorated: Any) -> Any:
         if not callable(decorated) and type(decorated) is not classmethod:

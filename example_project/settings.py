@@ -33,20 +33,20 @@ TEMPLATES = [
     }
 ]
 SQLITE = {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
-DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR / "db.sqlite3", "OPTIONS": SQLITE}
-DATABASES = {"default": DATABASE}
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR / "db.sqlite3", "OPTIONS": SQLITE}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-TIME_ZONE = "UTC"
-STATIC_URL = "/static/"
+TIME_ZONE, STATIC_URL = "UTC", "/static/"
 MEDIA_ROOT, MEDIA_URL = VAR / "media", "/media/"
 
-MAIL = "django.core.mail.backends.filebased.EmailBackend"
+MAIL, TO_FILES = "django_qbwi.contrib.mail.BackgroundEmailBackend", "django.core.mail.backends.filebased.EmailBackend"
+GALLERY_DIRECT = {}  # how an item sends that is tried again itself
 if django.VERSION >= (6, 1):
-    MAILERS = {"default": {"BACKEND": MAIL, "OPTIONS": {"file_path": VAR / "mail"}}}
+    BOX, GALLERY_DIRECT = {"file_path": VAR / "mail"}, {"using": "direct"}
+    MAILERS = {"default": {"BACKEND": MAIL, "OPTIONS": BOX}, "direct": {"BACKEND": TO_FILES, "OPTIONS": BOX}}
 else:
     EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL, VAR / "mail"
 
-QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0}  # both are the defaults: the whole dict may be left out
+QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0, "EMAIL_BACKEND": TO_FILES}  # without the last one: the defaults
 GALLERY_ENGINE = None  # the alias of TASKS that takes what a shutdown interrupts: settings_durable.py has one
 GALLERY_PAUSE = 1.0  # seconds: one count, and what a slow mail server or a large picture would take
 

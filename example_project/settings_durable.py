@@ -1,7 +1,7 @@
 """The example site with an engine: what a shutdown interrupts goes on in `manage.py db_worker --backend durable`."""
 
 from example_project.settings import *  # noqa: F403
-from example_project.settings import CONSOLE, INSTALLED_APPS, LOGGING
+from example_project.settings import CONSOLE, INSTALLED_APPS, LOGGING, QBWI
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db"]
 TASKS = {
@@ -14,6 +14,6 @@ TASKS = {
 GALLERY_ENGINE = "durable"
 
 # Few workers and little time, so that there is something to move.
-QBWI = {"MAX_WORKERS": 2, "SHUTDOWN_TIMEOUT": 8.0}
+QBWI = {**QBWI, "MAX_WORKERS": 2, "SHUTDOWN_TIMEOUT": 8.0, "EMAIL_HAND_OFF": "durable"}
 
 LOGGING = {**LOGGING, "loggers": {**LOGGING["loggers"], "django_tasks_db": CONSOLE}}

@@ -140,10 +140,11 @@ class Tour:
         # First: of the five that run in threads one has to wait for the first to end, and what begins only while the
         # server ends is left in peace, so that there would be nothing to save.
         self.keep_counting()
-        say("Pressing buttons on the page: two sample pictures, a postcard, an album ...")
+        say("Pressing buttons on the page: two sample pictures, a postcard, a letter, an album ...")
         self.visitor.post("pictures/sample/")
         self.visitor.post("pictures/sample/")
         self.visitor.post("postcards/", address="you@example.com", greeting="Greetings from the tour!")
+        self.visitor.post("letters/", address="you@example.com", greeting="Greetings from the tour!")
         self.visitor.post("albums/")
         for name in self.visitor.names_at_work():
             say(f"    at work: {name}")

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -92,6 +93,19 @@ def run(*arguments: str, **options: Any) -> str:
 
 
 # The list.
+
+
+def test_list_says_what_is_waited_for(columns: Callable[[int], None]) -> None:
+    """When a delayed item is due, and when it expires; `show` has the moments."""
+    handle = queue_background_work_item(lambda token: None, name=NAME, delay=3600, expires=7200)
+    columns(400)
+    try:
+        output, shown = run(), run("show", handle.id)
+    finally:
+        assert handle.cancel()
+    assert re.search(r"due in \d+ (min|h) \d\d (s|min), expires in", output)
+    assert re.search(r"due at +2", shown)
+    assert re.search(r"expires at +2", shown)
 
 
 def test_list_is_the_default(held: WorkItemHandle) -> None:

@@ -30,6 +30,8 @@ DEFAULTS = {
     "CONTEXT": (),
     "WARN_IN_TRANSACTION": True,
     "ENGINE": None,
+    "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+    "EMAIL_HAND_OFF": None,
 }
 
 INVALID = {
@@ -49,6 +51,8 @@ INVALID = {
     "CONTEXT": ["a.path", [5], [""], None],
     "WARN_IN_TRANSACTION": [1, None],
     "ENGINE": ["", 1, ["durable"]],
+    "EMAIL_BACKEND": ["", None, 5],
+    "EMAIL_HAND_OFF": ["", 1, ["durable"]],
 }
 
 VALID = {
@@ -68,6 +72,8 @@ VALID = {
     "CONTEXT": [[], ("a.path",)],
     "WARN_IN_TRANSACTION": [True, False],
     "ENGINE": [None, "durable"],
+    "EMAIL_BACKEND": ["django.core.mail.backends.locmem.EmailBackend"],
+    "EMAIL_HAND_OFF": [None, "durable"],
 }
 
 

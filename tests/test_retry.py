@@ -18,7 +18,9 @@ from django_qbwi import (
     background_work_item,
     current_work_item,
     exponential,
+    hosting,
 )
+from django_qbwi.core.items import handle_of
 from django_qbwi.signals import work_item_finished, work_item_retried, work_item_started
 from django_qbwi.testing import immediate_work_items
 from tests.support.gates import PATIENCE
@@ -161,6 +163,22 @@ def test_attempts_at_the_call(kind: str, journal: Journal, settings: Any, told: 
     handle = queue(kind, journal, Retry(on=Flaky, backoff=exponential(first=1000)))
     assert (handle.status, handle.info.attempt, len(journal.seen)) == (S.SUCCEEDED, 3, 3)
     assert [event for event, _ in told].count("retried") == 2
+
+
+def test_attempt_at_the_call_that_a_receiver_cancels(journal: Journal, settings: Any) -> None:
+    """No other attempt follows: it is CANCELLED."""
+    settings.QBWI = {"IMMEDIATE": True}
+
+    def cancel(info: Any, **kwargs: Any) -> None:
+        [item] = hosting.scheduler().running_items()
+        assert handle_of(item).cancel()
+
+    work_item_retried.connect(cancel)
+    try:
+        handle = queue("sync", journal)
+    finally:
+        work_item_retried.disconnect(cancel)
+    assert (handle.status, len(journal.seen)) == (S.CANCELLED, 1)
 
 
 def test_using_replaces_the_policy(journal: Journal) -> None:

@@ -1,4 +1,4 @@
-"""When an item may start: `delay` and `priority`, of the functions, the decorator and `using`."""
+"""When an item may start: `delay`, `expires` and `priority`, of the functions, the decorator and `using`."""
 
 import threading
 from typing import Any
@@ -17,6 +17,7 @@ from django_qbwi import (
     queue_background_work_item,
     queue_on_commit,
 )
+from django_qbwi.signals import work_item_finished
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 from tests.support.gates import PATIENCE, Gate
 
@@ -162,17 +163,85 @@ def test_copied_requests_keep_the_options(rf: Any) -> None:
         handle.cancel()
 
 
+# Expiry.
+
+
+@pytest.mark.parametrize("item", [note, anote])
+@pytest.mark.parametrize("way", ["function", "decorator", "using"])
+def test_item_expires(item: Any, way: str) -> None:
+    """What has not started in time never does; whichever way it was said, and for both kinds."""
+    gate, agate = Gate(), Gate()
+    with override_settings(QBWI={"MAX_WORKERS": 1, "MAX_ASYNC_IN_FLIGHT": 1}):
+        queue_background_work_item(gate)
+        queue_background_work_item(agate.hold)
+        gate.await_entered()
+        agate.await_entered()
+        if way == "function":
+            handle = queue_background_work_item(item, 1, expires=0.01)
+        elif way == "decorator":
+            handle = background_work_item(expires=0.01)(item).queue(1)
+        else:
+            handle = background_work_item(item).using(expires=0.01).queue(1)
+        assert handle.wait(PATIENCE)
+        assert (handle.status, handle.info.cancel_reason, seen) == ("discarded", "expired", [])
+        gate.open()
+        agate.open()
+
+
+def test_expiry_is_recorded_once(caplog: pytest.LogCaptureFixture) -> None:
+    """At ERROR, as whatever is discarded, with the reason; and with one signal."""
+    told: list[Any] = []
+
+    def receive(info: Any, **kwargs: Any) -> None:
+        told.append((info.id, info.status))
+
+    gate = Gate()
+    work_item_finished.connect(receive)
+    try:
+        with override_settings(QBWI={"MAX_WORKERS": 1}):
+            queue_background_work_item(gate)
+            gate.await_entered()
+            handle = queue_background_work_item(note, expires=0.01, name="too late")
+            assert handle.wait(PATIENCE)
+            assert told == [(handle.id, "discarded")]
+            gate.open()
+    finally:
+        work_item_finished.disconnect(receive)
+    [record] = [record for record in caplog.records if "too late" in record.getMessage()]
+    assert record.levelname == "ERROR"
+    assert record.getMessage().endswith("s: not started within 0.01 s")
+
+
+def test_item_that_starts_in_time() -> None:
+    """It runs as any other, and may take longer than that."""
+    handle = queue_background_work_item(note, 1, expires=3600)
+    assert handle.wait(PATIENCE)
+    assert (handle.status, seen, handle.info.expires_at) == ("succeeded", [(1,)], None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_expiry_counts_from_the_commit() -> None:
+    """Before it, nothing is queued."""
+    with transaction.atomic():
+        queue_on_commit(note, 1, delay=3600, expires=7200)
+        background_work_item(note).using(delay=3600).using(expires=7200).queue_on_commit(2)
+        assert live_items() == []
+    left = [info.expires_at and round((info.expires_at - info.queued_at).total_seconds()) for info in live_items()]
+    assert left == [7200, 7200]
+    drain(0.01)
+
+
 # In tests.
 
 
-def test_neither_counts_at_the_call() -> None:
+def test_none_counts_at_the_call() -> None:
     """Run at the call, an item starts at the call; captured, when the test says so."""
     with immediate_work_items():
-        assert queue_background_work_item(note, 1, delay=3600).status == "succeeded"
+        assert queue_background_work_item(note, 1, delay=3600, expires=7200).status == "succeeded"
     with override_settings(QBWI={"IMMEDIATE": True}):
         assert background_work_item(note).using(delay=3600, priority=3).queue(2).status == "succeeded"
     with captured_work_items() as captured:
-        queue_background_work_item(note, 3, delay=3600)
+        queue_background_work_item(note, 3, delay=3600, expires=7200)
         captured.run_all()
     assert seen == [(1,), (2,), (3,)]
 
@@ -202,9 +271,37 @@ def test_wrong_priority(priority: Any) -> None:
         background_work_item(note).using(priority=priority)
 
 
+@pytest.mark.parametrize("expires", [0, -1, float("nan"), float("inf"), "5", True, [], 10**400], ids=str)
+def test_wrong_expiry(expires: Any) -> None:
+    """It is named, with the cure; nothing is queued."""
+    for call in (
+        lambda: queue_background_work_item(note, expires=expires),
+        lambda: queue_on_commit(note, expires=expires),
+        lambda: background_work_item(expires=expires)(note),
+        lambda: background_work_item(note).using(expires=expires),
+    ):
+        with pytest.raises(InvalidWorkItem, match=r"expires is .*: give a number of seconds above 0"):
+            call()
+    assert live_items() == []
+
+
+@pytest.mark.parametrize("delay", [5, 6.0])
+def test_delay_that_is_not_before_the_expiry(delay: float) -> None:
+    """It could never start: refused at the call, whoever has given which."""
+    for call in (
+        lambda: queue_background_work_item(note, delay=delay, expires=5),
+        lambda: queue_on_commit(note, delay=delay, expires=5),
+        lambda: background_work_item(expires=5)(note).using(delay=delay),
+        lambda: queue_background_work_item(background_work_item(expires=5)(note), delay=delay),
+    ):
+        with pytest.raises(InvalidWorkItem, match=r"delay is .* and expires is .*Give a smaller delay"):
+            call()
+    assert live_items() == []
+
+
 def test_delay_of_a_decorator() -> None:
     """A function has no delay of its own: each call may have one."""
-    with pytest.raises(InvalidWorkItem, match="'delay'; it takes name, timeout, priority, hand_off, retry, "):
+    with pytest.raises(InvalidWorkItem, match="'delay'; it takes name, timeout, priority, hand_off, retry, expires, "):
         background_work_item(delay=5)  # type: ignore[call-overload]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from django_qbwi.console import sparklines
 from django_qbwi.console.bars import Bar
-from django_qbwi.console.text import MAX_TEXT, long_span, printable_lines
+from django_qbwi.console.text import MAX_TEXT, long_span, printable_lines, seconds_from
+from django_qbwi.console.waits import Wait
 from django_qbwi.core.names import printable
 from django_qbwi.core.records import WorkItemStatus
 
@@ -75,6 +76,7 @@ class ItemRow:
     queued_at: datetime.datetime
     started_at: datetime.datetime | None
     finished_at: datetime.datetime | None
+    wait: Wait
     waited: str
     ran: str
     timeout: str
@@ -105,8 +107,9 @@ class ItemRow:
             queued_at=queued_at,
             started_at=started_at,
             finished_at=finished_at,
-            waited=long_span(_seconds(queued_at, started_at or finished_at or now)),
-            ran="" if started_at is None else long_span(_seconds(started_at, finished_at or now)),
+            wait=Wait.of(item, now),
+            waited=long_span(seconds_from(queued_at, started_at or finished_at or now)),
+            ran="" if started_at is None else long_span(seconds_from(started_at, finished_at or now)),
             timeout=long_span(item.get("timeout")),
             attempt=int(item.get("attempt") or 1),
             held=bool(item.get("held")),
@@ -249,7 +252,7 @@ def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetim
         host=printable(str(process["host"])),
         server=printable(str(process["server"])),
         started_at=started_at,
-        age="" if started_at is None else long_span(_seconds(started_at, now)),
+        age="" if started_at is None else long_span(seconds_from(started_at, now)),
         told=long_span(process.get("age")),
         state=printable(str(process["state"])),
         remaining=_remaining(process),
@@ -341,8 +344,3 @@ def _one_of(known: tuple[str, ...], value: object) -> str:
 def _moment(source: Mapping[str, Any], key: str) -> datetime.datetime | None:
     value = source.get(key)
     return None if value is None else datetime.datetime.fromisoformat(value)
-
-
-def _seconds(start: datetime.datetime, end: datetime.datetime) -> float:
-    # The wall clock may have been set back in between.
-    return max(0.0, (end - start).total_seconds())

@@ -21,6 +21,8 @@ _DETAILS = (
     "queued_at",
     "started_at",
     "finished_at",
+    "due_at",
+    "expires_at",
     "timeout",
     "attempt",
     "cancel_reason",

@@ -10,6 +10,8 @@ from django_qbwi.console import bars
 from django_qbwi.console.dashboard import capacity
 from django_qbwi.console.tables import Cell, Column, Style
 from django_qbwi.console.text import seconds_between, span
+from django_qbwi.console.waits import Wait
+from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.names import clean
 
 PROCESS_COLUMNS = (
@@ -96,7 +98,10 @@ class Rows:
             notes.append("waits for its turn")
         if item["attempt"] > 1:
             notes.append(f"attempt {item['attempt']}")
-        if item["cancel_reason"] is not None and item["finished_at"] is None:
+        notes += Wait.of(item, now).notes()
+        if item["cancel_reason"] == CancelReason.EXPIRED:
+            notes.append("expired")
+        elif item["cancel_reason"] is not None and item["finished_at"] is None:
             notes.append(f"cancel: {clean(item['cancel_reason'])}")
         if item["error"] is not None:
             notes.append(clean(item["error"]["type"]))

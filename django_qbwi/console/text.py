@@ -33,6 +33,11 @@ def seconds_between(start: str | None, end: str | None, now: datetime.datetime) 
     return (until - datetime.datetime.fromisoformat(start)).total_seconds()
 
 
+def seconds_from(start: datetime.datetime, end: datetime.datetime) -> float:
+    """Return the seconds between two moments, none if the wall clock was set back in between."""
+    return max(0.0, (end - start).total_seconds())
+
+
 def clean_lines(text: str) -> list[str]:
     """Return the lines of `text`, without control and direction characters."""
     return [clean(line.expandtabs(4)) for line in text.splitlines()]

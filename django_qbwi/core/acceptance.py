@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
 from django_qbwi.core.admission import Bounds, SchedulerState
 from django_qbwi.core.adoption import Adoption
@@ -17,7 +16,6 @@ from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import NullObserver, Observer
-from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.timetable import Timetable
 from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import holding, new_rlock
@@ -43,8 +41,9 @@ class Acceptance(Adoption):
         stop: StopFlag | None = None,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[], None] = lambda: None,
+        report: Callable[[WorkItem], object],
     ) -> None:
-        """Make it; `start` is called once, with the first item, before the threads are used."""
+        """Make it; `start` is called once, with the first item; `report` has what never began told of, and settled."""
         stop = StopFlag(clock) if stop is None else stop
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
         keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
@@ -58,7 +57,7 @@ class Acceptance(Adoption):
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.
         self._starting = new_rlock()
-        self._timetable = Timetable(self.keeper, self._come_due)
+        self._timetable = Timetable(self.keeper, self._come_due, report)
 
     @property
     def started(self) -> bool:
@@ -148,21 +147,35 @@ class Acceptance(Adoption):
         return item
 
     def _reserve(self, item: WorkItem, due: float | None) -> WorkItem | WorkItemRejected:
+        """Return the item that stands for the call, or why there is none; with the lock held."""
         is_keyed = item.options.keyed is not None
-        found = self._turns.same_as(item) if is_keyed else None
-        if found is not None and self.can_leave(found):
+        found = self._same_as(item) if is_keyed else None
+        if found is not None:
             return found
-        refusal = self._refusal(item, due)
+        refusal = self._take_place(item, due)
         if refusal is not None:
             return refusal
-        if item.options.priority:
-            item.lane.keep_order()
-        self._room -= 1
-        self._announcing[item] = None
-        if is_keyed:
+        if is_keyed and item.ending is None:
             # Last: nobody is ever told that one waits which was not accepted.
             self._turns.enter(item)
         return item
+
+    def _same_as(self, item: WorkItem) -> WorkItem | None:
+        """Return the item that waits already, and stands for one with keys; None if there is none."""
+        found = self._turns.same_as(item)
+        return None if found is None or not self.can_leave(found) or self.has_expired(found) else found
+
+    def _take_place(self, item: WorkItem, due: float | None) -> WorkItemRejected | None:
+        if item in self._announcing or item.ending is not None:
+            # By a caller who has waited for it; or it was given up since.
+            return None
+        refusal = self._refusal(item, due)
+        if refusal is None:
+            if item.options.priority:
+                item.lane.keep_order()
+            self._room -= 1
+            self._announcing[item] = None
+        return refusal
 
     def _place(self, item: WorkItem, due: float | None, again: bool = False) -> None:
         if due is None:
@@ -191,25 +204,9 @@ class Acceptance(Adoption):
             if not is_held:
                 item.lane.put(item)
             del self._delayed[item]
+            self.wake_a_caller()
         if not woken:
             executor.grow()
-
-    def run_at_once(self, item: WorkItem) -> None:
-        """Count `item` as running without an executor: its caller runs, concludes and settles it.
-
-        Raises:
-            SchedulerDraining, SchedulerClosed: Refused.
-        """
-        refusal = holding(self.lock, self._refusal, item)
-        if refusal is not None:
-            self._reject(item, refusal)
-        self.observer.queued(item)
-        holding(self.lock, self._run_here, item)
-
-    def _run_here(self, item: WorkItem) -> None:
-        item.status.then(WorkItemStatus.RUNNING)
-        item.run.started = self.clock()
-        self._running[item] = None
 
     def after_fork_in_child(self) -> None:
         """Free the lock in a forked child, where the thread that may have held it does not exist; stop what runs."""
@@ -268,10 +265,6 @@ class Acceptance(Adoption):
         if self.state is SchedulerState.CLOSED:
             # Meanwhile, by somebody who saw no threads and waited for none.
             self.retire()
-
-    def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
-        self.observer.rejected(item, refusal)
-        raise refusal
 
     def retire(self) -> None:
         """Let the threads of the executors end."""

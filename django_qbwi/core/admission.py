@@ -52,10 +52,9 @@ class Admission(MovingItems):
         bounds: Bounds,
     ) -> None:
         super().__init__(stop, clock, history_size, turns)
-        self.final_hold = False
-        """True once the exit is held: only items queued by items of before are still accepted."""
         self._held = False
-        self._queued_in_hold: set[WorkItem] = set()
+        # None until the exit is held for the first time.
+        self._queued_in_hold: set[WorkItem] | None = None
         self._bounds = bounds
         self._room = 0
         """Items that are taken for certain: those that wait are counted when it is used up, not for each item.
@@ -71,14 +70,31 @@ class Admission(MovingItems):
             return SchedulerState.CLOSED
         return SchedulerState.OPEN if self.stop.first_sign is None else SchedulerState.DRAINING
 
+    @property
+    def final_hold(self) -> bool:
+        """True once the exit is held: only items queued by items of before are still accepted."""
+        return self._queued_in_hold is not None
+
     def attach(self, *lanes: Lane[WorkItem]) -> None:
         """Set the lanes, each with its executor; once, before the first item."""
         self.lanes = {lane.name: lane for lane in lanes}
 
+    def nudge(self) -> None:
+        """Have those who wait for an empty registry, or for room, look again at what has changed."""
+        super().nudge()
+        holding(self.lock, self.wake_callers)
+
+    def wake_callers(self) -> None:
+        """Have all who wait for room look at what has changed; the caller holds the lock."""
+        for caller in self._callers:
+            caller.wake()
+
     def hold_begins(self) -> None:
         """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
-        self.final_hold = True
         self._held = True
+        if self._queued_in_hold is None:
+            self._queued_in_hold = set()
+        holding(self.lock, self.wake_callers)
 
     def hold_ends(self) -> None:
         """Accept again what a request queues that the server still answers."""
@@ -104,9 +120,9 @@ class Admission(MovingItems):
                 f"{item.name} was not queued: the background work of this process has ended (pid {self.pid})"
             )
         if self.stop.first_sign is not None:
-            if self.final_hold:
+            if self._queued_in_hold is not None:
                 self._queued_in_hold.add(item)
-                if self._comes_of_the_hold(items.current_item()):
+                if self._comes_of_the_hold(items.current_item(), self._queued_in_hold):
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"
@@ -129,12 +145,12 @@ class Admission(MovingItems):
             'QBWI["MAX_DELAYED"]. Queue less, or raise it'
         )
 
-    def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
+    def _comes_of_the_hold(self, parent: WorkItem | None, queued_in_hold: set[WorkItem]) -> bool:
         """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
-        if parent is not None and (parent in self._queued_in_hold or parent.ending is None):
-            return parent in self._queued_in_hold
+        if parent is not None and (parent in queued_in_hold or parent.ending is None):
+            return parent in queued_in_hold
         # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
-        return self._held and self._queued_in_hold.issuperset(self.live_items())
+        return self._held and queued_in_hold.issuperset(self.live_items())
 
     def close_if_empty(self) -> bool:
         """Close, if nothing is queued or running, in the same step that sees it."""
@@ -142,7 +158,7 @@ class Admission(MovingItems):
 
     def _close_if_empty(self) -> bool:
         if self._is_empty():
-            self._closed = True
+            self._close()
         return self._closed
 
     def close(self) -> None:
@@ -151,6 +167,7 @@ class Admission(MovingItems):
 
     def _close(self) -> None:
         self._closed = True
+        self.wake_callers()
 
     def drop_late(self) -> list[WorkItem]:
         """Declare the items DISCARDED that can begin neither before the end of a drain nor elsewhere, and return them.
@@ -170,5 +187,5 @@ class Admission(MovingItems):
         return holding(self.lock, self._give_up)
 
     def _give_up(self) -> list[WorkItem]:
-        self._closed = True
+        self._close()
         return self.end_all()

@@ -27,7 +27,7 @@ _PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KE
 class Options:
     """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    __slots__ = ("keyed", "lane", "movable", "name", "priority", "retry", "timeout")
+    __slots__ = ("expires", "keyed", "lane", "movable", "name", "priority", "retry", "timeout")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Options:
         priority: int = 0,
         movable: Movable[Any] | None = None,
         retry: Retries | None = None,
+        expires: float | None = None,
         keyed: Keyed | None = None,
     ) -> None:
         self.name: Final = name
@@ -51,6 +52,8 @@ class Options:
         """How another engine gets the call; None if it cannot leave this process. With one they serve one call only."""
         self.retry: Final = retry
         """Whether another attempt follows one that has failed; None if none does."""
+        self.expires: Final = expires
+        """Seconds from queueing within which it starts, or never; None where there is no such limit."""
         self.keyed: Final = keyed
         """With which other items it takes turns; None if with none. With keys they serve one call only."""
 

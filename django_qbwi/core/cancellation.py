@@ -41,14 +41,15 @@ class CancelReason(enum.StrEnum):
     """Somebody called `cancel()`."""
     TIMEOUT = "timeout"
     """The item ran for longer than its timeout."""
+    EXPIRED = "expired"
+    """The item has not started within its `expires` seconds."""
 
 
 class OperationCancelled(asyncio.CancelledError):
     """Raised by `CancellationToken.raise_if_cancellation_requested`; carries the token.
 
     It passes `except Exception`, rolls back `transaction.atomic()` and cancels an `asyncio.Task` natively.
-    A child of an `asyncio.TaskGroup` that raises it ends silently, as with any cancellation of asyncio: check the
-    token in the parent too.
+    A child of an `asyncio.TaskGroup` that raises it ends silently, as asyncio does: check the token in the parent too.
     """
 
     def __init__(self, token: CancellationToken) -> None:
@@ -296,10 +297,7 @@ class CancellationToken(ProcessLocal):
 
 
 class CancellationTokenSource(ProcessLocal):
-    """Makes a token and cancels it; with it a test calls an item's function by hand.
-
-    Safe from any thread.
-    """
+    """Makes a token and cancels it, from any thread; with it a test calls an item's function by hand."""
 
     pass_instead = "what its token says, such as source.token.is_cancellation_requested"
 

@@ -1,4 +1,4 @@
-"""The public ids of items."""
+"""Public ids of items."""
 
 from __future__ import annotations
 

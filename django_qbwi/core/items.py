@@ -1,7 +1,6 @@
 """A work item: the live object with its one owner, and the handle that others hold.
 
-States: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | ABANDONED | HANDED_OFF;
-QUEUED -> CANCELLED | DISCARDED | HANDED_OFF.
+States: QUEUED (-> RUNNING) -> one of SUCCEEDED, FAILED, CANCELLED, DISCARDED, ABANDONED and HANDED_OFF, for ever.
 Lock: a `WorkItem` is changed under the lock of its owner only; its first ending stands.
 """
 
@@ -213,6 +212,8 @@ class WorkItem(Waited):
             queued_at=utc(self.owner.wall_clock(self.queued)),
             started_at=None if run is None else self._moment(run.started),
             finished_at=None if ending is None else self._moment(ending.finished),
+            due_at=self._moment(self.owner.due(self)),
+            expires_at=self._moment(self.owner.expires(self)),
             timeout=self.timeout,
             attempt=1 if run is None else run.attempt,
             held=ending is None and self in self.lane.held,
@@ -287,8 +288,8 @@ class WorkItemHandle(ProcessLocal):
     def cancel(self, message: str | None = None) -> bool:
         """Cancel the item: one that has not started never will, a running one sees its token cancelled.
 
-        Running code is never interrupted. Does not block, and may be called anywhere. `message` says why; bounded, see
-        `token.message` and `OperationCancelled`. True if this was the first cancellation and the item had not ended.
+        Running code is never interrupted. Never blocks, and may be called anywhere. `message` says why, see
+        `token.message`; bounded. True if this was the first cancellation and the item had not ended.
         """
         return self._item.owner.cancel(self._item, message)
 
@@ -305,9 +306,7 @@ class WorkItemHandle(ProcessLocal):
         """Block until the item has ended, its record and signal included, or for `timeout` seconds; True if it has.
 
         Never raises the item's failure: see `exception()`. Items that wait for ones behind them can block all workers.
-
-        Raises:
-            RuntimeError: Called on a running event loop, which it would stop: await the handle there.
+        RuntimeError on a running event loop, which it would stop: await the handle there.
         """
         if self._item.ended:
             return True
@@ -346,5 +345,6 @@ def current_item() -> WorkItem | None:
     return _current.get(None)
 
 
-enter_item: Callable[[WorkItem], object] = _current.set
-"""Make `item` the current one of this context, which belongs to it alone."""
+def enter_item(item: WorkItem) -> None:
+    """Make `item` the current one of this context, which belongs to it alone."""
+    _current.set(item)

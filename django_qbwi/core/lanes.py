@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,9 @@ ASYNC = "async"
 TRACKED_SYNC = "tracked"
 TRACKED_ASYNC = "tracked async"
 """Those of what was started elsewhere, in which nothing waits."""
+
+_WORTH_A_PASS = 8
+"""As many searches take as long as it takes to put the whole queue in order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,13 @@ class Lane(Generic[Item]):
         """Items that wait in it, or to come into it."""
         return len(self.queue) + len(self.held)
 
+    def drop_ended(self, ended: list[Item]) -> None:
+        """Take out items that have an ending; with the lock held, in a thread that no signal handler strikes.
+
+        Each step is one of C: what a finalizer queues or cancels meanwhile, in this thread, is neither lost nor left.
+        """
+        drop_ended(self.queue, ended)
+
     def keep_order(self) -> None:
         """Look at the priority of each item from now on: one comes that has its own. Any thread."""
         self.put = self._insert
@@ -85,6 +96,27 @@ def insert_by_priority(queue: deque[Item], item: Item, *, first: bool = False) -
             # A finalizer has cancelled one of them meanwhile, in this thread: nothing is inserted yet.
             continue
         return
+
+
+def drop_ended(queue: deque[Any], ended: list[Any]) -> None:
+    """Take items that have an ending out of a queue; see `Lane.drop_ended`."""
+    # In most cases they have waited the longest.
+    left = [item for item in ended if not (queue and queue[0] is item and queue.popleft())]
+    if len(left) < _WORTH_A_PASS:
+        for item in left:
+            with contextlib.suppress(ValueError):
+                queue.remove(item)
+        return
+    with contextlib.suppress(IndexError):
+        for _ in range(len(queue)):
+            if _has_ended(queue[0]):
+                queue.popleft()
+            else:
+                queue.rotate(-1)
+
+
+def _has_ended(item: Any) -> bool:
+    return item.ending is not None
 
 
 def _precedence(item: Any) -> int:

@@ -9,12 +9,12 @@ worker finds it there, it is listed, and the exit waits for it.
 from __future__ import annotations
 
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.moments import TimedItems
 from django_qbwi.core.records import WorkItemStatus
-from django_qbwi.core.registry import WorkItemRegistry
 from django_qbwi.machine.primitives import holding
 
 
-class MovingItems(WorkItemRegistry):
+class MovingItems(TimedItems):
     """A registry whose items can leave it for another engine.
 
     - Nobody runs an item that moves, and nobody moves one that runs: it is taken under the lock.
@@ -44,7 +44,7 @@ class MovingItems(WorkItemRegistry):
         return holding(self.lock, self._start_moving, item, by)
 
     def _start_moving(self, item: WorkItem, by: object) -> float | None:
-        if not self.can_leave(item) or item in self._announcing:
+        if not self.can_leave(item) or item in self._announcing or self.has_expired(item):
             return None
         # In both for a moment, rather than in none.
         self._ending[item] = by
@@ -53,6 +53,7 @@ class MovingItems(WorkItemRegistry):
             item.lane.queue.remove(item)
         if item.options.keyed is not None:
             self._turns.drop(item)
+        self.wake_a_caller()
         return self.clock() if due is None else due
 
     def is_moving(self, item: WorkItem) -> bool:

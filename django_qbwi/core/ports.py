@@ -32,6 +32,12 @@ class Owner(Protocol[Item]):
     def pid(self) -> int:
         """The process that its items belong to."""
 
+    def due(self, item: Item) -> float | None:
+        """Return the monotonic second for which an item waits before it goes to its lane, None if for none."""
+
+    def expires(self, item: Item) -> float | None:
+        """Return the monotonic second from which on an item that waits does not start any more, None without one."""
+
     def make_id(self, size: int = 12) -> str:
         """Return a new public id of `size` bytes."""
 
@@ -104,6 +110,16 @@ class Movable(Protocol[Item]):
 
     def go_on(self, item: Item, state: dict[str, Any]) -> None:
         """Move the rest of `item`, which has left its code at a checkpoint; in its thread, without waiting for it."""
+
+
+class Resumable(Protocol):
+    """A call that can go on from the state of a checkpoint."""
+
+    def with_state(self, state: dict[str, Any]) -> object:
+        """Find out how it would go on from `state`; it raises at one from which it could not."""
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Have it called with the arguments of a checkpoint from now on."""
 
 
 class Retries(Protocol):

@@ -91,7 +91,7 @@ class WorkItemError:
 class WorkItemInfo:
     """What is known of an item at one moment; plain values that may cross a thread or a process.
 
-    `queued_at`, `started_at` and `finished_at` are aware UTC datetimes, `timeout` is in seconds.
+    Those named `_at` are aware UTC datetimes, `timeout` is in seconds.
     """
 
     id: str
@@ -101,6 +101,10 @@ class WorkItemInfo:
     queued_at: datetime.datetime
     started_at: datetime.datetime | None = None
     finished_at: datetime.datetime | None = None
+    due_at: datetime.datetime | None = None
+    """When it goes to its queue: of an item with `delay`, or before a further attempt, while it waits for that."""
+    expires_at: datetime.datetime | None = None
+    """When it has to have started, of one with `expires`, until it has."""
     timeout: float | None = None
     attempt: int = 1
     """Which of its attempts runs, or comes next, or was the last one."""
@@ -128,6 +132,8 @@ class WorkItemInfo:
             "queued_at": self.queued_at.isoformat(),
             "started_at": None if self.started_at is None else self.started_at.isoformat(),
             "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
+            "due_at": None if self.due_at is None else self.due_at.isoformat(),
+            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
             "timeout": self.timeout,
             "attempt": self.attempt,
             "held": self.held,

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from django_qbwi.core.callers import Caller
 from django_qbwi.core.cancellation import CancelReason, StopFlag
 from django_qbwi.core.history import for_history
 from django_qbwi.core.ids import Ids
@@ -45,6 +46,8 @@ class WorkItemRegistry:
         # With the `Withdrawal` that has taken an item out of its queue, and is to bring it to its end.
         self._ending: dict[WorkItem, object] = {}
         self._empty_waiters: list[Lock] = []
+        # For room in a queue, in the order in which they came.
+        self._callers: list[Caller] = []
         self._finished: deque[WorkItem] = deque(maxlen=history_size)
         # By the plain string: hashing a member of an enum is a call of Python code.
         self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
@@ -147,12 +150,20 @@ class WorkItemRegistry:
             run = item.last_run
             if run is None:
                 run = item.last_run = Run(self.stop)
+            elif item.options.expires is not None and self.step_over(item):
+                continue
             run.started = self.clock()
             # In both for a moment, rather than in none.
             self._running[item] = by
             queue.popleft()
+            if self._callers:
+                self.wake_a_caller()
             return item
         return None
+
+    def step_over(self, item: WorkItem) -> bool:
+        """End the first item of a lane, if it comes too late to start; False if it may; with the lock held."""
+        raise NotImplementedError
 
     def pass_on(self, item: WorkItem, by: object) -> None:
         """Let a running item be another one's; the caller holds the lock."""
@@ -184,7 +195,8 @@ class WorkItemRegistry:
             item.lane.queue.remove(item)
         except ValueError:
             # Just being told of, or never queued: a test has captured it.
-            return
+            pass
+        self.wake_a_caller()
 
     def _ending_of(self, item: WorkItem, status: WorkItemStatus) -> Ending:
         failure = None if item.last_run is None else item.last_run.last_failure
@@ -222,35 +234,6 @@ class WorkItemRegistry:
             self._totals[ending.status._value_] += 1
             del place[item]
 
-    def end_all(self) -> list[WorkItem]:
-        """Move running items to the ending ones as ABANDONED, queued ones as DISCARDED, and return them.
-
-        The caller holds the lock.
-        """
-        moving = [item for item in self._ending if item.ending is None]
-        abandoned = [item for item in (*self._running, *moving) if item.runs]
-        for item in abandoned:
-            ending = Ending(item.status.then(WorkItemStatus.ABANDONED), self.clock(), self._reason_of(item))
-            item.ending = ending
-            self._ending[item] = None
-            self._running.pop(item, None)
-        lanes = [queue for lane in self.lanes.values() for queue in (lane.queue, lane.held)]
-        waiting: tuple[Iterable[WorkItem], ...] = (self._announcing, *lanes, self._delayed, moving)
-        discarded = [item for queue in waiting for item in queue if item.waits]
-        for item in discarded:
-            self.leave_queue(item, WorkItemStatus.DISCARDED)
-        return abandoned + discarded
-
-    def end_late(self, deadline: float) -> list[WorkItem]:
-        """Move the items that can begin neither before `deadline` nor elsewhere to the ending ones, as DISCARDED.
-
-        The caller holds the lock.
-        """
-        late = [item for item, due in self._delayed.items() if due > deadline and item.options.movable is None]
-        for item in late:
-            self.leave_queue(item, WorkItemStatus.DISCARDED)
-        return late
-
     def _reason_of(self, item: WorkItem) -> CancelReason | None:
         # One that has no token yet would get a cancelled one.
         if item.last_run is None:
@@ -284,6 +267,11 @@ class WorkItemRegistry:
     def nudge(self) -> None:
         """Have those in `wait_until_empty` return at once, to look at their limit again."""
         holding(self.lock, self._wake_empty_waiters)
+
+    def wake_a_caller(self) -> None:
+        """Have the first one who waits for room look for it, who wakes the next one; the caller holds the lock."""
+        if self._callers:
+            self._callers[0].wake()
 
     def wake_if_empty(self) -> None:
         """Wake those in `wait_until_empty`, if it is so; the caller holds the lock."""

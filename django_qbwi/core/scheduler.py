@@ -53,7 +53,7 @@ class WorkItemScheduler(RetriedItems):
             overdue_after: Seconds after its timeout at which an item is named, and loses its slot.
             options: Those of `Acceptance`.
         """
-        super().__init__(**options)
+        super().__init__(**{"report": self.report_unstarted, **options})
         self._timeouts = Timeouts(self.keeper, overdue_after, self._mark_overdue)
 
     def __repr__(self) -> str:
@@ -82,6 +82,7 @@ class WorkItemScheduler(RetriedItems):
         run = item.last_run or item.run  # without the property, on the path of every item
         if run.early or self.stop.cancels_since is not None:
             run.token.begin()
+            self.expires_no_more(item)
         if item.options.timeout is not None:
             self._timeouts.arm(item)
 
@@ -144,9 +145,7 @@ class WorkItemScheduler(RetriedItems):
             item.forget_call()
         finally:
             # A callable's own code may be asked for its name; nothing that it raises keeps those who wait.
-            item.ended = True
-            if item.waiters is not None:
-                item.wake_waiters()
+            item.wake_waiters()
             try:
                 self._acquire()
                 self.leave(item)

@@ -6,6 +6,7 @@ ends or begins, and then its timer is taken: one of both sees the other.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from django_qbwi.core.items import WorkItem
@@ -18,8 +19,26 @@ class Timetable:
     By the monotonic clock: neither a jump of the wall clock nor a change to summer time moves an item.
     """
 
-    def __init__(self, keeper: ServiceThread, come_due: Callable[[WorkItem], object]) -> None:
-        """Make it for one scheduler; `come_due` is called in the keeper's thread, with an item whose time has come."""
+    def __init__(
+        self,
+        keeper: ServiceThread,
+        come_due: Callable[[WorkItem], object],
+        report: Callable[[WorkItem], object],
+    ) -> None:
+        """Make it for one scheduler.
+
+        Args:
+            keeper: The thread of the timers.
+            come_due: Called there, with an item whose time has come, or is over.
+            report: Called there, with one that was taken out because its time was over.
+        """
+        self.over: deque[WorkItem] = deque()
+        """Those whose time is over, until the keeper takes them out of their queues."""
+        self.sweep: Timer | None = None
+        """The timer for that."""
+        self.rests_until = 0.0
+        """The monotonic second before which it does not do that again."""
+        self.report = report
         self.timers: dict[WorkItem, Timer] = {}
         self._keeper = keeper
         self._come_due = come_due

@@ -16,11 +16,11 @@ Three ways in which this could fail, and what stands against each:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.keys import Key
-from django_qbwi.core.lanes import insert_by_priority
+from django_qbwi.core.lanes import drop_ended, insert_by_priority
 
 
 class _Limited:
@@ -117,7 +117,7 @@ class Turns:
             return
         if keyed.unique is not None and self._waiting.get(keyed.unique) is item:
             del self._waiting[keyed.unique]
-        limited = None if keyed.limit is None else self._limited.get(keyed.limit)
+        limited = self._limited_of(item)
         if limited is None:
             return
         if item in item.lane.held:
@@ -126,6 +126,35 @@ class Turns:
             item.lane.held.pop(item, None)
         limited.placed.pop(item, None)
         self._fill(limited)
+
+    def drop_ended(self, ended: list[WorkItem]) -> None:
+        """Forget items that have ended while they waited, as `drop`; one pass over a key for all of them.
+
+        In a thread that no signal handler's exception reaches.
+        """
+        held: dict[_Limited, list[WorkItem]] = {}
+        for item in ended:
+            limited = self._limited_of(item)
+            if limited is not None and item in item.lane.held:
+                held.setdefault(limited, []).append(item)
+        for limited, items in held.items():
+            drop_ended(limited.held, items)
+            for item in items:
+                item.lane.held.pop(item, None)
+        for item in ended:
+            self.drop(item)
+
+    def has_turn_without(self, stuck: Collection[object], held: Collection[WorkItem]) -> bool:
+        """Return whether one of `held` gets a place by an item that runs, and is none of `stuck`."""
+        return any(
+            any(item.runs and item not in stuck for item in limited.placed)
+            and any(item in held for item in limited.held)
+            for limited in self._limited.values()
+        )
+
+    def _limited_of(self, item: WorkItem) -> _Limited | None:
+        keyed = item.options.keyed
+        return None if keyed is None or keyed.limit is None else self._limited.get(keyed.limit)
 
     def _fill(self, limited: _Limited) -> None:
         while limited.held:

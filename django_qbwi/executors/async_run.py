@@ -18,6 +18,7 @@ from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import Environment
 from django_qbwi.core.results import waited_for
+from django_qbwi.core.runs import Run
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.item_end import ItemEnd
 from django_qbwi.executors.loop_slots import ItemExecutors
@@ -75,10 +76,11 @@ class AsyncRuns:
             task = loop.create_task(coroutine, context=context)
         if item in self.in_flight:
             # The net below the run; one that has ended in its first step needs none.
-            task.add_done_callback(functools.partial(self._catch, item), context=self._context)
+            task.add_done_callback(functools.partial(self._catch, item, item.last_run), context=self._context)
 
-    def _catch(self, item: WorkItem, task: asyncio.Task[None]) -> None:
-        if item in self.in_flight:
+    def _catch(self, item: WorkItem, run: Run | None, task: asyncio.Task[None]) -> None:
+        # Behind a failed attempt the next one may be in flight already, and not have its task yet.
+        if item in self.in_flight and item.last_run is run:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             self.net(item, RuntimeError("its task has ended without it") if error is None else error)
 

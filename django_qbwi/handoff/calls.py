@@ -14,23 +14,16 @@ from django_qbwi.handoff.engines import Engine
 from django_qbwi.handoff.plain_json import round_trip
 
 
-class EngineCall:
-    """One call for one engine; `args` and `kwargs` are those of the user's function, behind token or context."""
+class PlainCall:
+    """A call whose arguments are plain JSON; `args` and `kwargs` are those of the user's function, behind what it gets.
 
-    __slots__ = ("_function", "_given", "_signature", "args", "engine", "kwargs", "task")
+    It can go on from the state of a checkpoint.
+    """
 
-    def __init__(
-        self,
-        engine: Engine,
-        task: Any,
-        function: Callable[..., Any],
-        args: list[Any],
-        kwargs: dict[str, Any],
-        given: int,
-    ) -> None:
+    __slots__ = ("_function", "_given", "_signature", "args", "kwargs")
+
+    def __init__(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], given: int) -> None:
         """Make it of plain arguments; `function` gets `given` others ahead of them: a token, a context."""
-        self.engine = engine
-        self.task = task
         self.args = args
         self.kwargs = kwargs
         self._function = function
@@ -38,12 +31,7 @@ class EngineCall:
         self._signature: inspect.Signature | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {name_of(self._function)} engine={self.engine.alias}>"
-
-    def send(self, known: str, due: datetime.datetime | None, priority: int) -> str:
-        """Have the engine take it; see `Engine.send`."""
-        args, kwargs = self._sent()
-        return self.engine.send(self.task, args, kwargs, known, due=due, priority=priority)
+        return f"<{type(self).__name__} {name_of(self._function)}>"
 
     def with_state(self, state: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments with which the function goes on from `state`.
@@ -75,6 +63,34 @@ class EngineCall:
     def go_on_from(self, state: dict[str, Any]) -> None:
         """Have it called with the arguments of a checkpoint."""
         self.args, self.kwargs = self.with_state(state)
+
+
+class EngineCall(PlainCall):
+    """One call for one engine."""
+
+    __slots__ = ("engine", "task")
+
+    def __init__(
+        self,
+        engine: Engine,
+        task: Any,
+        function: Callable[..., Any],
+        args: list[Any],
+        kwargs: dict[str, Any],
+        given: int,
+    ) -> None:
+        """Make it of plain arguments, and of the engine's own task."""
+        super().__init__(function, args, kwargs, given)
+        self.engine = engine
+        self.task = task
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {name_of(self._function)} engine={self.engine.alias}>"
+
+    def send(self, known: str, due: datetime.datetime | None, priority: int) -> str:
+        """Have the engine take it; see `Engine.send`."""
+        args, kwargs = self._sent()
+        return self.engine.send(self.task, args, kwargs, known, due=due, priority=priority)
 
     def _sent(self) -> tuple[list[Any], dict[str, Any]]:
         return self.args, self.kwargs

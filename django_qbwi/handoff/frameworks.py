@@ -32,6 +32,7 @@ class Framework:
     status: Any
     task: Any
     does_not_exist: type[Exception]
+    invalid: type[Exception]
     normalize: Callable[[Any], Any]
     task_enqueued: Signal
     task_started: Signal
@@ -89,6 +90,7 @@ def framework_of(task: Any) -> Framework | None:
 
 def _named(name: str, json: str) -> Framework:
     base, signals = importlib.import_module(f"{name}.base"), importlib.import_module(f"{name}.signals")
+    exceptions = importlib.import_module(f"{name}.exceptions")
     return Framework(
         name=name,
         backends=importlib.import_module(name).task_backends,
@@ -98,7 +100,9 @@ def _named(name: str, json: str) -> Framework:
         result=base.TaskResult,
         status=base.TaskResultStatus,
         task=base.Task,
-        does_not_exist=importlib.import_module(f"{name}.exceptions").TaskResultDoesNotExist,
+        does_not_exist=exceptions.TaskResultDoesNotExist,
+        # The backport has another name for it.
+        invalid=getattr(exceptions, "InvalidTask", None) or exceptions.InvalidTaskError,
         normalize=importlib.import_module(json).normalize_json,
         task_enqueued=signals.task_enqueued,
         task_started=signals.task_started,

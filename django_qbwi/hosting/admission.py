@@ -100,7 +100,7 @@ class Admission:
         if here.host.watched:
             here.watch()
         if start is not None:
-            return handle_of(queue_from(assembly, item, nothing, start.delay))
+            return handle_of(queue_from(assembly, item, nothing, start))
         assembly.scheduler.queue(item)
         handle = WorkItemHandle()  # as `handle_of(item)`, without its frame
         handle._item = item

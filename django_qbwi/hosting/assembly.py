@@ -94,7 +94,7 @@ class Assembly:
         timeout = self.item_timeout if timeout is None else timeout
         if start is None:
             return Options(name, timeout)
-        return Options(name, timeout, None, start.priority, None, start.retry, start.keyed)
+        return Options(name, timeout, None, start.priority, retry=start.retry, expires=start.expires, keyed=start.keyed)
 
     def engine(self, alias: str) -> Engine:
         """Return the engine of an alias, which was looked at.
@@ -130,6 +130,9 @@ class Assembly:
             return
         if start.retry is not None:
             let_try_again(item)
+        elif start.expires is not None:
+            # It has a run before it starts: whoever takes an item looks at its options only then.
+            _ = item.run
         if start.hand_off is not None:
             self.make_movable(item, self.call_for_engine(item, start.hand_off), start.delay)
 
@@ -181,6 +184,7 @@ class Assembly:
             observer=SignalsAndRecords(self._schedule),
             keeper=self.keeper,
             start=self._start_services,
+            report=lambda item: self._report([item]),
         )
 
     def _attach_lanes(self) -> LoopExecutor:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django_qbwi.connections import thread_state
+from django_qbwi.core.attempts import let_try_again
 from django_qbwi.core.calls import NO_ORIGIN, Call
 from django_qbwi.core.items import WorkItem
-from django_qbwi.handoff.calls import EngineCall
+from django_qbwi.handoff.calls import EngineCall, PlainCall
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Process
@@ -48,7 +49,7 @@ class PreparedCalls:
         item_id: str,
         cure: str | None = None,
         start: Start = NO_START,
-        engine_call: EngineCall | None = None,
+        call: PlainCall | None = None,
     ) -> None:
         """Queue a call of our own, made for another framework and maybe surrounded; it takes the token alone.
 
@@ -60,7 +61,7 @@ class PreparedCalls:
             item_id: What it is known by, unguessable.
             cure: What to do where it should not be queued inside an open transaction, None if it may be.
             start: When it may start, which is not waited for where items are run at the call.
-            engine_call: What another engine gets, None if it cannot move.
+            call: What goes on from a checkpoint; another engine may get it, if it is a call for one.
 
         Raises:
             WorkItemRejected, ImproperlyConfigured: As `queue`.
@@ -73,11 +74,13 @@ class PreparedCalls:
         options = assembly.options_of(name, None, start)
         item = assembly.scheduler.make_item(Call(work_item, (), is_async, NO_ORIGIN, options))
         item.known_id = item_id
-        if engine_call is not None:
-            assembly.make_movable(item, engine_call, start.delay)
+        if start.retry is not None:
+            let_try_again(item, call)
+        if isinstance(call, EngineCall):
+            assembly.make_movable(item, call, start.delay)
         if cure is not None and thread_state.opened and assembly.warns_in_transaction:
             here.hints.warn_of_transaction(item, cure)
-        _queue_in_steps(here, assembly, item, prepare, start.delay)
+        _queue_in_steps(here, assembly, item, prepare, start)
 
     def run_for_engine(
         self,
@@ -121,11 +124,11 @@ class PreparedCalls:
 
 
 def _queue_in_steps(
-    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object], delay: float
+    here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object], start: Start
 ) -> None:
     if assembly.unusual and queue_unusually(here, assembly, item, prepare):
         return
     here.notice_handlers()
     if here.host.watched:
         here.watch()
-    queue_from(assembly, item, lambda: prepare(item), delay)
+    queue_from(assembly, item, lambda: prepare(item), start)

@@ -212,6 +212,8 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "queued_at": moment,
     "started_at": optional(moment),
     "finished_at": optional(moment),
+    "due_at": optional(moment),  # another version may say neither
+    "expires_at": optional(moment),
     "timeout": optional(number),
     "attempt": _attempt,
     "held": lambda value: value is not None and flag(value),  # another version may not say it

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import printable
 from django_qbwi.intake.keys import Keys, checked_keys, keyed
@@ -43,6 +44,12 @@ class Start(NamedTuple):
     """The alias of an engine that gets what this process cannot finish."""
     retry: Retry | None = None
     """Whether it is tried again where it has failed."""
+    expires: float | None = None
+    """Seconds from queueing on within which it starts, or never."""
+    wait_for_room: float | None = None
+    """Seconds for which its caller waits where the queue is full."""
+    pending: list[Callable[[], Awaitable[WorkItemHandle]]] | None = None
+    """Gets what is to be awaited for that, in place of a wait that blocks; None where the caller may block."""
     keys: Keys | None = None
     """How its keys are made."""
     keyed: Keyed | None = None
@@ -71,6 +78,8 @@ def checked_start(
     priority: Any,
     hand_off: Any = None,
     retry: Any = None,
+    expires: Any = None,
+    wait_for_room: Any = None,
     *,
     unique_key: Any = None,
     concurrency: Any = None,
@@ -81,10 +90,9 @@ def checked_start(
     Raises:
         InvalidWorkItem: One of them is wrong; the message says what to give.
     """
-    if delay is None:
-        delay = 0.0
-    elif isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay <= sys.float_info.max:
-        raise InvalidWorkItem(f"delay is {delay!r}: give a number of seconds, 0 or more, or leave it out")
+    delay = 0.0 if delay is None else _checked_seconds("delay", delay)
+    if wait_for_room is not None:
+        wait_for_room = _checked_seconds("wait_for_room", wait_for_room)
     if priority is None:
         priority = 0
     elif isinstance(priority, bool) or not isinstance(priority, int) or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
@@ -95,8 +103,27 @@ def checked_start(
         raise InvalidWorkItem(f"hand_off is {hand_off!r}: give an alias of TASKS, or leave it out")
     if retry is not None and not isinstance(retry, Retry):
         raise InvalidWorkItem(f"retry is {retry!r}: give a Retry, as in Retry(max_attempts=3), or leave it out")
+    if expires is not None:
+        expires = _checked_expiry(expires, delay)
     keys = checked_keys(unique_key, concurrency, concurrency_key)
-    return Start(float(delay), int(priority), hand_off, retry, keys)
+    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys)
+
+
+def _checked_seconds(name: str, seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= sys.float_info.max:
+        raise InvalidWorkItem(f"{name} is {seconds!r}: give a number of seconds, 0 or more, or leave it out")
+    return float(seconds)
+
+
+def _checked_expiry(expires: Any, delay: float) -> float:
+    if isinstance(expires, bool) or not isinstance(expires, (int, float)) or not 0 < expires <= sys.float_info.max:
+        raise InvalidWorkItem(f"expires is {expires!r}: give a number of seconds above 0, or leave it out")
+    if delay >= expires:
+        raise InvalidWorkItem(
+            f"delay is {delay!r} and expires is {expires!r}, both from queueing on: it would expire before it may "
+            "start. Give a smaller delay, or a larger expires"
+        )
+    return float(expires)
 
 
 def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:

@@ -76,8 +76,8 @@ class Retry:
 
     max_attempts: int = 3
     """All of them, the first one included; 1 or more."""
-    on: tuple[type[BaseException], ...] = (Exception,)
-    """Which exceptions are followed by another attempt; one class, or a tuple of them."""
+    on: type[BaseException] | tuple[type[BaseException], ...] = (Exception,)
+    """Which exceptions are followed by another attempt; one class, or a tuple of them, which it is from then on."""
     backoff: Callable[[int, BaseException], float] = dataclasses.field(default_factory=exponential)
     """`backoff(attempt, exception)` returns the seconds until the next one; called in the thread of the item."""
 
@@ -99,7 +99,8 @@ class Retry:
 
     def seconds_until_next(self, attempt: int, error: BaseException) -> float | None:
         """Return the seconds until the next attempt, None if there is none; raises what `backoff` does."""
-        if attempt >= self.max_attempts or not any(is_a(error, one) for one in self.on):
+        on = self.on if isinstance(self.on, tuple) else (self.on,)
+        if attempt >= self.max_attempts or not any(is_a(error, one) for one in on):
             return None
         return self.backoff(attempt, error)
 

@@ -327,7 +327,7 @@ class DrainCoordinator:
         if cancel and not self._stop.requested and self._stop.first_sign is not None:
             due = self._stop.first_sign + self._cancel_after
             self.scheduler.keeper.call_at(due, self._stop.request)
-        self._stop.deliver()
+        self._wake()
 
     def _wake(self) -> None:
         self._stop.deliver()

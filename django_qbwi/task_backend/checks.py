@@ -9,11 +9,14 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
+from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.handoff.engines import Engine, problem_of
 from django_qbwi.handoff.frameworks import Framework
+from django_qbwi.task_backend.policy import retry_from
 
-OPTIONS = ("HAND_OFF", "ON_COMMIT", "RESULTS")
+OPTIONS = ("HAND_OFF", "ON_COMMIT", "RESULTS", "RETRY")
 _APP = "django_qbwi"
+_EXAMPLE = '{"max_attempts": 3, "on": ["smtplib.SMTPException"], "backoff": {"first": 1.0, "longest": 60.0}}'
 
 
 def problems(framework: Framework, alias: str, options: Any, queues: set[str]) -> list[CheckMessage]:
@@ -37,10 +40,19 @@ def problems(framework: Framework, alias: str, options: Any, queues: set[str]) -
                 f"Set it to an alias of DATABASES: {', '.join(settings.DATABASES)}.",
             )
         )
+    found += _refused(where, options.get("RETRY"))
     target = options.get("HAND_OFF")
     if target is not None:
         found += _misfits(f'{where}["HAND_OFF"]', Engine(framework, target), queues)
     return found
+
+
+def _refused(where: str, given: Any) -> list[CheckMessage]:
+    try:
+        retry_from(given)
+    except InvalidWorkItem as error:
+        return [_error(f'{where}["RETRY"]: {error}', f"Set it to a dict as in {_EXAMPLE}, or leave it out.")]
+    return []
 
 
 def _misfits(where: str, engine: Engine, queues: set[str]) -> list[CheckMessage]:

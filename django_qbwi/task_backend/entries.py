@@ -3,32 +3,40 @@
 Order of the end: the outcome is stored, then `task_finished` is sent, inside of the handling of what the task has
 raised (`sys.exc_info()` is there for its receivers), and only then the item ends and those who wait for it wake.
 An item that never came to its own code, or left it too late, is told of when it is settled (`ended`).
+
+One that is tried again is READY behind each attempt that has failed. That is planned where the task has raised, so that
+its end is not told of too early; an item that then ends by that failure all the same is told of when it is settled.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 import threading
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 
+from django_qbwi.core.attempts import ended_by_an_earlier_attempt, failed_attempt, is_tried_again
 from django_qbwi.core.cancellation import OperationCancelled
 from django_qbwi.core.checkpoints import CheckpointReached
 from django_qbwi.core.exceptions import SchedulerClosed
-from django_qbwi.core.failures import is_a, traceback_text, type_of, without_frames
+from django_qbwi.core.failures import is_a, traceback_of, traceback_text, type_of, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
-from django_qbwi.handoff.calls import EngineCall
+from django_qbwi.handoff.calls import PlainCall
 from django_qbwi.handoff.frameworks import Framework
 from django_qbwi.handoff.plain_json import round_trip
+from django_qbwi.intake.retries import Retry
+from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.signals import Schedule, deliver, deliver_from_item
 from django_qbwi.task_backend.outcome import Failure, Outcome
 from django_qbwi.task_backend.results import TaskResults
 
 _MAX_WORKER_ID = 64
+_RETRY_FORMAT = "Task id=%s path=%s state=%s attempt=%d failed: the next one follows in %.1fs"
 
 
 class TaskEntry:
@@ -43,12 +51,13 @@ class TaskEntry:
         "_schedule",
         "args",
         "backend",
-        "engine_call",
+        "call",
         "framework",
         "id",
         "kwargs",
         "outcome",
         "results",
+        "retry",
         "sender",
         "task",
     )
@@ -74,8 +83,10 @@ class TaskEntry:
         self.args = args
         self.kwargs = kwargs
         self.outcome = Outcome()
-        self.engine_call: EngineCall | None = None
-        """What another engine gets, None if it cannot move."""
+        self.call: PlainCall | None = None
+        """What goes on from a checkpoint, here or in another engine; None if it is not tried again, and cannot move."""
+        self.retry: Retry | None = None
+        """What follows an attempt that has failed, None if nothing does."""
         self._item: WorkItem | None = None
         self._schedule: Schedule = None
 
@@ -154,13 +165,17 @@ class TaskEntry:
         self._begin()
         self._tell(self.framework.task_started)
         try:
-            value = self._checked(self.task.call(*self._arguments(), **self.framework.normalize(self.kwargs)))
+            args, kwargs = self._arguments()
+            value = self._checked(self.task.call(*args, **kwargs))
         except CheckpointReached:
             # Its rest moves; if not, `ended` is told what has become of it.
             raise
         except BaseException as error:
             # User code returns to us here: SystemExit too fails the task, and the item.
-            self._fail(error)
+            if self._is_tried_again(error):
+                self._record_retry(error)
+            else:
+                self._fail(error)
             raise
         self._finish(self.outcome.succeeded(timezone.now(), value))
 
@@ -170,12 +185,19 @@ class TaskEntry:
         framework = self.framework
         await self._atell(framework.task_started)
         try:
-            value = self._checked(await self.task.acall(*self._arguments(), **self.framework.normalize(self.kwargs)))
+            args, kwargs = self._arguments()
+            value = self._checked(await self.task.acall(*args, **kwargs))
         except CheckpointReached:
             raise
         except BaseException as error:
             # As above. Where the coroutine is closed, nothing can be awaited any more.
-            if is_a(error, GeneratorExit):
+            is_closed = is_a(error, GeneratorExit)
+            if self._is_tried_again(error):
+                if is_closed:
+                    self._record_retry(error)
+                else:
+                    await sync_to_async(self._record_retry)(error)
+            elif is_closed:
                 self._fail(error)
             elif self._store(self.outcome.failed(timezone.now(), _failure_of(error))):
                 await self._atell(framework.task_finished)
@@ -199,7 +221,10 @@ class TaskEntry:
             raise _reason_of(item)
         except BaseException as error:
             # Raised, so that the receivers find it: the record of the framework, and what reports errors.
-            self._fail(error)
+            if ended_by_an_earlier_attempt(item):
+                self._finish(self.outcome.given_up(timezone.now()))
+            else:
+                self._fail(error)
             without_frames(error)
 
     def refused(self, error: Exception) -> None:
@@ -214,15 +239,38 @@ class TaskEntry:
         worker = f"{self.results.worker}:{threading.current_thread().name}"
         self.results.change(self, self.outcome.started(timezone.now(), worker[-_MAX_WORKER_ID:]))
 
-    def _arguments(self) -> list[Any]:
+    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        given = self if self.call is None else self.call
         # Copies: what a task does to its arguments is not seen in its result.
-        args: list[Any] = self.framework.normalize(self.args)
-        return [self.framework.context(task_result=self.result), *args] if self.task.takes_context else args
+        args: list[Any] = self.framework.normalize(given.args)
+        kwargs: dict[str, Any] = self.framework.normalize(given.kwargs)
+        if self.task.takes_context:
+            args = [self.framework.context(task_result=self.result), *args]
+        return args, kwargs
 
     def _checked(self, value: Any) -> Any:
         # First as the framework does, whose error it is then.
         value = self.framework.normalize(value)
         return round_trip(value, f"what {self.path} has returned", self.framework.normalize)
+
+    def _is_tried_again(self, error: BaseException) -> bool:
+        """Return whether another attempt follows the one that has raised `error`; the task is READY for it then."""
+        item = self._item
+        return (
+            item is not None and is_tried_again(item, error) and self._store(self.outcome.retried(_failure_of(error)))
+        )
+
+    def _record_retry(self, error: BaseException) -> None:
+        """Record on the framework's logger what no signal of the framework tells of."""
+        item = self._item
+        failed = None if item is None else failed_attempt(item)
+        if failed is None:
+            return
+        outcome, logger = self.outcome, SafeLogger(self.framework.name)
+        how = (_RETRY_FORMAT, self.id, self.path, outcome.status, len(outcome.worker_ids), failed.seconds)
+        if not logger.try_log(logging.WARNING, *how, exc_info=(type(error), error, traceback_of(error))):
+            # A handler without logging's own safety net met an exception whose __str__ raises.
+            logger.try_log(logging.WARNING, *how)
 
     def _fail(self, error: BaseException) -> None:
         self._finish(self.outcome.failed(timezone.now(), _failure_of(error)))

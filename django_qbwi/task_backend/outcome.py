@@ -9,6 +9,9 @@ from typing import Any
 READY, RUNNING, FAILED, SUCCESSFUL = "READY", "RUNNING", "FAILED", "SUCCESSFUL"
 """The statuses of both frameworks."""
 
+MAX_FAILURES = 50
+"""So many are kept of a task that is tried again and again: the first one, and the last ones."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -57,4 +60,19 @@ class Outcome:
 
     def failed(self, now: datetime.datetime, failure: Failure) -> Outcome:
         """Return it behind its end."""
-        return dataclasses.replace(self, status=FAILED, finished_at=now, failures=(*self.failures, failure))
+        return dataclasses.replace(self, status=FAILED, finished_at=now, failures=self._failures_and(failure))
+
+    def retried(self, failure: Failure) -> Outcome:
+        """Return it behind an attempt that has failed, and is followed by another one."""
+        return dataclasses.replace(self, status=READY, failures=self._failures_and(failure))
+
+    def given_up(self, now: datetime.datetime) -> Outcome:
+        """Return it behind its end, by a failure that is among them already."""
+        return dataclasses.replace(self, status=FAILED, finished_at=now)
+
+    def _failures_and(self, failure: Failure) -> tuple[Failure, ...]:
+        kept = self.failures
+        if len(kept) >= MAX_FAILURES:
+            # What it began with says most, beside what it came to.
+            kept = (kept[0], *kept[2:])
+        return (*kept, failure)

@@ -8,6 +8,7 @@ by the name of the framework and the alias.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -21,16 +22,18 @@ from django_qbwi import hosting
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.names import printable
-from django_qbwi.handoff.calls import EngineCall
+from django_qbwi.handoff.calls import EngineCall, PlainCall
 from django_qbwi.handoff.engines import Engine, engine, problem_of
 from django_qbwi.handoff.frameworks import Framework, framework_of
 from django_qbwi.handoff.plain_json import round_trip
 from django_qbwi.intake.options import Start
+from django_qbwi.intake.retries import Retry
 from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.signals import scheduler_logger
 from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
+from django_qbwi.task_backend.policy import policy_of, refuse_nonsense, usual_policy
 from django_qbwi.task_backend.results import TaskResults
 
 _MOST_RESULTS = 1000
@@ -72,6 +75,7 @@ class TaskQueueing:
 
         Raises:
             InvalidTask: The task does not fit this backend.
+            ImproperlyConfigured: An option of the alias is wrong.
             InvalidWorkItem: The arguments are no JSON. It is a TypeError.
             QueueFull: QBWI["MAX_QUEUED"] items wait already, or MAX_DELAYED for their time.
             SchedulerDraining, SchedulerClosed: The process is ending.
@@ -79,7 +83,8 @@ class TaskQueueing:
         """
         self.validate_task(task)
         entry = self._entry(task, _new_id(), args, kwargs)
-        entry.engine_call = self._engine_call(entry)
+        entry.call = self._engine_call(entry)
+        _let_try_again(entry, self.retry_of(task))
         using = self.options.get("ON_COMMIT")
         # On a running loop no transaction can be open.
         if using is not None and not on_running_loop() and not hosting.runs_before_commit(using):
@@ -100,7 +105,17 @@ class TaskQueueing:
             InvalidTask: It does not fit.
         """
         super().validate_task(task)  # type: ignore[misc]
+        refuse_nonsense(task, self.framework.invalid)
         self._engine_task(task)
+
+    def retry_of(self, task: Any) -> Retry | None:
+        """Return what follows a failed attempt of a task, None if nothing does.
+
+        Raises:
+            ImproperlyConfigured: The option is wrong.
+        """
+        given = self.options.get("RETRY")
+        return policy_of(task, None if given is None else self._usual_retry)
 
     def get_result(self, result_id: str) -> Any:
         """Return the result of a task that a process of this site on this machine has, or has had.
@@ -134,6 +149,10 @@ class TaskQueueing:
     def _limit(self) -> int:
         limit = self.options.get("RESULTS", _MOST_RESULTS)
         return limit if isinstance(limit, int) else _MOST_RESULTS
+
+    @functools.cached_property
+    def _usual_retry(self) -> Retry | None:
+        return usual_policy(self.alias, self.options)
 
     @property
     def _results(self) -> TaskResults:
@@ -199,14 +218,15 @@ class TaskQueueing:
 
     def _restored(self, result_id: str, told: dict[str, Any]) -> TaskEntry:
         try:
-            function = remote.function_of(told)
+            function, attempts = remote.function_of(told)
         except Exception as error:
             # Importing runs the module's own code, which may raise whatever it likes.
             raise self.framework.does_not_exist(
                 f"the result {printable(result_id)!r} is of {printable(told['path'])}, which cannot be imported here"
             ) from error
         try:
-            task = self.task_class(func=function, backend=self.alias, **remote.options_of(told))  # type: ignore[attr-defined]
+            options = {**remote.options_of(told), **attempts}
+            task = self.task_class(func=function, backend=self.alias, **options)  # type: ignore[attr-defined]
         except Exception as error:
             # It is looked at as at its making: another version of the site may have other queues.
             raise self.framework.does_not_exist(
@@ -236,9 +256,18 @@ def queue_here(task: Any, args: list[Any]) -> WorkItem:
     if framework is None:
         raise InvalidWorkItem(f"{printable(repr(task))} is no task of django.tasks or django_tasks")
     plain = round_trip(args, f"the arguments of {task.module_path}", framework.normalize)
-    sender = type(task.get_backend())
+    backend = task.get_backend()
+    sender = type(backend)
     entry = TaskEntry(framework, TaskResults(1), sender, task, _new_id(), task.backend, plain, {})
+    if isinstance(backend, TaskQueueing):
+        _let_try_again(entry, backend.retry_of(task))
     return _queue(entry, _surrounded(entry), deferred=False)
+
+
+def _let_try_again(entry: TaskEntry, retry: Retry | None) -> None:
+    entry.retry = retry
+    if retry is not None and entry.call is None:
+        entry.call = PlainCall(entry.task.func, entry.args, entry.kwargs, 1 if entry.task.takes_context else 0)
 
 
 def _surrounded(entry: TaskEntry) -> Callable[..., Any]:
@@ -273,8 +302,8 @@ def _queue(
             name=entry.path,
             item_id=entry.id,
             cure=cure,
-            start=Start(_delay(task) if deferred else 0.0, int(task.priority)),
-            engine_call=entry.engine_call,
+            start=Start(_delay(task) if deferred else 0.0, int(task.priority), None, entry.retry),
+            call=entry.call,
         )
     except WorkItemRejected:
         if taken:

@@ -17,6 +17,7 @@ from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable
 from django_qbwi.core.names import printable
 from django_qbwi.inspection.records import bounded, fields, flag, moment, number, optional, text
 from django_qbwi.task_backend.outcome import FAILED, READY, RUNNING, SUCCESSFUL, Failure, Outcome
+from django_qbwi.task_backend.task_class import FIELDS
 
 
 def ask(kept_under: str, result_id: str) -> tuple[dict[str, Any] | None, list[str]]:
@@ -45,14 +46,14 @@ def ask(kept_under: str, result_id: str) -> tuple[dict[str, Any] | None, list[st
     return None, gaps
 
 
-def function_of(told: dict[str, Any]) -> Any:
-    """Return the function of a task that was told of.
+def function_of(told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the function of a task that was told of, and what its task says in this process of its attempts.
 
     Raises:
         ImportError: It is not there in this process.
     """
     found = import_string(told["path"])
-    return getattr(found, "func", found)
+    return getattr(found, "func", found), {name: getattr(found, name, None) for name in FIELDS}
 
 
 def options_of(told: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,14 @@ Three ways, from the closest look to the widest:
 
 # ruff: noqa: PT009, PT027 (assertions in the style of Django's own TestCase)
 
+import io
+import zipfile
 from unittest import mock
 
 from django.core import mail
+from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.test import TestCase, override_settings
 
 from django_qbwi import (
@@ -22,8 +26,11 @@ from django_qbwi import (
     OperationCancelled,
     QueueFull,
     RequestSnapshot,
+    WorkItemStatus,
+    live_items,
+    recent_items,
 )
-from django_qbwi.testing import captured_work_items, immediate_work_items
+from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 from example_project.gallery import items
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.models import Album, Count, Postcard, Upload
@@ -123,6 +130,11 @@ class WhatAViewQueuesTests(GalleryTestCase):
         self.assertIn("More pictures: http://testserver/", email.body)
         self.assertEqual(email.attachments[0].filename, "postcard.jpg")
 
+    def test_letter_is_in_the_outbox(self):
+        """Django's test runner replaces the mail backend of the site, also this one."""
+        self.client.post("/letters/", {"address": "you@example.com", "greeting": "Hello"})
+        self.assertEqual([email.body for email in mail.outbox], ["Hello"])
+
     def test_thumbnails_wait_for_the_commit(self):
         """A TestCase never commits, so what waits for the commit is not queued ..."""
         with captured_work_items() as captured:
@@ -144,7 +156,7 @@ class WhatAViewQueuesTests(GalleryTestCase):
 
     def test_an_async_view_shows_a_wrong_form_again(self):
         """What the form refuses is not queued, in an async view either."""
-        for address in ("/postcards/", "/counts/to-the-end/"):
+        for address in ("/postcards/", "/letters/", "/counts/to-the-end/"):
             with self.subTest(address), captured_work_items() as captured:
                 self.assertEqual(self.client.post(address, {"goal": "many"}).status_code, 422)
                 self.assertEqual(list(captured), [])
@@ -167,6 +179,25 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
             self.client.post("/pictures/", {"picture": picture})
         thumbnails = Upload.objects.get().thumbnails.order_by("width")
         self.assertEqual([thumbnail.width for thumbnail in thumbnails], [80, 160, 320])
+
+    def test_all_thumbnails_anew(self):
+        """The command queues an item for each picture, and leaves no old thumbnail."""
+        picture = SimpleUploadedFile("hills.jpg", draw_landscape())
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/", {"picture": picture})
+        before = set(Upload.objects.get().thumbnails.values_list("pk", flat=True))
+        with immediate_work_items():
+            call_command("make_all_thumbnails", stdout=io.StringIO())
+        self.assertEqual(Upload.objects.get().thumbnails.count(), 3)
+        self.assertFalse(before & set(Upload.objects.get().thumbnails.values_list("pk", flat=True)))
+
+    def test_album_that_comes_too_late(self):
+        """It would never be printed: nobody waits for it any more."""
+        with mock.patch("example_project.gallery.views.queue_background_work_item") as queue:
+            queue.side_effect = RuntimeError
+            with self.assertRaises(RuntimeError):
+                self.client.post("/albums/")
+        self.assertEqual(queue.call_args.kwargs["expires"], 600)
 
     @override_settings(QBWI={"IMMEDIATE": True})
     def test_album(self):
@@ -204,6 +235,30 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
             self.assertContains(page, 'data-qbwi-progress="/progress/')
             captured.run_all()
         self.assertEqual(Album.objects.get().pages, 0)
+
+    def test_the_backup_is_tracked(self):
+        """The thread of the site is listed under its name until it has ended."""
+        for _ in range(2):
+            with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+                self.client.post("/pictures/sample/")
+        self.client.post("/backups/")
+        self.assertTrue(drain(30))
+        info = recent_items()[0]
+        self.assertEqual((info.name, info.status), ("backup", WorkItemStatus.SUCCEEDED))
+        with default_storage.open("backup.zip") as packed, zipfile.ZipFile(packed) as archive:
+            self.assertEqual(len(archive.namelist()), 2)
+
+    def test_the_backup_is_stopped(self):
+        """To cancel it rings the bell of the thread, which keeps what it has got to."""
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/sample/")
+        with self.settings(GALLERY_PAUSE=60):
+            self.client.post("/backups/")
+            [info] = live_items()
+            self.client.post(f"/work/{info.id}/cancel/")
+            self.assertTrue(drain(30))
+        with default_storage.open("backup.zip") as packed, zipfile.ZipFile(packed) as archive:
+            self.assertEqual(archive.namelist(), [])
 
     def test_a_forged_address_shows_nothing(self):
         """The page of an album that nobody has ordered."""

@@ -1,4 +1,4 @@
-"""The pages of the gallery: each view that answers a POST queues one item and answers at once."""
+"""The pages of the gallery: each view that answers a POST queues one item, or tracks a thread, and answers at once."""
 
 import os
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.core.files.base import ContentFile
+from django.core.mail import send_mail
 from django.db import transaction
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from django_qbwi import live_items, queue_background_work_item, recent_items
+from django_qbwi import live_items, queue_background_work_item, recent_items, track
 from django_qbwi.views import signed_id
 from example_project.gallery import handles, items
+from example_project.gallery.backup import Backup
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.forms import CountForm, PostcardForm, UploadForm
 from example_project.gallery.models import Album, Count, Postcard, Upload
@@ -75,13 +77,26 @@ async def order_postcard(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
+def send_letter(request: HttpRequest) -> HttpResponse:
+    """Send an e-mail as any view does: the site's backend for mail queues it."""
+    form = PostcardForm(request.POST)
+    if not form.is_valid():
+        return correct(request, postcard_form=form)
+    address = form.cleaned_data["address"]
+    send_mail("Greetings", form.cleaned_data["greeting"], "gallery@example.com", [address])
+    return done(request, f"The letter to {address} is on its way.")
+
+
+@require_POST
 def order_album(request: HttpRequest) -> HttpResponse:
     """Queue a PDF: the function has no `queue` of its own, the options stand at the call.
 
     The visitor goes on to a page with a bar. Its address is all that is kept: no session, no row.
     """
     album = Album.objects.create()
-    handle = queue_background_work_item(items.make_album, request, album.pk, name=f"album {album.pk}", timeout=120)
+    handle = queue_background_work_item(
+        items.make_album, request, album.pk, name=f"album {album.pk}", timeout=120, expires=600
+    )  # nobody waits at that page for ten minutes until it begins
     handles.remember(handle)
     return redirect("gallery:album", signed_id(handle))
 
@@ -123,6 +138,17 @@ async def start_count_to_the_end(request: HttpRequest) -> HttpResponse:
     row = await Count.objects.acreate(**form.cleaned_data)
     handles.remember(items.count_to_the_end.using(name=f"count to {row.goal}, to the end").queue(row.pk))
     return done(request, f"Counting to {row.goal}, to the end if there is time.")
+
+
+@require_POST
+def start_backup(request: HttpRequest) -> HttpResponse:
+    """Start a thread as before, and track it: it is listed, and waited for at a shutdown, which stops it."""
+    backup = Backup(list(Upload.objects.order_by("pk").values_list("picture", flat=True)))
+    backup.start()
+    handle = track(backup, name="backup")
+    handle.token.register(backup.stop)
+    handles.remember(handle)
+    return done(request, f"A thread of the site packs {len(backup.pictures)} pictures.")
 
 
 @require_POST

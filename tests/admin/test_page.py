@@ -224,6 +224,16 @@ class TestItem:
         assert "waiting for" in page
         assert "Where it is now" not in page
 
+    def test_waiting_for_its_time(self, operator: Client, fake: FakeSite) -> None:
+        """A delayed one says when it is due, and one that expires until when it may start, on both pages."""
+        waiting = site.item(status="queued", started_at=None, due_at=site.ago(-90), expires_at=site.ago(-7_200))
+        fake.answer = site.overview(site.process(waiting))
+        for page in (operator.get(ONE).text, operator.get(LIST).text):
+            assert re.search(r"in \d+ (d|h|min|s|ms)", page)
+        assert "<dt>Due</dt>" in operator.get(ONE).text
+        assert "<dt>Expires</dt>" in operator.get(ONE).text
+        assert "expires in" in operator.get(LIST).text
+
     def test_failed(self, operator: Client, fake: FakeSite) -> None:
         """A failed one shows its error, and cannot be cancelled."""
         fake.answer = site.overview(site.process(recent=(site.failure(),)))

@@ -49,6 +49,15 @@ def test_span(seconds: float | None, text: str) -> None:
     assert long_span(seconds) == text
 
 
+def test_what_it_waits_for() -> None:
+    """When it is due, and until when it may start; a clock that was set back makes no negative span."""
+    row = ItemRow.of(site.item(status="queued", due_at=ago(-90), expires_at=ago(-7_200)), NOW)
+    assert (row.wait.due_in, row.wait.expires_in) == ("1 min 30 s", "2 h 00 min")
+    assert row.wait.notes() == ["due in 1 min 30 s", "expires in 2 h 00 min"]
+    assert ItemRow.of(site.item(due_at=ago(5)), NOW).wait.notes() == ["due in 0 ms"]
+    assert ItemRow.of(site.item(), NOW).wait.notes() == []
+
+
 def test_waited_and_ran() -> None:
     """A queued item waits until now, a started one waited until its start and ran until now or its end."""
     queued = ItemRow.of(site.item(status="queued", queued_at=ago(90), started_at=None), NOW)

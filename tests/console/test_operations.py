@@ -74,7 +74,9 @@ def entry(item_id: str = "a") -> dict[str, Any]:
     now = "2026-01-01T00:00:00+00:00"
     item = {
         "attempt": 1,
-        **dict.fromkeys(("started_at", "finished_at", "timeout", "cancel_reason", "error", "origin"), None),
+        **dict.fromkeys(
+            ("started_at", "finished_at", "due_at", "expires_at", "timeout", "cancel_reason", "error", "origin"), None
+        ),
         **dict.fromkeys(("request_id", "thread", "progress"), None),
         "id": item_id,
         "name": "n",

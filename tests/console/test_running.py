@@ -87,6 +87,22 @@ def test_task_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert errands.seen == ["plain 7", "async 7", "attempt 1 7"]
 
 
+def test_task_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the option of its alias, as where a site enqueues it."""
+    path = f"django_qbwi.{'backend' if _ALIAS == 'default' else 'backport'}.WorkItemBackend"
+    options = {"RETRY": {"max_attempts": 2, "backoff": {"first": 0}}}
+    with override_settings(TASKS={_ALIAS: {"BACKEND": path, "OPTIONS": options}}):
+        monkeypatch.setattr(errands, "flaky", _framework().task(backend=_ALIAS)(_flaky_task), raising=False)
+        assert run(f"{HERE}.flaky", "7")[0] == 0
+    assert errands.seen == ["flaky 7", "flaky 7"]
+
+
+def _flaky_task(number: int) -> None:
+    errands.seen.append(f"flaky {number}")
+    if len(errands.seen) == 1:
+        raise ValueError("no")
+
+
 def _plain_task(number: int) -> None:
     errands.seen.append(f"plain {number}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_qbwi.core.attempts import Attempt
-from django_qbwi.core.cancellation import OperationCancelled
+from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
@@ -210,6 +210,20 @@ def test_end_between_the_plan_and_the_last_step(manual: ManualRuntime) -> None:
     manual.scheduler.late(item)
     assert (item.status, item.ended) == (S.FAILED, True)
     assert manual.observer.names(item)[-1] == "finished"
+    assert manual.scheduler.is_empty
+
+
+def test_cancelled_between_the_plan_and_the_last_step(manual: ManualRuntime) -> None:
+    """Its next attempt would have another token: the item is CANCELLED, told of and settled by its own thread."""
+    item = manual.queue(retry=Policy(5.0))
+    assert manual.sync.start() is item
+    assert manual.scheduler.conclude(item, ValueError()) is False
+    assert manual.scheduler.cancel(item)
+    manual.scheduler.late(item)
+    assert (item.status, item.ended, item.cancel_reason) == (S.CANCELLED, True, CancelReason.REQUESTED)
+    assert manual.observer.names(item)[-1] == "finished"
+    manual.advance(10)
+    assert manual.sync.start() is None
     assert manual.scheduler.is_empty
 
 

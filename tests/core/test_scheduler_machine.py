@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from django_qbwi.core.admission import SchedulerState
+from django_qbwi.core.callers import Caller
 from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
@@ -101,15 +103,32 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.running: list[WorkItem] = []
         self.moving: list[WorkItem] = []
         self.unreported: list[WorkItem] = []
+        # Ended by a worker that came too late, and told of when the keeper has its turn.
+        self.stepped_over: list[WorkItem] = []
+        self.expires: dict[WorkItem, float] = {}
+        # With how often each was woken since it looked.
+        self.callers: dict[Caller, list[None]] = {}
+        self.rest = mock.patch("django_qbwi.core.expiry._REST", 0.0)
+        self.rest.start()
         self.ended: dict[WorkItem, WorkItemStatus] = {}
         # Steps until the first sign of the end may come: else most of what is done would be refused.
         self.lives = lives
         self.closed_for_good = False
 
+    def teardown(self) -> None:
+        if hasattr(self, "rest"):
+            self.rest.stop()
+
     def executor(self, is_async: bool) -> ManualExecutor:
         return self.manual.loop if is_async else self.manual.sync
 
     def end(self, item: WorkItem, status: WorkItemStatus) -> None:
+        """Note an end in the account, and whose turn it is by that."""
+        self.note_end(item, status)
+        if status is not S.ABANDONED:
+            self.give_place_back(item)
+
+    def note_end(self, item: WorkItem, status: WorkItemStatus) -> None:
         """Note an end in the account."""
         assert item not in self.ended
         before = S.QUEUED if item.started is None else S.RUNNING
@@ -125,8 +144,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         elif status is not S.ABANDONED:
             self.running.remove(item)
         self.ended[item] = status
-        if status is not S.ABANDONED:
-            self.give_place_back(item)
+        self.expires.pop(item, None)
 
     def limit(self, item: WorkItem) -> Any:
         """The key that an item takes turns by."""
@@ -179,7 +197,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         begins: bool,
     ) -> None:
         item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry, keyed=keyed)
-        full = len(self.waiting[False]) + len(self.waiting[True]) + len(self.held) >= MAX_QUEUED
+        full = self.is_full()
         state = self.scheduler.state
         same = self.same_as(item)
         try:
@@ -211,7 +229,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not unique:
             return None
         known = [other for other in self.accepted if other.options.keyed and other.options.keyed.unique == unique]
-        waits = known and known[-1].run.attempt == 1 and known[-1] in self.queued()
+        waits = known and known[-1].run.attempt == 1 and known[-1] in self.queued() and not self.is_over(known[-1])
         return known[-1] if waits else None
 
     @rule(
@@ -243,6 +261,90 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert stop.deadline is None or due <= stop.deadline
             self.accepted.append(item)
             self.delayed[item] = due
+
+    @rule(
+        is_async=st.booleans(),
+        delay=st.just(0.0) | st.floats(0.5, 20),
+        further=st.floats(0.1, 20),
+        movable=st.booleans(),
+        retry=PAUSES,
+        priority=st.integers(-1, 1),
+        keyed=KEYS,
+    )
+    def queue_for_a_while(
+        self,
+        is_async: bool,
+        delay: float,
+        further: float,
+        movable: bool,
+        retry: Pauses | None,
+        priority: int,
+        keyed: Keyed | None,
+    ) -> None:
+        item = self.make(is_async, movable, expires=delay + further, retry=retry, priority=priority, keyed=keyed)
+        same = self.same_as(item)
+        full = self.is_full() if not delay else len(self.delayed) >= MAX_DELAYED
+        try:
+            assert self.scheduler.queue_when_told(item, lambda: None, delay) is (same or item)
+            if same is not None:
+                return
+        except QueueFull:
+            assert full
+        except (SchedulerClosed, SchedulerDraining):
+            assert self.scheduler.stop.first_sign is not None or self.scheduler.state is SchedulerState.CLOSED
+        else:
+            assert not full
+            self.accepted.append(item)
+            self.expires[item] = item.queued + delay + further
+            if delay:
+                self.delayed[item] = self.manual.clock() + delay
+            else:
+                self.place(item)
+
+    @rule(is_async=st.booleans(), keyed=KEYS, expires=st.none() | st.floats(0.1, 20))
+    def wait_for_room(self, is_async: bool, keyed: Keyed | None, expires: float | None) -> None:
+        self.look(Caller(self.make(is_async, False, keyed=keyed, expires=expires), 0.0, None))
+
+    @precondition(lambda self: any(self.callers.values()))
+    @rule(data=st.data())
+    def look_again(self, data: st.DataObject) -> None:
+        self.look(data.draw(st.sampled_from([caller for caller, woken in self.callers.items() if woken])))
+
+    def look(self, caller: Caller) -> None:
+        """Do what one does who comes, or is woken, and queue if there is a place."""
+        woken: list[None] = []
+        before = next(iter(self.callers), caller)
+        full = self.is_full() or before is not caller
+        same = self.same_as(caller.item)
+        with self.scheduler.lock:
+            is_over = self.scheduler._look(caller, lambda: woken.append(None))
+        if not is_over:
+            assert full
+            assert same is None
+            self.callers[caller] = woken
+            return
+        try:
+            assert self.scheduler._queue_after_wait(caller, lambda: None, None) is (same or caller.item)
+        except (SchedulerClosed, SchedulerDraining):
+            assert self.scheduler.stop.first_sign is not None or self.scheduler.state is SchedulerState.CLOSED
+        else:
+            assert same is not None or not full
+            if same is None:
+                self.accepted.append(caller.item)
+                if caller.item.options.expires is not None:
+                    self.expires[caller.item] = self.manual.clock() + caller.item.options.expires
+                self.place(caller.item)
+        self.callers.pop(caller, None)
+        with self.scheduler.lock:
+            self.scheduler._stop_waiting(caller)
+
+    def is_full(self) -> bool:
+        """Whether no item more is taken that could begin."""
+        return len(self.waiting[False]) + len(self.waiting[True]) + len(self.held) >= MAX_QUEUED
+
+    def is_over(self, item: WorkItem) -> bool:
+        """Whether an item waits that may not start any more."""
+        return item in self.expires and self.expires[item] <= self.manual.clock()
 
     def place(self, item: WorkItem) -> None:
         """Note an item in its lane, or before it, until it is its turn."""
@@ -280,15 +382,24 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def begin_next(self, is_async: bool) -> None:
         """Begin what waits first in a lane, if there is anything."""
+        while self.waiting[is_async] and self.is_over(self.waiting[is_async][0]):
+            late = self.waiting[is_async][0]
+            self.end(late, S.DISCARDED)
+            self.stepped_over.append(late)
         item = self.executor(is_async).start()
         expected = self.waiting[is_async].pop(0) if self.waiting[is_async] else None
         assert item is expected, "first in, first out within a priority"
         if item is not None:
             self.running.append(item)
+            self.expires.pop(item, None)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]))
-    def finish(self, data: st.DataObject, outcome: str) -> None:
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]),
+        cancels_meanwhile=st.booleans(),
+    )
+    def finish(self, data: st.DataObject, outcome: str, cancels_meanwhile: bool) -> None:
         item = data.draw(st.sampled_from(self.running))
         cancelled = item.token.is_cancellation_requested
         errors = {
@@ -301,9 +412,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         late = item in self.ended
         again = not late and not (cancelled or outcome == "return") and self.is_tried_again(item)
         attempt = item.run.attempt
-        decided = self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome])
+        withdrawn = again and cancels_meanwhile
+
+        def meanwhile() -> None:
+            if withdrawn:
+                assert handle_of(item).cancel()
+
+        decided = self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome], meanwhile)
         assert decided is not (late or again)
-        assert item.run.attempt == attempt + again
+        assert item.run.attempt == attempt + (again and not withdrawn)
+        if withdrawn:
+            self.end(item, S.CANCELLED)
+            return
         if late or again:
             self.running.remove(item)
         if again:
@@ -351,6 +471,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         found = self.scheduler.movable_items(late_only=False)
         assert found == [item for item in self.queued() if item.options.movable]
         item = data.draw(st.sampled_from(found))
+        if self.is_over(item):
+            assert self.scheduler.start_moving(item, self) is None
+            return
         assert self.scheduler.start_moving(item, self) is not None
         assert self.scheduler.start_moving(item, self) is None
         if item in self.delayed:
@@ -360,6 +483,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
         self.moving.append(item)
+        self.expires.pop(item, None)
         self.give_place_back(item)
 
     @precondition(lambda self: self.moving)
@@ -386,7 +510,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         for item in sorted(self.delayed, key=self.delayed.__getitem__):
             if self.delayed[item] <= self.manual.clock():
                 del self.delayed[item]
+                if item in self.expires:
+                    # In the order in which the timers were set.
+                    self.expires[item] = self.expires.pop(item)
                 self.place(item)
+        over = sorted((item for item in self.expires if self.is_over(item)), key=self.expires.__getitem__)
+        for item in over:
+            self.note_end(item, S.DISCARDED)
+        for item in over:
+            self.give_place_back(item)
+        self.stepped_over.clear()
+
+    @rule(seconds=st.floats(0, 10))
+    def let_the_keeper_be_late(self, seconds: float) -> None:
+        self.manual.clock.advance(seconds)
 
     @precondition(lambda self: self.lives <= 0)
     @rule(limit=st.floats(1, 30))
@@ -412,17 +549,18 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.lives <= 0)
     @rule()
     def close_if_empty(self) -> None:
-        empty = not (self.queued() or self.live() or self.unreported or self.moving)
+        empty = not (self.queued() or self.live() or self.untold() or self.moving)
         was_closed = self.scheduler.state is SchedulerState.CLOSED
         assert self.scheduler.close_if_empty() is (empty or was_closed)
 
     @precondition(lambda self: self.lives <= 0)
     @rule()
     def give_up(self) -> None:
+        queued = self.queued()
         left = self.scheduler.give_up()
         self.closed_for_good = True
         begun = [item for item in self.moving if item.started is not None]
-        assert left == [*self.live(), *begun, *self.queued(), *(item for item in self.moving if item not in begun)]
+        assert left == [*self.live(), *begun, *queued, *(item for item in self.moving if item not in begun)]
         for item in left:
             self.end(item, self.left(item) if item.started is None else S.ABANDONED)
         self.unreported += left
@@ -440,6 +578,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         listed = [item for lane in self.scheduler.lanes.values() for item in lane.held]
         held = sorted(self.held, key=lambda item: listed.index(item) if item in listed else -1)
         return [*self.waiting[False], *self.waiting[True], *held, *self.delayed]
+
+    def untold(self) -> list[WorkItem]:
+        """The items that have ended, and are not told of yet."""
+        return [*self.unreported, *self.stepped_over]
 
     def live(self) -> list[WorkItem]:
         """The running items that were not given up."""
@@ -459,11 +601,11 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def sums_add_up(self) -> None:
-        done = len(self.ended) - len(self.unreported)
+        done = len(self.ended) - len(self.untold())
         assert sum(self.scheduler.totals.values()) == done
         live = len(self.live()) + len(self.moving) + self.scheduler.queued_count
-        assert done + len(self.unreported) + live == len(self.accepted)
-        expected = Counter(status for item, status in self.ended.items() if item not in self.unreported)
+        assert done + len(self.untold()) + live == len(self.accepted)
+        expected = Counter(status for item, status in self.ended.items() if item not in self.untold())
         assert {status: total for status, total in self.scheduler.totals.items() if total} == expected
 
     @invariant()
@@ -475,22 +617,34 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def each_end_is_reported_once(self) -> None:
         reported = Counter(item for event, item, _ in self.manual.observer.events if event == "finished")
-        assert set(reported) == {item for item in self.ended if item not in self.unreported}
+        assert set(reported) == {item for item in self.ended if item not in self.untold()}
         assert all(times == 1 for times in reported.values())
 
     @invariant()
     def history_is_bounded(self) -> None:
-        assert len(self.scheduler.finished_items()) == min(3, len(self.ended) - len(self.unreported))
+        assert len(self.scheduler.finished_items()) == min(3, len(self.ended) - len(self.untold()))
 
     @invariant()
     def timers_belong_to_running_items(self) -> None:
-        known = {item for item in self.running if item not in self.ended} | set(self.unreported)
+        known = {item for item in self.running if item not in self.ended} | set(self.untold())
         assert set(self.scheduler._timeouts.timers) <= known
 
     @invariant()
     def delayed_items_have_their_timer(self) -> None:
         # That of an item which moves finds it nowhere.
-        assert set(self.scheduler._timetable.timers) - set(self.unreported) - set(self.moving) == set(self.delayed)
+        timers = set(self.scheduler._timetable.timers) - set(self.untold()) - set(self.moving)
+        assert timers == {*self.delayed, *self.expires}
+
+    @invariant()
+    def room_is_told_of(self) -> None:
+        first = next(iter(self.callers), None)
+        if first is not None and not self.is_full() and self.scheduler.state is SchedulerState.OPEN:
+            assert self.callers[first], "nobody wakes who waits"
+
+    @invariant()
+    def what_waits_already_is_not_waited_for(self) -> None:
+        for caller, woken in self.callers.items():
+            assert woken or self.same_as(caller.item) is None
 
     @invariant()
     def no_more_of_a_key_have_a_place(self) -> None:
@@ -511,7 +665,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def emptiness_is_seen(self) -> None:
-        nothing = not (self.live() or self.queued() or self.unreported or self.moving)
+        nothing = not (self.live() or self.queued() or self.untold() or self.moving)
         assert self.scheduler.is_empty is nothing
 
 

@@ -352,6 +352,7 @@ def test_g31_no_lock_stays_held(kind: str) -> None:
 
 OF_OWN_THREADS = {
     "acceptance.py": {"_come_due"},
+    "expiry.py": {"_sweep"},
     "registry.py": {"taken_by"},
     "scheduler.py": {"_mark_overdue"},
     "threads.py": {"_strike_out", "enlist", "give_up_slot", "next_item"},

@@ -129,13 +129,13 @@ def started(running: RunningTour) -> Iterator[RunningTour]:
 
 
 def assert_that_everything_ended_well(tour: RunningTour) -> None:
-    """Each of the six items has finished or saved, and says so."""
+    """Each of the seven items has finished or saved, and says so."""
     assert "Traceback" not in tour.output
     assert "ERROR" not in tour.output
     assert re.search(r"Counted to \d+ of 25, saved because of: shutdown, with 8\d\.\d s left", tour.output)
     assert re.search(r"Counted to 10 of 10, with \d\d\.\d s left", tour.output)
     assert len(re.findall(r"name=make thumbnails status=succeeded", tour.output)) == 2
-    for name in ("send postcard", "album 1", "count to 10, to the end"):
+    for name in ("send postcard", "mail", "album 1", "count to 10, to the end"):
         assert f"name={name} status=succeeded" in tour.output
     assert "name=count to 25 status=cancelled" in tour.output
 

@@ -123,3 +123,16 @@ def hold() -> None:
     """A task that keeps its worker until the test lets it go."""
     gate.entered.release()
     assert gate.opened.wait(30)
+
+
+def give_up(last: int, first: int = 0) -> int:
+    """Fail behind a checkpoint."""
+    item = current_work_item()
+    assert item is not None
+    item.token.checkpoint(first=first + 1)
+    raise ValueError(first)
+
+
+def much_later(attempt: int, error: BaseException) -> float:
+    """Come again in an hour."""
+    return 3600

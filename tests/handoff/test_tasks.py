@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ from django.test import override_settings
 from django_qbwi import InvalidWorkItem, QueueFull, hosting, recent_items
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.handoff import frameworks
+from django_qbwi.signals import work_item_retried
 from tests.handoff import functions
 from tests.handoff.conftest import at_full_queue, end, end_and_open, full_queue
 from tests.handoff.listed import Down, ListedBackend, tasks
-from tests.support.gates import until
+from tests.support.gates import PATIENCE, until
 
 S = WorkItemStatus
 FRAMEWORK = frameworks.present()
@@ -147,6 +149,28 @@ def test_running_task_moves_from_its_checkpoint(configure: Callable[..., None], 
     assert (row.args, row.kwargs, row.task.takes_context) == ([5, 1], {}, True)
     assert row.id == uuid.UUID(hex=result.id)
     assert task.get_result(result.id).backend == "durable"
+
+
+def test_waiting_attempt_moves_from_its_checkpoint(configure: Callable[..., None], rows: list[SimpleNamespace]) -> None:
+    """At the end of the process the engine gets a task that waits to be tried again, as that would have gone on."""
+    configure()
+    failed = threading.Semaphore(0)
+
+    def note(**kwargs: Any) -> None:
+        failed.release()
+
+    work_item_retried.connect(note)
+    try:
+        result = task_of(functions.give_up, max_attempts=3, backoff=functions.much_later).enqueue(5)
+        assert failed.acquire(timeout=PATIENCE)
+    finally:
+        work_item_retried.disconnect(note)
+    end()
+    (row,) = rows
+    assert (row.args, row.kwargs) == ([5, 1], {})
+    assert row.id == uuid.UUID(hex=result.id)
+    result.refresh()
+    assert str(result.status) == "READY"
 
 
 @pytest.mark.parametrize("function", [functions.count, functions.acount])

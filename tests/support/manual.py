@@ -111,10 +111,16 @@ class ManualExecutor:
             self.scheduler.observer.started(item)
         return item
 
-    def finish(self, item: WorkItem, error: BaseException | None = None) -> bool:
-        """End an item as an executor does; return whether this decided its status."""
+    def finish(
+        self, item: WorkItem, error: BaseException | None = None, meanwhile: Callable[[], object] = lambda: None
+    ) -> bool:
+        """End an item as an executor does; return whether this decided its status.
+
+        What comes ahead of the last step, from another thread, is done by `meanwhile`.
+        """
         del self.contexts[item]
         decided = self.scheduler.conclude(item, error)
+        meanwhile()
         if decided:
             self.scheduler.tell_end(item)
             self.scheduler.settle(item)
@@ -144,6 +150,7 @@ class ManualRuntime:
             keeper=self.keeper,
             clock=self.clock,
             start=self._start,
+            report=lambda item: self.reporter.post(lambda: self.scheduler.report_unstarted(item)),
             **options,
         )
         self.sync = ManualExecutor(self.scheduler, Lane(SYNC))
@@ -160,6 +167,8 @@ class ManualRuntime:
         item = self.scheduler.make_item(call)
         if item.options.retry is not None:
             let_try_again(item)
+        elif item.options.expires is not None:
+            _ = item.run
         return item
 
     def queue(self, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:

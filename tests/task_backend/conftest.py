@@ -18,6 +18,8 @@ from tests.task_backend import functions
 NEW = pytest.mark.skipif(django.VERSION < (6, 0), reason="Django has no framework of tasks before 6.0")
 CORE = pytest.param("django.tasks", marks=NEW)
 
+_WITH_CONTEXT = (functions.look, functions.alook, functions.stumble_with_context)
+
 
 class Tasks:
     """The functions as tasks of one framework, and what belongs to that."""
@@ -51,7 +53,7 @@ class Tasks:
 
     def of(self, function: Callable[..., Any], **options: Any) -> Any:
         """Return a function as a task."""
-        options.setdefault("takes_context", function in (functions.look, functions.alook))
+        options.setdefault("takes_context", function in _WITH_CONTEXT)
         return self.module.task(backend=self.alias, **options)(function)
 
     def entry(self, result: Any) -> TaskEntry:

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import django
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from django_qbwi import current_work_item
+from django_qbwi import Retry, current_work_item
 from tests.support.gates import Gate
 
 seen: list[Any] = []
@@ -150,3 +151,77 @@ def query() -> int:
 
 async def aquery() -> int:
     return await sync_to_async(query)()
+
+
+def stumble(times: int) -> int:
+    seen.append(threading.current_thread().name)
+    if len(seen) <= times:
+        raise ValueError(f"attempt {len(seen)}")
+    return len(seen)
+
+
+async def astumble(times: int) -> int:
+    return stumble(times)
+
+
+def stumble_with_context(context: Any) -> int:
+    seen.append(context.attempt)
+    if context.attempt == 1:
+        raise ValueError("no")
+    return int(context.attempt)
+
+
+def go_on(first: int, last: int = 9, *, size: int = 1) -> int:
+    seen.append((first, last, size))
+    token = current_work_item().token  # type: ignore[union-attr]
+    if len(seen) == 1:
+        token.checkpoint(first=3)
+    elif len(seen) == 2:
+        token.checkpoint(size=4)
+    else:
+        return first
+    raise ValueError("on the way")
+
+
+def go_nowhere(first: int) -> None:
+    current_work_item().token.checkpoint(nobody=1)  # type: ignore[union-attr]
+
+
+def at_once(attempt: int, error: BaseException) -> float:
+    return 0
+
+
+def badly(attempt: int, error: BaseException) -> float:
+    raise RuntimeError("oops")
+
+
+def much_later(attempt: int, error: BaseException) -> float:
+    return 3600
+
+
+POLICY = Retry(max_attempts=3, on=(ValueError,), backoff=at_once)
+
+
+if django.VERSION >= (6, 1):
+    from django.tasks import task
+
+    @task(max_attempts=4, backoff=at_once)
+    def named() -> None:
+        """Do nothing."""
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def stumble_without_words() -> None:
+    seen.append(1)
+    if len(seen) == 1:
+        raise Unprintable
+
+
+async def astumble_as_if_closed() -> None:
+    seen.append(1)
+    if len(seen) == 1:
+        raise GeneratorExit

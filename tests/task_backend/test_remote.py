@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import django
 import pytest
 from django.test import override_settings
 from django.utils import timezone
@@ -65,6 +66,15 @@ def test_result_of_another_process(tasks: Tasks, others: Any, asynchronous: bool
         assert getattr(found, name) == getattr(mine, name)
     for name in ("enqueued_at", "started_at", "finished_at", "last_attempted_at"):
         assert getattr(found, name) == getattr(mine, name)
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="`@task` of Django 6.0 takes no further arguments")
+def test_attempts_of_a_task_of_another_process(others: Any) -> None:
+    """What the task says of them is read where it is asked for: a function cannot be told."""
+    tasks = Tasks("django.tasks")
+    mine = tasks.wait(functions.named.enqueue())
+    others(told(tasks, mine))
+    assert read(tasks).task == functions.named
 
 
 def test_failed_task_of_another_process(tasks: Tasks, others: Any) -> None:

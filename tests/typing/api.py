@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, assert_type
 
+from django.core.mail import EmailMessage
 from django.http import HttpRequest, QueryDict
 
 from django_qbwi import (
@@ -23,6 +24,7 @@ from django_qbwi import (
     QBWIError,
     QueueFull,
     RequestSnapshot,
+    Retry,
     SchedulerClosed,
     SchedulerDraining,
     UserNotRead,
@@ -33,6 +35,7 @@ from django_qbwi import (
     background_work_item,
     copies_request,
     current_work_item,
+    exponential,
     handoff,
     live_items,
     queue_background_work_item,
@@ -41,6 +44,7 @@ from django_qbwi import (
     snapshot_request,
     track,
 )
+from django_qbwi.contrib.mail import BackgroundEmailBackend, MailRetry, is_transient
 from django_qbwi.testing import Shutdown, assert_no_work_items_left, simulate_shutdown
 
 
@@ -64,14 +68,14 @@ class Mailer:
 def queueing() -> None:
     assert_type(queue_background_work_item(sync_item, "a@example.org"), WorkItemHandle)
     assert_type(queue_background_work_item(async_item, "a@example.org", name="mail", timeout=5), WorkItemHandle)
-    assert_type(queue_background_work_item(sync_item, "a@example.org", delay=60), WorkItemHandle)
+    assert_type(queue_background_work_item(sync_item, "a@example.org", delay=60, expires=90), WorkItemHandle)
     queue_background_work_item(awaitable_item)
     queue_background_work_item(lambda token: token.wait(1))
     queue_background_work_item(functools.partial(sync_item, address="a@example.org"))
     queue_background_work_item(Mailer().send, "a@example.org")
     queue_background_work_item(Mailer())
     queue_on_commit(sync_item, "a@example.org", using="other", name="mail", timeout=5.0)
-    queue_on_commit(sync_item, "a@example.org", delay=0.5)
+    queue_on_commit(sync_item, "a@example.org", delay=0.5, expires=5)
 
 
 def tracking(
@@ -152,9 +156,9 @@ def decorated() -> None:
     assert_type(index.using(unique_key=str, concurrency=1).queue(1), WorkItemHandle)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
     assert_type(
-        resize.using(name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable").queue(
-            1, width=20
-        ),
+        resize.using(
+            name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable", expires=60
+        ).queue(1, width=20),
         WorkItemHandle,
     )
     assert_type(resize(CancellationToken.none(), 1, width=20), bool)
@@ -248,11 +252,19 @@ async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(info.queued_at, datetime)
     assert_type(info.started_at, datetime | None)
     assert_type(info.finished_at, datetime | None)
+    assert_type(info.due_at, datetime | None)
+    assert_type(info.expires_at, datetime | None)
     assert_type(info.timeout, float | None)
     assert_type(info.overdue, bool)
     assert_type(info.cancel_reason, CancelReason | None)
     assert_type(info.to_dict(), dict[str, Any])
     assert_type(current_work_item(), WorkItemHandle | None)
+
+
+async def fan_out() -> None:
+    assert_type(await resize.using(wait_for_room=5).aqueue(1), WorkItemHandle)
+    assert_type(await tidy.aqueue(), WorkItemHandle)
+    await resize.aqueue("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def token_and_source(token: CancellationToken) -> None:
@@ -281,3 +293,39 @@ def exceptions(cancelled: OperationCancelled) -> None:
     refusals: list[type[WorkItemRejected]] = [QueueFull, SchedulerDraining, SchedulerClosed, NotHosted]
     type_error: type[TypeError] = InvalidWorkItem
     print(families, refusals, type_error, invalid)
+
+
+def later(attempt: int, error: BaseException) -> float:
+    return 2.0 * attempt if isinstance(error, OSError) else 60.0
+
+
+RETRY = Retry(max_attempts=4, on=(OSError, KeyError), backoff=exponential(first=1, factor=2.0, longest=60, jitter=0.5))
+
+
+@background_work_item(retry=RETRY)
+def tried_again(token: CancellationToken, address: str) -> None: ...
+
+
+@background_work_item(retry=Retry(on=OSError, backoff=later))
+async def tried_again_async(token: CancellationToken, address: str) -> int:
+    return len(address)
+
+
+def attempts() -> None:
+    assert_type(RETRY.max_attempts, int)
+    assert_type(RETRY.seconds_until_next(1, OSError()), float | None)
+    assert_type(exponential()(1, OSError()), float)
+    assert_type(tried_again.queue("a@example.org"), WorkItemHandle)
+    assert_type(tried_again.using(retry=Retry(max_attempts=1)).queue("a@example.org"), WorkItemHandle)
+    assert_type(tried_again_async.using(retry=Retry(backoff=lambda attempt, error: 0)).queue("a"), WorkItemHandle)
+    assert_type(tried_again.queue("a@example.org").info.attempt, int)
+    Retry()
+
+
+class PatientBackend(BackgroundEmailBackend):
+    retry = MailRetry(max_attempts=8, backoff=lambda attempt, error: 60.0)
+
+
+def mail(backend: PatientBackend, message: EmailMessage) -> None:
+    assert_type(backend.send_messages([message]), int)
+    assert_type(is_transient(TimeoutError()), bool)

@@ -8,8 +8,10 @@ from threading import Thread
 
 from django_qbwi import (
     CancellationToken,
+    Retry,
     WorkItemHandle,
     background_work_item,
+    exponential,
     queue_background_work_item,
     queue_on_commit,
     track,
@@ -74,6 +76,25 @@ def wrong_options() -> None:
     queue_background_work_item(ship, 1, timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     queue_on_commit(ship, 1, usign="other")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     background_work_item(nmae="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+def wrong_retries() -> None:
+    Retry(3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Retry(max_attempts="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry(attempts=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Retry(on=ValueError())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry(on=[ValueError])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry(on=(int,))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry(backoff=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry(backoff=lambda attempt: 5)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+    Retry(backoff=exponential)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Retry().max_attempts = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    exponential(first="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    exponential(frist=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    background_work_item(retry=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    background_work_item(retry=Retry)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    decorated.using(retry={"max_attempts": 3})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(ship, 1, retry=Retry())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def wrong_methods(shop: Shop) -> None:

@@ -93,6 +93,26 @@ class TheViewsTests(TransactionTestCase):
             views.remind_later(POST, order.pk)
         self.assertEqual([message.subject for message in mail.outbox], ["Your order", "Thank you"])
 
+    def test_what_comes_too_late(self) -> None:
+        order, begun, proceed = self.order(), Event(), Event()
+
+        def occupy(token: object) -> None:
+            begun.set()
+            assert proceed.wait(30)
+
+        with override_settings(QBWI={"MAX_WORKERS": 1}), self.assertLogs("django_qbwi.scheduler", "ERROR") as logs:
+            queue_background_work_item(occupy)
+            self.assertTrue(begun.wait(30))
+            handle = items.say_that_it_is_paid.using(expires=0.01).queue(order.pk)
+            self.assertTrue(handle.wait(30))
+            proceed.set()
+        self.assertEqual((handle.status, handle.info.cancel_reason), (WorkItemStatus.DISCARDED, "expired"))
+        self.assertEqual([line.count("status=discarded") for line in logs.output], [1])
+        with self.assertRaisesRegex(InvalidWorkItem, "it would expire before it may start"):
+            items.say_that_it_is_paid.using(delay=30)
+        self.assertTrue(items.say_that_it_is_paid.queue(order.pk).wait(30))
+        self.assertEqual(mail.outbox[0].body, "It is paid.")
+
     def test_in_an_order(self) -> None:
         order, begun, proceed = self.order(), Event(), Event()
 

@@ -8,10 +8,11 @@ import asyncio
 import threading
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 from django.conf import settings
 from django.db import transaction
-from django.tasks import TaskResultStatus, task_backends
+from django.tasks import TaskResultStatus, exceptions, task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 from django.test import RequestFactory, TransactionTestCase, override_settings
 from django.utils import timezone
@@ -128,6 +129,29 @@ class TheViewsTests(TransactionTestCase):
         self.assertEqual((result.status, result.attempts), (TaskResultStatus.FAILED, 0))
         self.assertIs(result.errors[0].exception_class, SchedulerClosed)
         self.assertEqual(receivers.failures, ["remind: django_qbwi.core.exceptions.SchedulerClosed"])
+
+    def test_trying_again(self) -> None:
+        retry = {**settings.TASKS["patient"]["OPTIONS"]["RETRY"], "backoff": {"first": 0}}
+        patient = {**settings.TASKS["patient"], "OPTIONS": {"RETRY": retry}}
+        with override_settings(TASKS={**settings.TASKS, "patient": patient}):
+            for task, error, attempts, status in (
+                (tasks.thank, ConnectionRefusedError, 4, "FAILED"),
+                (tasks.thank, KeyError, 1, "FAILED"),
+                (tasks.thank_once, ConnectionRefusedError, 1, "FAILED"),
+                (tasks.congratulate, KeyError, 3, "FAILED"),
+                (tasks.congratulate, [OSError, 1], 2, "SUCCESSFUL"),
+            ):
+                with mock.patch("shop.tasks.send_mail", side_effect=error):
+                    result = task.enqueue(self.order.pk)
+                    self.assertTrue(drain(PATIENCE))
+                result.refresh()
+                self.assertEqual((str(result.status), result.attempts), (status, attempts))
+
+    def test_nonsense_at_definition(self) -> None:
+        # The backport has another name for it.
+        invalid = getattr(exceptions, "InvalidTask", None) or exceptions.InvalidTaskError
+        with self.assertRaises(invalid):
+            tasks.task(max_attempts=0)(tasks.ship.func)
 
     def test_after_the_commit(self) -> None:
         result = self.result(tasks.confirm, views.pay(GET, self.order.pk))

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -220,11 +221,50 @@ ITEMS = {
 }
 
 
+# Threads that are no items, as an older part of a site starts them, and are tracked.
+
+
+def legacy_thread(stop: threading.Event) -> None:
+    """Work for `SECONDS`, whatever comes."""
+    report("started", "legacy_thread")
+    time.sleep(SECONDS)
+    report("finished", "legacy_thread")
+
+
+def honouring_thread(stop: threading.Event) -> None:
+    """Work until the bell rings."""
+    report("started", "honouring_thread")
+    stop.wait()
+    report("finished", "honouring_thread")
+
+
+def stuck_thread(stop: threading.Event) -> None:
+    """Never end."""
+    report("started", "stuck_thread")
+    time.sleep(600)
+
+
+THREADS = {thread.__name__: thread for thread in (legacy_thread, honouring_thread, stuck_thread)}
+
+
+def _track(name: str) -> None:
+    from django_qbwi import track
+
+    stop = threading.Event()
+    thread = threading.Thread(target=THREADS[name], args=(stop,), name=name, daemon=True)
+    thread.start()
+    track(thread).token.register(stop.set)
+    report("queued", name)
+
+
 def queue(name: str) -> None:
     """Queue an item, and report whether it was accepted; without django_qbwi nothing happens."""
     from django.apps import apps  # the site also runs without django_qbwi
 
     if not apps.is_installed("django_qbwi"):
+        return
+    if name in THREADS:
+        _track(name)
         return
     from django_qbwi import WorkItemRejected, queue_background_work_item
 
