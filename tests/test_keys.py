@@ -17,10 +17,12 @@ import pytest
 from django.core.management import call_command
 from django.db import transaction
 from django.template.loader import render_to_string
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 
 from django_qbwi import (
+    CancelReason,
     InvalidWorkItem,
+    QueueFull,
     RequestSnapshot,
     WorkItemHandle,
     WorkItemStatus,
@@ -30,7 +32,7 @@ from django_qbwi import (
 )
 from django_qbwi.console.dashboard import ItemRow
 from django_qbwi.intake.keys import Keys, keyed
-from django_qbwi.testing import captured_work_items, immediate_work_items
+from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 from tests.support.gates import PATIENCE, Gate
 
 S = WorkItemStatus
@@ -423,3 +425,61 @@ def test_item_that_waits_for_its_turn_is_told_of(gate: Gate) -> None:
     gate.open()
     wait_for(handles)
     assert not handles[1].info.held
+
+
+# Beside other options.
+
+
+def test_item_that_waits_already_needs_no_room(gate: Gate) -> None:
+    """Who would wait for room gets its handle, in a thread and on a loop, however long that would take."""
+    ran: list[int] = []
+
+    @background_work_item(unique_key=lambda pk: pk)
+    def refresh(token: Any, pk: int) -> None:
+        ran.append(pk)
+
+    with override_settings(QBWI={"MAX_WORKERS": 1, "MAX_QUEUED": 1}):
+        background_work_item(gate.__call__).queue()
+        gate.await_entered()
+        handle = refresh.queue(1)
+        patient = refresh.using(wait_for_room=PATIENCE)
+
+        async def aqueue() -> WorkItemHandle:
+            return await patient.aqueue(1)
+
+        assert patient.queue(1) == handle == asyncio.run(aqueue())
+        with pytest.raises(QueueFull):
+            refresh.using(wait_for_room=0).queue(2)
+        gate.open()
+        assert drain(PATIENCE)
+    assert ran == [1]
+
+
+def test_item_that_expires_while_its_key_is_busy(gate: Gate) -> None:
+    """It is DISCARDED when its time is over, and nobody waits for it."""
+    one = background_work_item(concurrency=1)(gate.__call__)
+    first = one.queue()
+    gate.await_entered()
+    late = one.using(expires=0.01).queue()
+    assert late.wait(PATIENCE)
+    assert (late.status, late.info.cancel_reason, late.info.held) == (S.DISCARDED, CancelReason.EXPIRED, False)
+    gate.open()
+    wait_for([first])
+    assert first.status is S.SUCCEEDED
+
+
+def test_fan_out_of_items_that_take_turns() -> None:
+    """Three of each key at once at most, and as many as there is room for wait."""
+    crowd = Crowd()
+
+    @background_work_item(concurrency=3, concurrency_key=lambda key, number: key)
+    def work(token: Any, key: str, number: int) -> None:
+        crowd.enter(key)
+        crowd.leave(key)
+
+    with override_settings(QBWI={"MAX_WORKERS": 4, "MAX_QUEUED": 10}):
+        for number in range(300):
+            work.using(wait_for_room=PATIENCE).queue("ab"[number % 2], number)
+        assert drain(PATIENCE)
+    assert len(crowd.ran) == 300
+    assert max(crowd.most.values()) <= 3
