@@ -55,14 +55,19 @@ class _Decorated(DecoratedFunction):
         retry: Retry | None = None,
         expires: float | None = None,
         wait_for_room: float | None = None,
+        unique_key: Callable[..., object] | None = None,
+        concurrency: int | None = None,
+        concurrency_key: Callable[..., object] | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
-        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room)
+        self._keys = {"unique_key": unique_key, "concurrency": concurrency, "concurrency_key": concurrency_key}
+        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
             self._expect_engine(hand_off)
+        self._of_method = False
         self._delay = delay
         self._priority = priority
         self._retry = retry
@@ -86,7 +91,7 @@ class _Decorated(DecoratedFunction):
     def _changes(self) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
-        options.update(expires=self._expires, wait_for_room=self._wait_for_room)
+        options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -105,26 +110,30 @@ class _Decorated(DecoratedFunction):
         retry: Retry | None = None,
         expires: float | None = None,
         wait_for_room: float | None = None,
+        unique_key: Callable[..., object] | None = None,
+        concurrency: int | None = None,
+        concurrency_key: Callable[..., object] | None = None,
     ) -> Self:
         """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
 
         Args:
-            name, timeout, delay, priority, hand_off, retry, expires: As there.
+            name, timeout, delay, expires: As for the one.
+            priority, hand_off, retry, unique_key, concurrency, concurrency_key: As for the other.
             using: The database alias for `queue_on_commit`.
             wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
         """
-        return type(self)(
-            self._function,
-            name=self._name if name is None else name,
-            timeout=self._timeout if timeout is None else timeout,
-            using=self._using if using is None else using,
-            delay=self._delay if delay is None else delay,
-            priority=self._priority if priority is None else priority,
-            hand_off=self.hand_off if hand_off is None else hand_off,
-            retry=self._retry if retry is None else retry,
-            expires=self._expires if expires is None else expires,
-            wait_for_room=self._wait_for_room if wait_for_room is None else wait_for_room,
-        )
+        options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
+        options.update(priority=priority, hand_off=hand_off, retry=retry, expires=expires, wait_for_room=wait_for_room)
+        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+        given = {option: value for option, value in options.items() if value is not None}
+        found = type(self)(self._function, **{**self._changes(), **given})
+        return found.as_method() if self._of_method else found
+
+    def as_method(self) -> Self:
+        """Note, of a new one, that its class has it decorated: its keys get the instance."""
+        self._of_method = True
+        self._start = None if self._start is None else self._start.of_method()
+        return self
 
 
 class BackgroundWorkItem(_Decorated, Generic[P, R]):
@@ -158,7 +167,7 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
         """Bind it as its function is bound: not at all, if it is a static method."""
         bind = getattr(self._function, "__get__", None)
         bound = self._function if bind is None else bind(instance, owner)
-        return self if bound is self._function else BackgroundWorkItem(bound, **self._changes())
+        return self if bound is self._function else BackgroundWorkItem(bound, **self._changes()).as_method()
 
     def copying_request(
         self: BackgroundWorkItem[Concatenate[RequestSnapshot, Q], R],
@@ -166,7 +175,8 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
         /,
     ) -> BackgroundWorkItem[Concatenate[HttpRequest | RequestSnapshot, Q], R]:
         """Return it with its function inside of `copy`; for `copies_request` above `background_work_item`."""
-        return BackgroundWorkItem(copy(self._function), **self._changes())
+        found: BackgroundWorkItem[Any, R] = BackgroundWorkItem(copy(self._function), **self._changes())
+        return found.as_method() if self._of_method else found
 
     def queue(self, *args: P.args, **kwargs: P.kwargs) -> WorkItemHandle:
         """Queue the function with its own arguments; see `queue_background_work_item`.
@@ -191,10 +201,10 @@ class BackgroundWorkItem(_Decorated, Generic[P, R]):
         start = self._start
         if start is None or start.wait_for_room is None:
             return hosting.queue(call, args, self._name, self._timeout, None, start)
-        pending: list[Callable[[], Awaitable[None]]] = []
+        pending: list[Callable[[], Awaitable[WorkItemHandle]]] = []
         handle = hosting.queue(call, args, self._name, self._timeout, None, start._replace(pending=pending))
         for wait in pending:
-            await wait()
+            handle = await wait()
         return handle
 
     def queue_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -250,7 +260,9 @@ class BackgroundMethod(_Decorated, Generic[S, P, R]):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind it; `instance.method.queue(...)` passes the instance along."""
-        return self if instance is None else decorate_function(self._function.__get__(instance, owner), self._changes())
+        if instance is None:
+            return self
+        return decorate_function(self._function.__get__(instance, owner), self._changes()).as_method()
 
     def copying_request(
         self: BackgroundMethod[S, Concatenate[RequestSnapshot, Q], R],
@@ -275,6 +287,7 @@ def queue_call_on_commit(
     # Raises here what a hook after the commit could only log: wrong settings, no app.
     hosting.prove(work_item, args, is_async, start)
     work_item, args = hosting.take(work_item, args, is_async)
+    start = None if start is None else start.of_call(work_item, args)
 
     # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
     def queue_after_commit() -> None:

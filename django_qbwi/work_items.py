@@ -190,6 +190,9 @@ def background_work_item(
     hand_off: str | None = None,
     retry: Retry | None = None,
     expires: float | None = None,
+    unique_key: Callable[..., object] | None = None,
+    concurrency: int | None = None,
+    concurrency_key: Callable[..., object] | None = None,
 ) -> Decorator: ...
 
 
@@ -203,31 +206,34 @@ def background_work_item(
     hand_off: str | None = None,
     retry: Retry | None = None,
     expires: float | None = None,
+    unique_key: Callable[..., object] | None = None,
+    concurrency: int | None = None,
+    concurrency_key: Callable[..., object] | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
 
     Args:
         function: Takes a `CancellationToken` first; sync or async.
-        name: As for `queue_background_work_item`.
-        timeout: As for `queue_background_work_item`.
+        name, timeout, expires: As for `queue_background_work_item`.
         priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
         hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
             under its own name, and its arguments are JSON.
         retry: What follows a failed attempt, default: nothing.
-        expires: As for `queue_background_work_item`.
+        unique_key: Called with the item's own arguments, where it is queued; while an item of this function with the
+            same key waits, `queue` returns the handle of that one. One that runs does not count.
+        concurrency: How many items of this function run at once in this process.
+        concurrency_key: As `unique_key`; `concurrency` is counted for each key.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
+    options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
+    options.update(retry=retry, expires=expires)
+    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
     if unknown:
-        raise InvalidWorkItem(
-            f"background_work_item() got unknown option(s) {', '.join(map(repr, unknown))}; it takes name, "
-            "timeout, priority, hand_off, retry and expires"
-        )
-
-    options = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off, "retry": retry}
-    options["expires"] = expires
+        names = ", ".join(map(repr, unknown))
+        raise InvalidWorkItem(f"background_work_item() got unknown option(s) {names}; it takes {', '.join(options)}")
 
     def decorate(decorated: Any) -> Any:
         if not callable(decorated) and type(decorated) is not classmethod:

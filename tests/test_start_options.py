@@ -301,7 +301,7 @@ def test_delay_that_is_not_before_the_expiry(delay: float) -> None:
 
 def test_delay_of_a_decorator() -> None:
     """A function has no delay of its own: each call may have one."""
-    with pytest.raises(InvalidWorkItem, match="'delay'; it takes name, timeout, priority, hand_off, retry and expires"):
+    with pytest.raises(InvalidWorkItem, match="'delay'; it takes name, timeout, priority, hand_off, retry, expires, "):
         background_work_item(delay=5)  # type: ignore[call-overload]
 
 

@@ -81,6 +81,7 @@ class ItemRow:
     ran: str
     timeout: str
     attempt: int
+    held: bool
     overdue: bool
     cancel_reason: str
     origin: str
@@ -111,6 +112,7 @@ class ItemRow:
             ran="" if started_at is None else long_span(seconds_from(started_at, finished_at or now)),
             timeout=long_span(item.get("timeout")),
             attempt=int(item.get("attempt") or 1),
+            held=bool(item.get("held")),
             overdue=bool(item.get("overdue")),
             cancel_reason=printable(str(item.get("cancel_reason") or "")),
             origin=printable(str(item.get("origin") or "")),
@@ -230,11 +232,7 @@ def narrow(overview: Mapping[str, Any], filters: Filters) -> dict[str, Any]:
     return {
         **overview,
         "processes": [
-            {
-                **process,
-                "items": [item for item in process["items"] if filters.accept(item)],
-                "recent": [item for item in process["recent"] if filters.accept(item)],
-            }
+            {**process, **{of: [item for item in process[of] if filters.accept(item)] for of in ("items", "recent")}}
             for process in overview["processes"]
             if filters.accept_process(process)
         ],

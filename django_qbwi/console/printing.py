@@ -76,6 +76,8 @@ class Printer:
         rows = {"id": item["id"], "process": f"{process['pid']} ({process['server']} on {process['host']})"}
         if details:
             rows |= {name: item[name] for name in _DETAILS if item[name] is not None}
+        if item["held"]:
+            rows["turn"] = "waits for that of its key"
         if item["progress"] is not None:
             rows["progress"] = bars.sentence(item["progress"], now)
         if process["age"] is not None:

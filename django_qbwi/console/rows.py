@@ -94,6 +94,8 @@ class Rows:
         """Return the row of an item."""
         status = clean(item["status"])
         notes = ["overdue"] if item["overdue"] else []
+        if item["held"]:
+            notes.append("waits for its turn")
         if item["attempt"] > 1:
             notes.append(f"attempt {item['attempt']}")
         notes += Wait.of(item, now).notes()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
 from django_qbwi.core.admission import Bounds, SchedulerState
 from django_qbwi.core.adoption import Adoption
@@ -17,8 +16,8 @@ from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.ports import NullObserver, Observer
-from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.timetable import Timetable
+from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import holding, new_rlock
 from django_qbwi.machine.service_thread import ServiceThread
 
@@ -47,10 +46,12 @@ class Acceptance(Adoption):
         """Make it; `start` is called once, with the first item; `report` has what never began told of, and settled."""
         stop = StopFlag(clock) if stop is None else stop
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
-        super().__init__(stop, clock, history_size, Bounds(max_queued, max_delayed, accept_while_draining))
+        keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        bounds = Bounds(max_queued, max_delayed, accept_while_draining)
+        super().__init__(stop, clock, history_size, Turns(keeper.post), bounds)
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
-        self.keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
+        self.keeper = keeper
         self.stop.call_at = self.keeper.call_at
         self._start = start
         self._started = False
@@ -64,7 +65,7 @@ class Acceptance(Adoption):
         return self._started
 
     def queue(self, item: WorkItem) -> None:
-        """Accept `item`, made by `make_item`; never blocks but for the first thread starts.
+        """Accept `item`, made by `make_item`, without keys; never blocks but for the first thread starts.
 
         Raises:
             WorkItemRejected: Refused (its subclasses say why), or no thread could be started; nothing was queued.
@@ -108,13 +109,16 @@ class Acceptance(Adoption):
         if not woken:
             lane.executor.grow()
 
-    def queue_when_told(self, item: WorkItem, tell: Callable[[], object], delay: float = 0.0) -> None:
+    def queue_when_told(self, item: WorkItem, tell: Callable[[], object], delay: float = 0.0) -> WorkItem:
         """Accept `item` as `queue` does, and call `tell()` once that is certain, before the item can begin.
 
         Args:
             item: One of `make_item`.
             tell: Called in this thread; what it raises is raised, and the item begins all the same.
             delay: Seconds for which it waits before it goes to its lane.
+
+        Returns:
+            The item, or the one with the same unique key that waits already; then nothing was done.
 
         Raises:
             WorkItemRejected: As `queue`; also because too many wait for their time, or it cannot come any more.
@@ -123,14 +127,15 @@ class Acceptance(Adoption):
             self.start_threads(item)
         due = self.clock() + delay if delay > 0 else None
         try:
-            refusal = holding(self.lock, self._reserve, item, due)
-            if refusal is not None:
+            found = holding(self.lock, self._reserve, item, due)
+            if isinstance(found, WorkItemRejected):
                 movable = item.options.movable
-                if movable is not None:
-                    refusal = movable.take_over(item, refusal, tell)
-                    if refusal is None:
-                        return
+                refusal = found if movable is None else movable.take_over(item, found, tell)
+                if refusal is None:
+                    return item
                 self._reject(item, refusal)
+            if found is not item:
+                return found
             if self.observer.announces:
                 self.observer.queued(item)
             tell()
@@ -139,8 +144,28 @@ class Acceptance(Adoption):
             # Struck, or left by what was told: what has its place has to run.
             self._place(item, due, again=True)
             raise
+        return item
 
-    def _reserve(self, item: WorkItem, due: float | None) -> WorkItemRejected | None:
+    def _reserve(self, item: WorkItem, due: float | None) -> WorkItem | WorkItemRejected:
+        """Return the item that stands for the call, or why there is none; with the lock held."""
+        is_keyed = item.options.keyed is not None
+        found = self._same_as(item) if is_keyed else None
+        if found is not None:
+            return found
+        refusal = self._take_place(item, due)
+        if refusal is not None:
+            return refusal
+        if is_keyed and item.ending is None:
+            # Last: nobody is ever told that one waits which was not accepted.
+            self._turns.enter(item)
+        return item
+
+    def _same_as(self, item: WorkItem) -> WorkItem | None:
+        """Return the item that waits already, and stands for one with keys; None if there is none."""
+        found = self._turns.same_as(item)
+        return None if found is None or not self.can_leave(found) or self.has_expired(found) else found
+
+    def _take_place(self, item: WorkItem, due: float | None) -> WorkItemRejected | None:
         if item in self._announcing or item.ending is not None:
             # By a caller who has waited for it; or it was given up since.
             return None
@@ -172,31 +197,16 @@ class Acceptance(Adoption):
         with self.lock:
             if item not in self._delayed:
                 return
-            woken = executor.wake()
+            is_held = item.options.keyed is not None and not self._turns.admit(item)
+            woken = is_held or executor.wake()
             # It counts as any other from now on, and is not refused any more.
             self._room -= 1
-            item.lane.put(item)
+            if not is_held:
+                item.lane.put(item)
             del self._delayed[item]
             self.wake_a_caller()
         if not woken:
             executor.grow()
-
-    def run_at_once(self, item: WorkItem) -> None:
-        """Count `item` as running without an executor: its caller runs, concludes and settles it.
-
-        Raises:
-            SchedulerDraining, SchedulerClosed: Refused.
-        """
-        refusal = holding(self.lock, self._refusal, item)
-        if refusal is not None:
-            self._reject(item, refusal)
-        self.observer.queued(item)
-        holding(self.lock, self._run_here, item)
-
-    def _run_here(self, item: WorkItem) -> None:
-        item.status.then(WorkItemStatus.RUNNING)
-        item.run.started = self.clock()
-        self._running[item] = None
 
     def after_fork_in_child(self) -> None:
         """Free the lock in a forked child, where the thread that may have held it does not exist; stop what runs."""
@@ -211,6 +221,9 @@ class Acceptance(Adoption):
         if item not in self._announcing:
             return True  # refused, or discarded meanwhile at the limit of a drain, or here already
         lane = item.lane
+        if item.options.keyed is not None and not self._turns.admit(item):
+            del self._announcing[item]
+            return True  # and nobody has to look
         woken = lane.executor.wake()
         if lane.keeps_order:
             # In both for a moment, rather than in none; and not in its lane twice.
@@ -252,10 +265,6 @@ class Acceptance(Adoption):
         if self.state is SchedulerState.CLOSED:
             # Meanwhile, by somebody who saw no threads and waited for none.
             self.retire()
-
-    def _reject(self, item: WorkItem, refusal: WorkItemRejected) -> NoReturn:
-        self.observer.rejected(item, refusal)
-        raise refusal
 
     def retire(self) -> None:
         """Let the threads of the executors end."""

@@ -16,6 +16,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.moving import MovingItems
 from django_qbwi.core.stop import StopFlag
+from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import holding
 
 
@@ -47,13 +48,13 @@ class Admission(MovingItems):
         stop: StopFlag,
         clock: Callable[[], float],
         history_size: int,
+        turns: Turns,
         bounds: Bounds,
     ) -> None:
-        super().__init__(stop, clock, history_size)
-        self.final_hold = False
-        """True once the exit is held: only items queued by items of before are still accepted."""
+        super().__init__(stop, clock, history_size, turns)
         self._held = False
-        self._queued_in_hold: set[WorkItem] = set()
+        # None until the exit is held for the first time.
+        self._queued_in_hold: set[WorkItem] | None = None
         self._bounds = bounds
         self._room = 0
         """Items that are taken for certain: those that wait are counted when it is used up, not for each item.
@@ -68,6 +69,11 @@ class Admission(MovingItems):
         if self._closed:
             return SchedulerState.CLOSED
         return SchedulerState.OPEN if self.stop.first_sign is None else SchedulerState.DRAINING
+
+    @property
+    def final_hold(self) -> bool:
+        """True once the exit is held: only items queued by items of before are still accepted."""
+        return self._queued_in_hold is not None
 
     def attach(self, *lanes: Lane[WorkItem]) -> None:
         """Set the lanes, each with its executor; once, before the first item."""
@@ -85,8 +91,9 @@ class Admission(MovingItems):
 
     def hold_begins(self) -> None:
         """Accept from now on what items of before queue, and nothing of what these queue (R21)."""
-        self.final_hold = True
         self._held = True
+        if self._queued_in_hold is None:
+            self._queued_in_hold = set()
         holding(self.lock, self.wake_callers)
 
     def hold_ends(self) -> None:
@@ -113,9 +120,9 @@ class Admission(MovingItems):
                 f"{item.name} was not queued: the background work of this process has ended (pid {self.pid})"
             )
         if self.stop.first_sign is not None:
-            if self.final_hold:
+            if self._queued_in_hold is not None:
                 self._queued_in_hold.add(item)
-                if self._comes_of_the_hold(items.current_item()):
+                if self._comes_of_the_hold(items.current_item(), self._queued_in_hold):
                     return SchedulerDraining(
                         f"{item.name} was not queued: the process is ending, and waits for no item that was queued by "
                         "one which was itself queued during the final wait"
@@ -138,12 +145,12 @@ class Admission(MovingItems):
             'QBWI["MAX_DELAYED"]. Queue less, or raise it'
         )
 
-    def _comes_of_the_hold(self, parent: WorkItem | None) -> bool:
+    def _comes_of_the_hold(self, parent: WorkItem | None, queued_in_hold: set[WorkItem]) -> bool:
         """Whether a call is made by what was queued after the hold began (R21): by that, or in a thread of its own."""
-        if parent is not None and (parent in self._queued_in_hold or parent.ending is None):
-            return parent in self._queued_in_hold
+        if parent is not None and (parent in queued_in_hold or parent.ending is None):
+            return parent in queued_in_hold
         # Of a thread of its own nobody knows who made it: as long as an item of before is there, it may have been that.
-        return self._held and self._queued_in_hold.issuperset(self.live_items())
+        return self._held and queued_in_hold.issuperset(self.live_items())
 
     def close_if_empty(self) -> bool:
         """Close, if nothing is queued or running, in the same step that sees it."""

@@ -154,6 +154,8 @@ class RetriedItems(PatientCallers):
         self._delayed[item] = failed.due
         item.last_run = self._next(run, failed)
         del self._running[item]
+        if item.options.keyed is not None:
+            self._turns.drop(item)
         return True
 
     def begin_again_at_once(self, item: WorkItem) -> bool:

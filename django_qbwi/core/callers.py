@@ -16,7 +16,7 @@ class Caller:
     Lock: that of the item's owner guards `wake`, which is called under it, quick, and raises nothing.
     """
 
-    __slots__ = ("bound", "delay", "item", "parent", "wake")
+    __slots__ = ("bound", "delay", "found", "item", "parent", "wake")
 
     def __init__(self, item: WorkItem, delay: float, parent: WorkItem | None) -> None:
         """Make it; `parent` is the item that queues `item`, None for any other caller."""
@@ -26,6 +26,8 @@ class Caller:
         self.bound = (item.options.lane, delay > 0)
         """The same for those who wait for the same room."""
         self.parent = parent
+        self.found: WorkItem | None = None
+        """The item that waits already, and stands for `item`; then nothing is queued."""
         self.wake: Callable[[], object] = _nobody
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import FunctionWrapper, is_partial, name_of, parts_of_partial
 from django_qbwi.core.ports import Movable, Retries
 
@@ -26,7 +27,7 @@ _PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KE
 class Options:
     """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    __slots__ = ("expires", "lane", "movable", "name", "priority", "retry", "timeout")
+    __slots__ = ("expires", "keyed", "lane", "movable", "name", "priority", "retry", "timeout")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Options:
         movable: Movable[Any] | None = None,
         retry: Retries | None = None,
         expires: float | None = None,
+        keyed: Keyed | None = None,
     ) -> None:
         self.name: Final = name
         """For display; None stands for that of the function."""
@@ -52,6 +54,8 @@ class Options:
         """Whether another attempt follows one that has failed; None if none does."""
         self.expires: Final = expires
         """Seconds from queueing within which it starts, or never; None where there is no such limit."""
+        self.keyed: Final = keyed
+        """With which other items it takes turns; None if with none. With keys they serve one call only."""
 
     def __repr__(self) -> str:
         return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r} priority={self.priority}>"

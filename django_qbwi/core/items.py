@@ -1,7 +1,6 @@
 """A work item: the live object with its one owner, and the handle that others hold.
 
-States: QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED | ABANDONED | HANDED_OFF;
-QUEUED -> CANCELLED | DISCARDED | HANDED_OFF.
+States: QUEUED (-> RUNNING) -> one of SUCCEEDED, FAILED, CANCELLED, DISCARDED, ABANDONED and HANDED_OFF, for ever.
 Lock: a `WorkItem` is changed under the lock of its owner only; its first ending stands.
 """
 
@@ -217,6 +216,7 @@ class WorkItem(Waited):
             expires_at=self._moment(self.owner.expires(self)),
             timeout=self.timeout,
             attempt=1 if run is None else run.attempt,
+            held=ending is None and self in self.lane.held,
             overdue=run is not None and run.overdue,
             cancel_reason=self.cancel_reason if ending is None else ending.reason,
             error=None if ending is None else ending.failure,

@@ -42,7 +42,7 @@ class Lane(Generic[Item]):
     Lock: that of the scheduler guards the queue.
     """
 
-    __slots__ = ("executor", "keeps_order", "kind", "limits", "name", "owns_failures", "put", "queue")
+    __slots__ = ("executor", "held", "keeps_order", "kind", "limits", "name", "owns_failures", "put", "queue")
 
     def __init__(self, name: str, kind: Literal["sync", "async"] = "sync", limits: Limits | None = None) -> None:
         self.name = name
@@ -52,6 +52,8 @@ class Lane(Generic[Item]):
         self.owns_failures = True
         """Whether what its items raise is nobody else's, and loses its frames."""
         self.queue: deque[Item] = deque()
+        self.held: dict[Item, None] = {}
+        """Those that are to come into the queue when it is the turn of their key."""
         self.keeps_order = False
         """Whether an item of it has had a priority."""
         self.put: Callable[[Item], object] = self.queue.append
@@ -64,28 +66,15 @@ class Lane(Generic[Item]):
 
     @property
     def waiting(self) -> int:
-        """Items that wait in it."""
-        return len(self.queue)
+        """Items that wait in it, or to come into it."""
+        return len(self.queue) + len(self.held)
 
     def drop_ended(self, ended: list[Item]) -> None:
         """Take out items that have an ending; with the lock held, in a thread that no signal handler strikes.
 
         Each step is one of C: what a finalizer queues or cancels meanwhile, in this thread, is neither lost nor left.
         """
-        queue = self.queue
-        # In most cases they have waited the longest.
-        left = [item for item in ended if not (queue and queue[0] is item and queue.popleft())]
-        if len(left) < _WORTH_A_PASS:
-            for item in left:
-                with contextlib.suppress(ValueError):
-                    queue.remove(item)
-            return
-        with contextlib.suppress(IndexError):
-            for _ in range(len(queue)):
-                if _has_ended(queue[0]):
-                    queue.popleft()
-                else:
-                    queue.rotate(-1)
+        drop_ended(self.queue, ended)
 
     def keep_order(self) -> None:
         """Look at the priority of each item from now on: one comes that has its own. Any thread."""
@@ -93,14 +82,37 @@ class Lane(Generic[Item]):
         self.keeps_order = True
 
     def _insert(self, item: Item) -> None:
-        while True:
-            try:
-                # A deque is read in its middle in blocks of 64: microseconds, with 100,000 items too.
-                bisect.insort_right(self.queue, item, key=_precedence)
-            except IndexError:
-                # A finalizer has cancelled one of them meanwhile, in this thread: nothing is inserted yet.
-                continue
-            return
+        insert_by_priority(self.queue, item)
+
+
+def insert_by_priority(queue: deque[Item], item: Item, *, first: bool = False) -> None:
+    """Insert an item behind those of its priority, or before them, if it shall be the `first`."""
+    insort = bisect.insort_left if first else bisect.insort_right
+    while True:
+        try:
+            # A deque is read in its middle in blocks of 64: microseconds, with 100,000 items too.
+            insort(queue, item, key=_precedence)
+        except IndexError:
+            # A finalizer has cancelled one of them meanwhile, in this thread: nothing is inserted yet.
+            continue
+        return
+
+
+def drop_ended(queue: deque[Any], ended: list[Any]) -> None:
+    """Take items that have an ending out of a queue; see `Lane.drop_ended`."""
+    # In most cases they have waited the longest.
+    left = [item for item in ended if not (queue and queue[0] is item and queue.popleft())]
+    if len(left) < _WORTH_A_PASS:
+        for item in left:
+            with contextlib.suppress(ValueError):
+                queue.remove(item)
+        return
+    with contextlib.suppress(IndexError):
+        for _ in range(len(queue)):
+            if _has_ended(queue[0]):
+                queue.popleft()
+            else:
+                queue.rotate(-1)
 
 
 def _has_ended(item: Any) -> bool:

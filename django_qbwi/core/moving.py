@@ -28,8 +28,10 @@ class MovingItems(TimedItems):
         """
         deadline = self.stop.deadline
         late = [item for item, due in self._delayed.copy().items() if deadline is not None and due > deadline]
-        found = late if late_only else [item for lane in self.lanes.values() for item in lane.queue.copy()]
+        found = late
         if not late_only:
+            found = [item for lane in self.lanes.values() for item in lane.queue.copy()]
+            found += [item for lane in self.lanes.values() for item in list(lane.held)]
             found += self._delayed.copy()
         return [item for item in found if item.options.movable is not None and item.waits]
 
@@ -47,8 +49,10 @@ class MovingItems(TimedItems):
         # In both for a moment, rather than in none.
         self._ending[item] = by
         due = self._delayed.pop(item, None)
-        if due is None:
+        if due is None and item not in item.lane.held:
             item.lane.queue.remove(item)
+        if item.options.keyed is not None:
+            self._turns.drop(item)
         self.wake_a_caller()
         return self.clock() if due is None else due
 
@@ -91,6 +95,8 @@ class MovingItems(TimedItems):
             return False
         self._ending[item] = by
         del self._running[item]
+        if item.options.keyed is not None:
+            self._turns.drop(item)
         # Its thread has the next item.
         item.run.ident = None
         return True

@@ -108,6 +108,8 @@ class WorkItemInfo:
     timeout: float | None = None
     attempt: int = 1
     """Which of its attempts runs, or comes next, or was the last one."""
+    held: bool = False
+    """Whether it waits for the turn of its `concurrency_key`."""
     overdue: bool = False
     cancel_reason: CancelReason | None = None
     error: WorkItemError | None = None
@@ -134,6 +136,7 @@ class WorkItemInfo:
             "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
             "timeout": self.timeout,
             "attempt": self.attempt,
+            "held": self.held,
             "overdue": self.overdue,
             "cancel_reason": None if self.cancel_reason is None else str(self.cancel_reason),
             "error": None if self.error is None else dataclasses.asdict(self.error),

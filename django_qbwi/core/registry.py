@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django_qbwi.core.callers import Caller
@@ -19,6 +19,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
+from django_qbwi.core.turns import Turns
 from django_qbwi.machine.forks import OwnProcess
 from django_qbwi.machine.primitives import Lock, holding, new_lock
 
@@ -31,7 +32,7 @@ class WorkItemRegistry:
     - No counter of its own: each count is the length of a container, which nothing can tear apart.
     """
 
-    def __init__(self, stop: StopFlag, clock: Callable[[], float], history_size: int) -> None:
+    def __init__(self, stop: StopFlag, clock: Callable[[], float], history_size: int, turns: Turns) -> None:
         self.clock = clock
         self.process = OwnProcess()
         self.stop = stop
@@ -51,6 +52,7 @@ class WorkItemRegistry:
         # By the plain string: hashing a member of an enum is a call of Python code.
         self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
         self._ids = Ids()
+        self._turns = turns
         self._wall_clock_offset = time.time() - clock()
 
     @property
@@ -67,7 +69,7 @@ class WorkItemRegistry:
 
     @property
     def _waiting_count(self) -> int:
-        return len(self._announcing) + sum(len(lane.queue) for lane in self.lanes.values())
+        return len(self._announcing) + sum(len(lane.queue) + len(lane.held) for lane in self.lanes.values())
 
     @property
     def delayed_count(self) -> int:
@@ -100,7 +102,8 @@ class WorkItemRegistry:
         order in which items move, so that one which moves meanwhile is seen twice rather than never.
         """
         announced, delayed = list(self._announcing), list(self._delayed)
-        queues = [lane.queue.copy() for lane in self.lanes.values()]
+        queues: list[Iterable[WorkItem]] = [list(lane.held) for lane in self.lanes.values() if lane.held]
+        queues[:0] = [lane.queue.copy() for lane in self.lanes.values()]
         found = dict.fromkeys(list(self._running))
         moving = [item for item in list(self._ending) if item.ending is None]
         waiting = (item for queue in (announced, *queues, delayed, moving) for item in queue if item.ending is None)
@@ -184,6 +187,8 @@ class WorkItemRegistry:
             self._ending[item] = by
         self._announcing.pop(item, None)
         self._delayed.pop(item, None)
+        if item.options.keyed is not None:
+            self._turns.drop(item)
         try:
             # A search, but one step of C (some 12 microseconds for 1,000 items): nothing can come in between, as it
             # could with tombstones, whose count and whose items a finalizer that cancels would tear apart.
@@ -211,6 +216,9 @@ class WorkItemRegistry:
 
     def leave(self, item: WorkItem) -> None:
         """Take an item that has ended out of the registry, and count it, once; the caller holds the lock."""
+        if item.options.keyed is not None:
+            # First: it can be done again.
+            self._turns.drop(item)
         ending = item.ending
         place: dict[WorkItem, Any] = self._ending
         if item in place:
@@ -225,34 +233,6 @@ class WorkItemRegistry:
             finished += (kept,)
             self._totals[ending.status._value_] += 1
             del place[item]
-
-    def end_all(self) -> list[WorkItem]:
-        """Move running items to the ending ones as ABANDONED, queued ones as DISCARDED, and return them.
-
-        The caller holds the lock.
-        """
-        moving = [item for item in self._ending if item.ending is None]
-        abandoned = [item for item in (*self._running, *moving) if item.runs]
-        for item in abandoned:
-            ending = Ending(item.status.then(WorkItemStatus.ABANDONED), self.clock(), self._reason_of(item))
-            item.ending = ending
-            self._ending[item] = None
-            self._running.pop(item, None)
-        waiting = (self._announcing, *(lane.queue for lane in self.lanes.values()), self._delayed, moving)
-        discarded = [item for queue in waiting for item in queue if item.waits]
-        for item in discarded:
-            self.leave_queue(item, WorkItemStatus.DISCARDED)
-        return abandoned + discarded
-
-    def end_late(self, deadline: float) -> list[WorkItem]:
-        """Move the items that can begin neither before `deadline` nor elsewhere to the ending ones, as DISCARDED.
-
-        The caller holds the lock.
-        """
-        late = [item for item, due in self._delayed.items() if due > deadline and item.options.movable is None]
-        for item in late:
-            self.leave_queue(item, WorkItemStatus.DISCARDED)
-        return late
 
     def _reason_of(self, item: WorkItem) -> CancelReason | None:
         # One that has no token yet would get a cancelled one.

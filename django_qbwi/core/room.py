@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import Callable
 
 from django_qbwi.core.callers import Caller
-from django_qbwi.core.exceptions import QueueFull
+from django_qbwi.core.exceptions import QueueFull, WorkItemRejected
 from django_qbwi.core.expiry import ExpiringItems
 from django_qbwi.core.items import WorkItem, current_item
 from django_qbwi.core.loops import loop_waker
@@ -34,8 +34,11 @@ class PatientCallers(ExpiringItems):
     One who does not wait takes what there is: who waits keeps its turn, and waits on.
     """
 
-    def queue_with_patience(self, item: WorkItem, tell: Callable[[], object], delay: float, seconds: float) -> None:
+    def queue_with_patience(self, item: WorkItem, tell: Callable[[], object], delay: float, seconds: float) -> WorkItem:
         """Accept `item` as `queue_when_told` does, and block for `seconds` at the most if there is no room.
+
+        Returns:
+            As `queue_when_told`; one with the same unique key that waits already is not waited for.
 
         Raises:
             WorkItemRejected: As `queue_when_told`; QueueFull after that time, or at once if no room can come.
@@ -44,19 +47,19 @@ class PatientCallers(ExpiringItems):
         caller = Caller(item, delay, current_item())
         try:
             refusal = self._wait_for_room(caller, seconds)
-            self._queue_after_wait(caller, tell, refusal)
+            return self._queue_after_wait(caller, tell, refusal)
         except BaseException:
             holding(self.lock, self._give_place_back, item)
             raise
 
     async def aqueue_with_patience(
         self, item: WorkItem, tell: Callable[[], object], delay: float, seconds: float
-    ) -> None:
+    ) -> WorkItem:
         """Do as `queue_with_patience`, on a running event loop, which goes on meanwhile."""
         caller = Caller(item, delay, current_item())
         try:
             refusal = await self._await_room(caller, seconds)
-            self._queue_after_wait(caller, tell, refusal)
+            return self._queue_after_wait(caller, tell, refusal)
         except BaseException:
             holding(self.lock, self._give_place_back, item)
             raise
@@ -100,11 +103,18 @@ class PatientCallers(ExpiringItems):
             self.start_threads(caller.item)
         return self.clock() + seconds
 
-    def _queue_after_wait(self, caller: Caller, tell: Callable[[], object], refusal: QueueFull | None) -> None:
+    def _queue_after_wait(self, caller: Caller, tell: Callable[[], object], refusal: QueueFull | None) -> WorkItem:
+        item = caller.item
+        if caller.found is not None:
+            return caller.found
         # Another engine may take what is refused here.
-        if refusal is not None and caller.item.options.movable is None:
-            self._reject(caller.item, refusal)
-        self.queue_when_told(caller.item, tell, caller.delay)
+        if refusal is not None and item.options.movable is None:
+            self._reject(item, refusal)
+        queued = self.queue_when_told(item, tell, caller.delay)
+        if queued is not item:
+            # It has come in between, and waits.
+            holding(self.lock, self._give_place_back, item)
+        return queued
 
     def _refusal_to_go_on(self, caller: Caller, limit: float, seconds: float) -> QueueFull | None:
         """Say why a caller without a place waits no longer; None if it does.
@@ -135,8 +145,11 @@ class PatientCallers(ExpiringItems):
         """Take the place of a caller, if there is one; False if it waits, to be woken by `wake`."""
         caller.wake = wake
         item, due = caller.item, self.clock() + caller.delay if caller.delay else None
-        if next((other for other in self._callers if other.bound == caller.bound), caller) is caller:
-            is_over = not isinstance(self._reserve(item, due), QueueFull)
+        caller.found = None if item.options.keyed is None else self._same_as(item)
+        if caller.found is not None:
+            is_over = True
+        elif next((other for other in self._callers if other.bound == caller.bound), caller) is caller:
+            is_over = not isinstance(self._take_place(item, due), QueueFull)
         else:
             is_over = self._refusal_at_the_end(item, due) is not None
         if is_over:
@@ -147,6 +160,20 @@ class PatientCallers(ExpiringItems):
             # Room has come that was not for it.
             self._wake_behind(caller)
         return is_over
+
+    def _reserve(self, item: WorkItem, due: float | None) -> WorkItem | WorkItemRejected:
+        found = super()._reserve(item, due)
+        if self._callers and found is item:
+            self._wake_those_who_want_the_same(item)
+        return found
+
+    def _wake_those_who_want_the_same(self, item: WorkItem) -> None:
+        """Have those return for whom `item` stands from now on, wherever they are in the order."""
+        unique = None if item.options.keyed is None else item.options.keyed.unique
+        for caller in [] if unique is None else self._callers:
+            keyed = caller.item.options.keyed
+            if keyed is not None and keyed.unique == unique:
+                caller.wake()
 
     def _wake_behind(self, caller: Caller) -> None:
         behind = self._callers[self._callers.index(caller) + 1 :]
@@ -162,6 +189,8 @@ class PatientCallers(ExpiringItems):
 
     def _give_place_back(self, item: WorkItem) -> None:
         if item in self._announcing and item.ending is None:
+            if item.options.keyed is not None:
+                self._turns.drop(item)
             del self._announcing[item]
             self.wake_a_caller()
             self.wake_if_empty()
@@ -174,6 +203,7 @@ class PatientCallers(ExpiringItems):
         for lane in self.lanes.values():
             slots = lane.limits.running
             holders = [item for item in self._running if item.lane is lane and not item.run.overdue]
-            if lane.queue and (slots is None or len(holders) < slots or not parents.issuperset(holders)):
+            starts = slots is None or len(holders) < slots or not parents.issuperset(holders)
+            if starts and (lane.queue or (lane.held and self._turns.has_turn_without(parents, lane.held))):
                 return True
         return False

@@ -117,7 +117,14 @@ def make_movable(item: WorkItem, movable: MovableItem) -> None:
     """Let a new item be one that can move, before anybody has asked for its token."""
     options = item.options
     item.options = Options(
-        options.name, options.timeout, options.lane, options.priority, movable, options.retry, options.expires
+        name=options.name,
+        timeout=options.timeout,
+        lane=options.lane,
+        priority=options.priority,
+        movable=movable,
+        retry=options.retry,
+        expires=options.expires,
+        keyed=options.keyed,
     )
     item.run.token = CheckpointToken(item.owner.stop, movable.prove, moves=True)
     item.add_waiter(movable.forget)

@@ -73,8 +73,7 @@ class Admission:
 
         `start` does not count where items are run at the call, or captured. Raises what the public function does.
         """
-        is_async = self._recognise(work_item, args)
-        is_new = is_async is None
+        is_new = (is_async := self._recognise(work_item, args)) is None
         if is_async is None:
             # A wrong call is refused before anything else, as in the original.
             is_async = examine(work_item, args) if taken is None else taken
@@ -83,12 +82,12 @@ class Admission:
         origin = None
         if is_new or assembly.carries or taken is not None:
             work_item, args, origin = self._look_at(assembly, work_item, args, is_async, taken is not None)
+        start = start and start.of_call(work_item, args)
         if here.interceptors:
             return here.interceptors[-1](work_item, args, is_async, name, timeout)
         is_plain = name is None and timeout is None and start is None
         options = assembly.options if is_plain else assembly.options_of(name, timeout, start)
-        scheduler = assembly.scheduler
-        item = WorkItem(scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
+        item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
         if not is_plain:
             assembly.prepare(item, start)
         if assembly.unusual and queue_unusually(here, assembly, item, start=start):
@@ -100,9 +99,10 @@ class Admission:
             here.stand_before_new_handlers()
         if here.host.watched:
             here.watch()
-        scheduler.queue(item) if start is None else queue_from(assembly, item, nothing, start)
-        # As `handle_of(item)`, without its frame.
-        handle = WorkItemHandle()
+        if start is not None:
+            return handle_of(queue_from(assembly, item, nothing, start))
+        assembly.scheduler.queue(item)
+        handle = WorkItemHandle()  # as `handle_of(item)`, without its frame
         handle._item = item
         return handle
 

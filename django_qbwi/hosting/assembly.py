@@ -94,7 +94,7 @@ class Assembly:
         timeout = self.item_timeout if timeout is None else timeout
         if start is None:
             return Options(name, timeout)
-        return Options(name, timeout, None, start.priority, None, start.retry, start.expires)
+        return Options(name, timeout, None, start.priority, retry=start.retry, expires=start.expires, keyed=start.keyed)
 
     def engine(self, alias: str) -> Engine:
         """Return the engine of an alias, which was looked at.

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from django_qbwi.core.exceptions import InvalidWorkItem, NotHosted
-from django_qbwi.core.items import WorkItem
+from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
+from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.handoff.calls import stands_in_its_module
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
@@ -34,16 +35,31 @@ def nothing(item: WorkItem | None = None) -> None:
     """Tell nobody."""
 
 
-def queue_from(assembly: Assembly, item: WorkItem, tell: Callable[[], object], start: Start) -> None:
-    """Queue an item that starts by its own rules, in its caller's thread; see `Acceptance.queue_when_told`."""
+def queue_from(assembly: Assembly, item: WorkItem, tell: Callable[[], object], start: Start) -> WorkItem:
+    """Queue an item that starts by its own rules, in its caller's thread; return what stands for the call.
+
+    See `Acceptance.queue_when_told`. Where the caller is to await its place, another one may stand for it in the end.
+    """
     scheduler, seconds = assembly.scheduler, start.wait_for_room
     assembly.start_mover(item)
     if seconds is None:
-        scheduler.queue_when_told(item, tell, start.delay)
-    elif start.pending is None:
-        scheduler.queue_with_patience(item, tell, start.delay, seconds)
-    else:
-        start.pending.append(functools.partial(scheduler.aqueue_with_patience, item, tell, start.delay, seconds))
+        return _standing_for(item, scheduler.queue_when_told(item, tell, start.delay))
+    if start.pending is None:
+        return _standing_for(item, scheduler.queue_with_patience(item, tell, start.delay, seconds))
+    start.pending.append(functools.partial(_queue_on_loop, scheduler, item, tell, start.delay, seconds))
+    return item
+
+
+async def _queue_on_loop(
+    scheduler: WorkItemScheduler, item: WorkItem, tell: Callable[[], object], delay: float, seconds: float
+) -> WorkItemHandle:
+    return handle_of(_standing_for(item, await scheduler.aqueue_with_patience(item, tell, delay, seconds)))
+
+
+def _standing_for(item: WorkItem, queued: WorkItem) -> WorkItem:
+    if queued is not item and scheduler_logger.isEnabledFor(logging.DEBUG):
+        scheduler_logger.debug("Work item id=%s name=%s waits already, and is not queued again", queued.id, queued.name)
+    return queued
 
 
 def queue_unusually(

@@ -216,6 +216,7 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "expires_at": optional(moment),
     "timeout": optional(number),
     "attempt": _attempt,
+    "held": lambda value: value is not None and flag(value),  # another version may not say it
     "overdue": flag,
     "cancel_reason": optional(bounded(20)),
     "error": optional(_error),

@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from django_qbwi.core.exceptions import InvalidWorkItem
+from django_qbwi.core.items import WorkItemHandle
+from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import printable
+from django_qbwi.intake.keys import Keys, checked_keys, keyed
 from django_qbwi.intake.retries import Retry
 
 MAX_PRIORITY = 100
@@ -45,8 +48,26 @@ class Start(NamedTuple):
     """Seconds from queueing on within which it starts, or never."""
     wait_for_room: float | None = None
     """Seconds for which its caller waits where the queue is full."""
-    pending: list[Callable[[], Awaitable[None]]] | None = None
+    pending: list[Callable[[], Awaitable[WorkItemHandle]]] | None = None
     """Gets what is to be awaited for that, in place of a wait that blocks; None where the caller may block."""
+    keys: Keys | None = None
+    """How its keys are made."""
+    keyed: Keyed | None = None
+    """Those of one call, made where it was queued."""
+
+    def of_method(self) -> Start:
+        """Return it for a method that was decorated in its class."""
+        return self if self.keys is None else self._replace(keys=Keys(*self.keys[:3], of_method=True))
+
+    def of_call(self, work_item: Callable[..., Any], args: tuple[Any, ...]) -> Start:
+        """Return it with the keys of a call as it is queued, if there are to be any; once made they stay.
+
+        Raises:
+            InvalidWorkItem: A key raises, or is no plain value.
+        """
+        if self.keys is None or self.keyed is not None:
+            return self
+        return self._replace(keyed=keyed(self.keys, work_item, args))
 
 
 NO_START = Start()
@@ -59,6 +80,10 @@ def checked_start(
     retry: Any = None,
     expires: Any = None,
     wait_for_room: Any = None,
+    *,
+    unique_key: Any = None,
+    concurrency: Any = None,
+    concurrency_key: Any = None,
 ) -> Start:
     """Return these as an item has them.
 
@@ -80,7 +105,8 @@ def checked_start(
         raise InvalidWorkItem(f"retry is {retry!r}: give a Retry, as in Retry(max_attempts=3), or leave it out")
     if expires is not None:
         expires = _checked_expiry(expires, delay)
-    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room)
+    keys = checked_keys(unique_key, concurrency, concurrency_key)
+    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys)
 
 
 def _checked_seconds(name: str, seconds: Any) -> float:

@@ -36,9 +36,12 @@ MOST_PAGES = 12
 logger = logging.getLogger(__name__)
 
 
-@background_work_item(name="make thumbnails", timeout=60)
+@background_work_item(name="make thumbnails", timeout=60, concurrency=2)
 def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
-    """Make three sizes of an uploaded picture; the sizes that are ready stay if the rest is cancelled."""
+    """Make three sizes of an uploaded picture; the sizes that are ready stay if the rest is cancelled.
+
+    Of many uploads two are made at once: the postcards shall not have to wait for all of them.
+    """
     handles.remember(current_work_item())  # it was queued on commit, so the view never saw a handle
     upload = Upload.objects.get(pk=upload_id)
     for width in WIDTHS:

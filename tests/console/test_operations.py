@@ -83,6 +83,7 @@ def entry(item_id: str = "a") -> dict[str, Any]:
         "kind": "sync",
         "status": "running",
         "queued_at": now,
+        "held": False,
         "overdue": False,
         "pid": 1,
     }

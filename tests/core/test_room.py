@@ -300,7 +300,7 @@ def test_place_among_the_delayed_comes_by_itself() -> None:
 # Those who are struck.
 
 
-@pytest.mark.parametrize("step", ["_look", "_reserve", "_stop_waiting"])
+@pytest.mark.parametrize("step", ["_look", "_take_place", "_stop_waiting"])
 def test_r1_struck_caller_leaves_nothing(manual: ManualRuntime, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """R1: an exception out of a signal handler, right behind a step: the place is given back, and nobody waits."""
     real: Callable[..., Any] = getattr(WorkItemScheduler, step)

@@ -645,7 +645,7 @@ def test_r21_items_of_items_run_in_the_final_hold_and_theirs_do_not(manual: Manu
     """R21: in the final hold a running item may queue, what it queues may not: an endless chain ends."""
     first = started(manual)
     sign(manual)
-    manual.scheduler.final_hold = True
+    manual.scheduler.hold_begins()
     second = manual.sync.contexts[first].run(manual.queue)
     assert manual.sync.start() is second
     with pytest.raises(SchedulerDraining, match="queued during the final wait"):

@@ -16,6 +16,7 @@ from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, handle_of
+from django_qbwi.core.keys import Keyed
 from django_qbwi.core.records import WorkItemStatus
 from tests.support.manual import ManualExecutor, ManualRuntime
 
@@ -54,6 +55,12 @@ class Pauses:
         return self.seconds if attempt <= self.further else None
 
 
+KEYS = st.none() | st.builds(
+    lambda unique, limit, most: Keyed(unique=unique and (1, unique), limit=limit and (1, limit), most=most),
+    st.none() | st.sampled_from("ab"),
+    st.none() | st.sampled_from("ab"),
+    st.integers(1, 2),
+)
 PAUSES = st.none() | st.builds(Pauses, st.integers(0, 2), st.floats(0, 40))
 
 
@@ -66,6 +73,11 @@ async def astep(token: Any, cursor: int = 0) -> None:
 
 
 ENGINE = Engine()
+
+
+def before(item: WorkItem, other: WorkItem) -> bool:
+    """Whether an item comes before another one that waits already."""
+    return item.options.priority > other.options.priority
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -84,6 +96,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.accepts = accepts
         self.accepted: list[WorkItem] = []
         self.waiting: dict[bool, list[WorkItem]] = {False: [], True: []}
+        # Those that are not in their lane yet, and all that have a place of their key.
+        self.held: list[WorkItem] = []
+        self.placed: list[WorkItem] = []
         self.delayed: dict[WorkItem, float] = {}
         self.running: list[WorkItem] = []
         self.moving: list[WorkItem] = []
@@ -98,6 +113,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.ended: dict[WorkItem, WorkItemStatus] = {}
         # Steps until the first sign of the end may come: else most of what is done would be refused.
         self.lives = lives
+        self.closed_for_good = False
 
     def teardown(self) -> None:
         if hasattr(self, "rest"):
@@ -107,6 +123,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         return self.manual.loop if is_async else self.manual.sync
 
     def end(self, item: WorkItem, status: WorkItemStatus) -> None:
+        """Note an end in the account, and whose turn it is by that."""
+        self.note_end(item, status)
+        if status is not S.ABANDONED:
+            self.give_place_back(item)
+
+    def note_end(self, item: WorkItem, status: WorkItemStatus) -> None:
         """Note an end in the account."""
         assert item not in self.ended
         before = S.QUEUED if item.started is None else S.RUNNING
@@ -115,12 +137,35 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.moving.remove(item)
         elif item in self.delayed:
             del self.delayed[item]
+        elif item in self.held:
+            self.held.remove(item)
         elif before is S.QUEUED:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
         elif status is not S.ABANDONED:
             self.running.remove(item)
         self.ended[item] = status
         self.expires.pop(item, None)
+
+    def limit(self, item: WorkItem) -> Any:
+        """The key that an item takes turns by."""
+        return item.options.keyed and item.options.keyed.limit
+
+    def most(self, item: WorkItem) -> int:
+        """How many of its key may have a place when it gets one."""
+        assert item.options.keyed is not None
+        return item.options.keyed.most
+
+    def give_place_back(self, item: WorkItem) -> None:
+        """Note that an item neither waits in its lane nor runs, and whose turn it is now."""
+        if item in self.placed:
+            self.placed.remove(item)
+        while not self.closed_for_good:
+            others = [other for other in self.held if self.limit(other) == self.limit(item)]
+            if not others or sum(self.limit(o) == self.limit(item) for o in self.placed) >= self.most(others[0]):
+                return
+            self.held.remove(others[0])
+            self.placed.append(others[0])
+            self.into_lane(others[0])
 
     # Acts.
 
@@ -138,16 +183,30 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         movable=st.booleans(),
         retry=PAUSES,
+        keyed=KEYS,
         begins=st.booleans(),
     )
     def queue(
-        self, is_async: bool, timeout: float | None, priority: int, movable: bool, retry: Pauses | None, begins: bool
+        self,
+        is_async: bool,
+        timeout: float | None,
+        priority: int,
+        movable: bool,
+        retry: Pauses | None,
+        keyed: Keyed | None,
+        begins: bool,
     ) -> None:
-        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry)
+        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry, keyed=keyed)
         full = self.is_full()
         state = self.scheduler.state
+        same = self.same_as(item)
         try:
-            self.scheduler.queue(item)
+            if keyed is None:
+                self.scheduler.queue(item)
+            else:
+                assert self.scheduler.queue_when_told(item, lambda: None) is (same or item)
+            if same is not None:
+                return
         except SchedulerClosed:
             assert state is SchedulerState.CLOSED
         except SchedulerDraining:
@@ -156,6 +215,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         except QueueFull:
             assert full
         else:
+            assert same is None
             assert not full
             assert state is SchedulerState.OPEN or (state is SchedulerState.DRAINING and self.accepts)
             self.accepted.append(item)
@@ -163,13 +223,31 @@ class SchedulerMachine(RuleBasedStateMachine):
             if begins:
                 self.begin_next(is_async)
 
-    @rule(is_async=st.booleans(), delay=st.floats(0.5, 40), priority=st.integers(-1, 1), movable=st.booleans())
-    def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool) -> None:
-        item = self.make(is_async, movable, priority=priority)
+    def same_as(self, item: WorkItem) -> WorkItem | None:
+        """The item of the same unique key that was accepted last, if it waits and has never begun."""
+        unique = item.options.keyed and item.options.keyed.unique
+        if not unique:
+            return None
+        known = [other for other in self.accepted if other.options.keyed and other.options.keyed.unique == unique]
+        waits = known and known[-1].run.attempt == 1 and known[-1] in self.queued() and not self.is_over(known[-1])
+        return known[-1] if waits else None
+
+    @rule(
+        is_async=st.booleans(),
+        delay=st.floats(0.5, 40),
+        priority=st.integers(-1, 1),
+        movable=st.booleans(),
+        keyed=KEYS,
+    )
+    def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool, keyed: Keyed | None) -> None:
+        item = self.make(is_async, movable, priority=priority, keyed=keyed)
+        same = self.same_as(item)
         full = len(self.delayed) >= MAX_DELAYED
         state, stop, due = self.scheduler.state, self.scheduler.stop, self.manual.clock() + delay
         try:
-            self.scheduler.queue_when_told(item, lambda: None, delay)
+            assert self.scheduler.queue_when_told(item, lambda: None, delay) is (same or item)
+            if same is not None:
+                return
         except SchedulerClosed:
             assert state is SchedulerState.CLOSED
         except SchedulerDraining:
@@ -191,14 +269,25 @@ class SchedulerMachine(RuleBasedStateMachine):
         movable=st.booleans(),
         retry=PAUSES,
         priority=st.integers(-1, 1),
+        keyed=KEYS,
     )
     def queue_for_a_while(
-        self, is_async: bool, delay: float, further: float, movable: bool, retry: Pauses | None, priority: int
+        self,
+        is_async: bool,
+        delay: float,
+        further: float,
+        movable: bool,
+        retry: Pauses | None,
+        priority: int,
+        keyed: Keyed | None,
     ) -> None:
-        item = self.make(is_async, movable, expires=delay + further, retry=retry, priority=priority)
+        item = self.make(is_async, movable, expires=delay + further, retry=retry, priority=priority, keyed=keyed)
+        same = self.same_as(item)
         full = self.is_full() if not delay else len(self.delayed) >= MAX_DELAYED
         try:
-            self.scheduler.queue_when_told(item, lambda: None, delay)
+            assert self.scheduler.queue_when_told(item, lambda: None, delay) is (same or item)
+            if same is not None:
+                return
         except QueueFull:
             assert full
         except (SchedulerClosed, SchedulerDraining):
@@ -212,9 +301,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             else:
                 self.place(item)
 
-    @rule(is_async=st.booleans())
-    def wait_for_room(self, is_async: bool) -> None:
-        self.look(Caller(self.make(is_async, False), 0.0, None))
+    @rule(is_async=st.booleans(), keyed=KEYS, expires=st.none() | st.floats(0.1, 20))
+    def wait_for_room(self, is_async: bool, keyed: Keyed | None, expires: float | None) -> None:
+        self.look(Caller(self.make(is_async, False, keyed=keyed, expires=expires), 0.0, None))
 
     @precondition(lambda self: any(self.callers.values()))
     @rule(data=st.data())
@@ -226,33 +315,61 @@ class SchedulerMachine(RuleBasedStateMachine):
         woken: list[None] = []
         before = next(iter(self.callers), caller)
         full = self.is_full() or before is not caller
+        same = self.same_as(caller.item)
         with self.scheduler.lock:
             is_over = self.scheduler._look(caller, lambda: woken.append(None))
         if not is_over:
             assert full
+            assert same is None
             self.callers[caller] = woken
             return
         try:
-            self.scheduler.queue_when_told(caller.item, lambda: None)
+            assert self.scheduler._queue_after_wait(caller, lambda: None, None) is (same or caller.item)
         except (SchedulerClosed, SchedulerDraining):
             assert self.scheduler.stop.first_sign is not None or self.scheduler.state is SchedulerState.CLOSED
         else:
-            assert not full
-            self.accepted.append(caller.item)
-            self.place(caller.item)
+            assert same is not None or not full
+            if same is None:
+                self.accepted.append(caller.item)
+                if caller.item.options.expires is not None:
+                    self.expires[caller.item] = self.manual.clock() + caller.item.options.expires
+                self.place(caller.item)
         self.callers.pop(caller, None)
         with self.scheduler.lock:
             self.scheduler._stop_waiting(caller)
 
     def is_full(self) -> bool:
         """Whether no item more is taken that could begin."""
-        return len(self.waiting[False]) + len(self.waiting[True]) >= MAX_QUEUED
+        return len(self.waiting[False]) + len(self.waiting[True]) + len(self.held) >= MAX_QUEUED
 
     def is_over(self, item: WorkItem) -> bool:
         """Whether an item waits that may not start any more."""
         return item in self.expires and self.expires[item] <= self.manual.clock()
 
     def place(self, item: WorkItem) -> None:
+        """Note an item in its lane, or before it, until it is its turn."""
+        limit = self.limit(item)
+        if limit is not None:
+            placed = [other for other in self.placed if self.limit(other) == limit]
+            held = [other for other in self.held if self.limit(other) == limit]
+            if len(placed) >= self.most(item) or held:
+                first = not held or held[0].options.priority < item.options.priority
+                lower = [other for other in placed if other not in self.running and before(item, other)]
+                if not (item.options.priority and first and lower):
+                    self.hold(item)
+                    return
+                self.placed.remove(lower[-1])
+                self.waiting[lower[-1].lane is self.manual.loop.lane].remove(lower[-1])
+                self.hold(lower[-1], first=True)
+            self.placed.append(item)
+        self.into_lane(item)
+
+    def hold(self, item: WorkItem, *, first: bool = False) -> None:
+        """Note an item that waits for its turn: behind those of its priority, or before them."""
+        self.held.append(item)
+        self.held.sort(key=lambda other: (-other.options.priority, other is not item if first else other is item))
+
+    def into_lane(self, item: WorkItem) -> None:
         """Note an item in its lane: behind those of its priority."""
         waiting = self.waiting[item.lane is self.manual.loop.lane]
         waiting.append(item)
@@ -312,6 +429,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if again:
             assert item.options.retry is not None
             self.delayed[item] = self.manual.clock() + item.options.retry.seconds
+            self.give_place_back(item)
+        if late:
+            self.give_place_back(item)
         if not decided:
             return
         if outcome == "return":
@@ -343,6 +463,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not self.executor(item.lane is self.manual.loop.lane).finish(item, left.value)
         self.running.remove(item)
         self.moving.append(item)
+        self.give_place_back(item)
 
     @precondition(lambda self: any(item.options.movable for item in self.queued()))
     @rule(data=st.data())
@@ -357,10 +478,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.start_moving(item, self) is None
         if item in self.delayed:
             del self.delayed[item]
+        elif item in self.held:
+            self.held.remove(item)
         else:
             self.waiting[item.lane is self.manual.loop.lane].remove(item)
         self.moving.append(item)
         self.expires.pop(item, None)
+        self.give_place_back(item)
 
     @precondition(lambda self: self.moving)
     @rule(data=st.data())
@@ -377,7 +501,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         item = data.draw(st.sampled_from(self.accepted))
         first = not item.token.is_cancellation_requested and item not in self.ended
         assert handle_of(item).cancel(message) is first
-        if item in self.delayed or item in self.waiting[item.lane is self.manual.loop.lane]:
+        if item in self.queued():
             self.end(item, S.CANCELLED)
 
     @rule(seconds=st.floats(0, 30))
@@ -386,9 +510,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         for item in sorted(self.delayed, key=self.delayed.__getitem__):
             if self.delayed[item] <= self.manual.clock():
                 del self.delayed[item]
+                if item in self.expires:
+                    # In the order in which the timers were set.
+                    self.expires[item] = self.expires.pop(item)
                 self.place(item)
-        for item in [item for item in self.expires if self.is_over(item)]:
-            self.end(item, S.DISCARDED)
+        over = sorted((item for item in self.expires if self.is_over(item)), key=self.expires.__getitem__)
+        for item in over:
+            self.note_end(item, S.DISCARDED)
+        for item in over:
+            self.give_place_back(item)
         self.stepped_over.clear()
 
     @rule(seconds=st.floats(0, 10))
@@ -426,9 +556,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.lives <= 0)
     @rule()
     def give_up(self) -> None:
+        queued = self.queued()
         left = self.scheduler.give_up()
+        self.closed_for_good = True
         begun = [item for item in self.moving if item.started is not None]
-        assert left == [*self.live(), *begun, *self.queued(), *(item for item in self.moving if item not in begun)]
+        assert left == [*self.live(), *begun, *queued, *(item for item in self.moving if item not in begun)]
         for item in left:
             self.end(item, self.left(item) if item.started is None else S.ABANDONED)
         self.unreported += left
@@ -442,7 +574,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def queued(self) -> list[WorkItem]:
         """The items that have not started."""
-        return [*self.waiting[False], *self.waiting[True], *self.delayed]
+        # As they are listed, which is not the order of their turns.
+        listed = [item for lane in self.scheduler.lanes.values() for item in lane.held]
+        held = sorted(self.held, key=lambda item: listed.index(item) if item in listed else -1)
+        return [*self.waiting[False], *self.waiting[True], *held, *self.delayed]
 
     def untold(self) -> list[WorkItem]:
         """The items that have ended, and are not told of yet."""
@@ -460,7 +595,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def counts_are_exact(self) -> None:
         assert self.scheduler.queued_count == len(self.queued())
         assert self.scheduler.delayed_count == len(self.delayed) <= MAX_DELAYED
-        assert self.scheduler.lanes["async"].waiting == len(self.waiting[True])
+        assert len(self.scheduler.lanes["async"].queue) == len(self.waiting[True])
         assert self.scheduler.running_count == len(self.live())
         assert self.scheduler.live_items() == [*self.live(), *self.queued(), *self.moving]
 
@@ -505,6 +640,28 @@ class SchedulerMachine(RuleBasedStateMachine):
         first = next(iter(self.callers), None)
         if first is not None and not self.is_full() and self.scheduler.state is SchedulerState.OPEN:
             assert self.callers[first], "nobody wakes who waits"
+
+    @invariant()
+    def what_waits_already_is_not_waited_for(self) -> None:
+        for caller, woken in self.callers.items():
+            assert woken or self.same_as(caller.item) is None
+
+    @invariant()
+    def no_more_of_a_key_have_a_place(self) -> None:
+        known = [item for item in self.live() if self.limit(item) is not None]
+        for item in known:
+            assert sum(self.limit(other) == self.limit(item) for other in known) <= 2
+
+    @invariant()
+    def those_without_a_place_are_held(self) -> None:
+        held = [item for lane in self.scheduler.lanes.values() for item in lane.held]
+        assert {*held} == {*self.held}
+        assert len(held) == len(self.held)
+
+    @invariant()
+    def nothing_is_kept_of_keys(self) -> None:
+        if not (self.queued() or self.running or self.unreported or self.moving):
+            assert self.scheduler._turns.is_empty
 
     @invariant()
     def emptiness_is_seen(self) -> None:

@@ -112,6 +112,10 @@ async def report(token: CancellationToken, year: int) -> str:
     return f"{year}"
 
 
+@background_work_item(unique_key=lambda pk: pk, concurrency=2, concurrency_key=lambda pk: ("tenant", pk))
+def index(token: CancellationToken, pk: int) -> None: ...
+
+
 class Album:
     """Methods that are work items."""
 
@@ -149,6 +153,7 @@ def this_process() -> None:
 
 def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
+    assert_type(index.using(unique_key=str, concurrency=1).queue(1), WorkItemHandle)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
     assert_type(
         resize.using(
