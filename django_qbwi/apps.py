@@ -20,6 +20,7 @@ class QBWIConfig(AppConfig):
         from django.core import checks as django_checks  # the registry may be imported when apps are loading
 
         from django_qbwi import checks, conf, hosting  # Django's settings are read below these
+        from django_qbwi.database import queries
         from django_qbwi.handoff.engines import expect_items
 
         django_checks.register(checks.check_settings)
@@ -28,6 +29,7 @@ class QBWIConfig(AppConfig):
         django_checks.register(checks.check_inspection)
         django_checks.register(checks.check_lifespan)
         django_checks.register(checks.check_deployment, deploy=True)
+        queries.provide_blocks()
         hosting.start()
         with contextlib.suppress(ImproperlyConfigured):
             # Wrong settings are told by the checks, and by the first item.

@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 
 from django_qbwi import hosting, queue_background_work_item
-from django_qbwi.connections import ConnectionEnvironment
+from django_qbwi.database.connections import ConnectionEnvironment
 from django_qbwi.lifecycle.servers import TestHost
 from django_qbwi.signals import work_item_finished
 

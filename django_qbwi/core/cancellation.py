@@ -16,6 +16,7 @@ from typing import Any
 from django_qbwi.core.loops import loop_waker
 from django_qbwi.core.process_local import ProcessLocal
 from django_qbwi.core.progress import Progress, progress_of
+from django_qbwi.core.queries import CancelsQueries
 from django_qbwi.core.stop import NOT_BEGUN, CancellationRegistration, StopFlag, call_all
 from django_qbwi.machine.primitives import Alarm, holding
 from django_qbwi.machine.running_loop import refuse_on_running_loop
@@ -63,7 +64,7 @@ class OperationCancelled(asyncio.CancelledError):
         return _restored, (type(self), self.args, self.token.reason, self.token.message), state
 
 
-class CancellationToken(ProcessLocal):
+class CancellationToken(CancelsQueries, ProcessLocal):
     """Tells running code that it should stop; it never interrupts anything.
 
     All of it may be used from any thread. Reading never blocks and is allowed in signal handlers and on event loops.
@@ -115,8 +116,7 @@ class CancellationToken(ProcessLocal):
 
     def _stopped(self) -> None:
         # What is stored first wins, so that no two readers see different reasons.
-        if self._reason is None:
-            self._reason = CancelReason.SHUTDOWN
+        self._reason = self._reason or CancelReason.SHUTDOWN
 
     @property
     def message(self) -> str | None:

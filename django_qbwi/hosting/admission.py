@@ -10,9 +10,9 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 
-from django_qbwi.connections import in_test_transaction, thread_state
 from django_qbwi.core.calls import NO_ORIGIN, Origin
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
+from django_qbwi.database.connections import in_test_transaction, thread_state
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.process import Process
 from django_qbwi.hosting.unusual import nothing, queue_from, queue_unusually

@@ -8,12 +8,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django_qbwi import conf
-from django_qbwi.connections import ConnectionEnvironment
 from django_qbwi.core.attempts import let_try_again
 from django_qbwi.core.calls import Options
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
 from django_qbwi.core.scheduler import WorkItemScheduler
+from django_qbwi.database.connections import ConnectionEnvironment
 from django_qbwi.drain_records import DrainRecords
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor

@@ -8,9 +8,9 @@ from types import FrameType
 
 from django.apps import AppConfig, apps
 
-from django_qbwi.connections import in_test_transaction, open_transaction
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemWarning
 from django_qbwi.core.items import WorkItem
+from django_qbwi.database.connections import in_test_transaction, open_transaction
 from django_qbwi.hosting.immediate import executor_of_sync_code
 from django_qbwi.machine.running_loop import on_running_loop
 from django_qbwi.machine.stacks import caller_level

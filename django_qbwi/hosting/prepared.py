@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django_qbwi.connections import thread_state
 from django_qbwi.core.attempts import let_try_again
 from django_qbwi.core.calls import NO_ORIGIN, Call
 from django_qbwi.core.items import WorkItem
+from django_qbwi.database.connections import thread_state
 from django_qbwi.handoff.calls import EngineCall, PlainCall
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately

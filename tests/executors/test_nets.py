@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from django_qbwi.connections import ConnectionEnvironment
 from django_qbwi.core.failures import is_a
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.database.connections import ConnectionEnvironment
 from tests.support.gates import PATIENCE
 from tests.support.manual import anoop, noop
 from tests.support.observers import RecordingObserver

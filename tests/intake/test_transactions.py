@@ -195,7 +195,7 @@ class InTestCase(TestCase):
 
     def test_own_transaction(self) -> None:
         """Its own transaction is no transaction of the code under test; a block inside of it is."""
-        from django_qbwi.connections import open_transaction
+        from django_qbwi.database.connections import open_transaction
 
         connections["default"].ensure_connection()
         assert open_transaction() is None

@@ -278,6 +278,8 @@ async def token_and_source(token: CancellationToken) -> None:
     token.raise_if_cancellation_requested()
     with token.register(lambda: None) as registration:
         registration.close()
+    with token.cancels_queries() as nothing:
+        assert_type(nothing, None)
     source = CancellationTokenSource()
     assert_type(source.token, CancellationToken)
     source.cancel()

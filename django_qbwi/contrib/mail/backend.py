@@ -16,12 +16,12 @@ from django.db import transaction
 from django.utils.timezone import get_current_timezone
 
 from django_qbwi import conf, hosting
-from django_qbwi.connections import open_transaction
 from django_qbwi.contrib.mail.copies import copy_of
 from django_qbwi.contrib.mail.delivery import Batch, Letter, about, deliver, deliver_plain, depth, logger
 from django_qbwi.contrib.mail.transience import MailRetry
 from django_qbwi.contrib.mail.wrapped import fix_headers, make_connection, options_of_alias, wrapped_class
 from django_qbwi.core.exceptions import NotHosted, WorkItemRejected
+from django_qbwi.database.connections import open_transaction
 from django_qbwi.intake.options import Start
 from django_qbwi.intake.retries import Retry
 from django_qbwi.machine.running_loop import on_running_loop

@@ -47,6 +47,17 @@ class TheItemsTests(TransactionTestCase):
         self.assertTrue(handle.wait(10))
         self.assertEqual(handle.status, WorkItemStatus.CANCELLED)
 
+    def test_a_query_ends_with_its_token(self) -> None:
+        """It changes nothing once the token is cancelled."""
+        Order.objects.create(email="ann@example.com", shipped=True)
+        source = CancellationTokenSource()
+        source.cancel()
+        with self.assertRaises(OperationCancelled):
+            items.archive_all(source.token)
+        self.assertFalse(Order.objects.get().archived)
+        items.archive_all(CancellationToken.none())
+        self.assertTrue(Order.objects.get().archived)
+
     def test_a_cancelled_group(self) -> None:
         """The children end silently, the parent says that it was cancelled."""
         fetched = []

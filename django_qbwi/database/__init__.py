@@ -1,0 +1,1 @@
+"""Django's database connections around items and in them."""
