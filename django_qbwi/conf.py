@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,6 +53,8 @@ class Settings:
     """Whether other processes of the site may ask this one what it runs, and cancel items."""
     engine: str | None = None
     """Alias of TASKS: decorated functions run there instead of here."""
+    crash_report: str | os.PathLike[str] | None = None
+    """Directory in which each process notes its items, so that the next one tells of those that a SIGKILL took."""
     email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
     """Dotted path of the backend to which `contrib.mail` hands the mail."""
     email_hand_off: str | None = None
@@ -135,6 +138,10 @@ def _is_list_of_paths(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(path, str) and path for path in value)
 
 
+def _is_directory(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value) != "")
+
+
 _COUNT = (_is_count, "an integer of 1 or more")
 _SPAN = (_is_span, "a number of seconds, 0 or more")
 _FLAG = (_is_flag, "True or False")
@@ -156,6 +163,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "context": (_is_list_of_paths, "a list of dotted paths"),
     "warn_in_transaction": _FLAG,
     "inspection": _FLAG,
+    "crash_report": (_is_directory, "the path of a directory, or None"),
     "engine": _ALIAS,
     "email_backend": (lambda value: isinstance(value, str) and value != "", "the dotted path of an email backend"),
     "email_hand_off": _ALIAS,

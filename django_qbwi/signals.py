@@ -9,6 +9,7 @@
 - `drain_started` (`sign`, `queued`, `running`, `limit`) and `drain_finished` (`finished`, `cancelled`,
   `abandoned`, `discarded`, `handed_off`, `elapsed`): in the thread that reports the drain; the sender is
   `WorkItemScheduler`.
+- `work_items_lost` (`items`, a tuple of `LostItem`): where QBWI["CRASH_REPORT"] is read; the sender is `LostItem`.
 
 A receiver that raises is logged by Django; it cannot change an outcome. Without receivers a signal costs next to
 nothing.
@@ -41,6 +42,7 @@ work_item_finished = Signal()
 work_item_rejected = Signal()
 drain_started = Signal()
 drain_finished = Signal()
+work_items_lost = Signal()
 
 scheduler_logger = SafeLogger("django_qbwi.scheduler")
 lifecycle_logger = SafeLogger("django_qbwi.lifecycle")
@@ -67,6 +69,12 @@ class SignalsAndRecords:
 
     def __repr__(self) -> str:
         return "<SignalsAndRecords>"
+
+    def tell_of_the_lost(self) -> None:
+        """Do nothing: nobody has noted any."""
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
 
     @property
     def announces(self) -> bool:

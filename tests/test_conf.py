@@ -1,6 +1,7 @@
 """settings.QBWI: what is taken, what is refused and with which words, and when it is read."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from django.core.checks import run_checks
@@ -30,6 +31,7 @@ DEFAULTS = {
     "CONTEXT": (),
     "WARN_IN_TRANSACTION": True,
     "ENGINE": None,
+    "CRASH_REPORT": None,
     "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
     "EMAIL_HAND_OFF": None,
 }
@@ -51,6 +53,7 @@ INVALID = {
     "CONTEXT": ["a.path", [5], [""], None],
     "WARN_IN_TRANSACTION": [1, None],
     "ENGINE": ["", 1, ["durable"]],
+    "CRASH_REPORT": ["", 1, True, ["/var/lib/crashes"]],
     "EMAIL_BACKEND": ["", None, 5],
     "EMAIL_HAND_OFF": ["", 1, ["durable"]],
 }
@@ -72,6 +75,7 @@ VALID = {
     "CONTEXT": [[], ("a.path",)],
     "WARN_IN_TRANSACTION": [True, False],
     "ENGINE": [None, "durable"],
+    "CRASH_REPORT": [None, "/var/lib/crashes", Path("/var/lib/crashes")],
     "EMAIL_BACKEND": ["django.core.mail.backends.locmem.EmailBackend"],
     "EMAIL_HAND_OFF": [None, "durable"],
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -72,6 +73,7 @@ class Assembly:
         """Whether there are carriers to ask at each queueing."""
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
+        self.observer = self._make_observer()
         self.scheduler = self._make_scheduler()
         self.mover = Mover(self.scheduler, self.environment, self._report, settings.max_queued)
         self.tracker = Tracker(self.scheduler, self.reporter)
@@ -168,10 +170,15 @@ class Assembly:
             service.post(self.environment.thread_ended)
             service.stop()
         self.mover.stop()
+        self.observer.close()
 
     def join(self, timeout: float) -> None:
         """Wait until the threads of items have closed their connections, for `timeout` seconds at the most."""
         self.scheduler.join(timeout)
+
+    def tell_of_the_lost(self) -> None:
+        """Tell of the items that killed processes had, once, where QBWI["CRASH_REPORT"] is set; blocks for the disk."""
+        self.observer.tell_of_the_lost()
 
     def _make_scheduler(self) -> WorkItemScheduler:
         settings = self.settings
@@ -181,11 +188,21 @@ class Assembly:
             overdue_after=settings.overdue_after,
             accept_while_draining=settings.accept_while_draining,
             history_size=settings.history_size,
-            observer=SignalsAndRecords(self._schedule),
+            observer=self.observer,
             keeper=self.keeper,
             start=self._start_services,
             report=lambda item: self._report([item]),
         )
+
+    def _make_observer(self) -> SignalsAndRecords:
+        settings = self.settings
+        if settings.crash_report is None or sys.platform == "win32":
+            return SignalsAndRecords(self._schedule)
+        # Imported where it is wanted: a site without it loads nothing of it.
+        from django_qbwi.crash_report.observer import NotesItems
+
+        size = settings.max_queued + settings.max_delayed + 2 * (settings.max_workers + settings.max_async_in_flight)
+        return NotesItems(self._schedule, os.fspath(settings.crash_report), size)
 
     def _attach_lanes(self) -> LoopExecutor:
         sync = Lane[WorkItem](SYNC, "sync", Limits(running=self.settings.max_workers))

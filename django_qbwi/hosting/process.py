@@ -243,6 +243,7 @@ class Process:
         """Let other processes of the site ask, if that is possible and wanted; once, any thread, off the items' way."""
         if self.host.opens_channel:
             self.visibility.open()
+        self.current.tell_of_the_lost()
 
     # Settings for a block.
 

@@ -87,6 +87,7 @@ def test_what_is_allowed(key: str) -> None:
         "``True``, ``False``": ([True, False], [0, 1, None]),
         '``"error"``, ``"warn"``, ``"allow"``': (["error", "warn", "allow"], ["ERROR", True, None]),
         "an alias of ``TASKS``, or ``None``": (["durable", None], ["", 5, True]),
+        "the path of a directory, or ``None``": (["/var/lib/mysite", None], ["", 5, True]),
         "a dotted path": (["django.core.mail.backends.smtp.EmailBackend"], ["", 5, None]),
         "a list or tuple of dotted paths": ([[], (), ["a.path"]], ["a.path", [5], None]),
     }
