@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import datetime
 import decimal
+import io
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.template.loader import render_to_string
 
 from django_qbwi import (
     InvalidWorkItem,
@@ -23,6 +26,7 @@ from django_qbwi import (
     queue_background_work_item,
     queue_on_commit,
 )
+from django_qbwi.console.dashboard import ItemRow
 from django_qbwi.testing import drain
 from tests.support.gates import PATIENCE, Gate
 
@@ -276,3 +280,23 @@ def test_item_that_is_told_nothing(function: Callable[..., Any], gate: Gate, set
     gate.open()
     assert all(handle.wait(PATIENCE) for handle in handles)
     assert drain(PATIENCE)
+
+
+def test_priority_is_told_of(gate: Gate, settings: Any) -> None:
+    """In the info, in the table and the description of the command, and on the page; the usual one is no note."""
+    settings.QBWI = {"MAX_WORKERS": 1}
+    queue_background_work_item(gate)
+    gate.await_entered()
+    plain, urgent = background_work_item(sync).queue(), background_work_item(sync).using(priority=-7).queue()
+    assert [plain.info.priority, urgent.info.priority] == [0, -7]
+    for arguments, told in ((["list"], "priority -7"), (["show", urgent.id], "priority      -7")):
+        written = io.StringIO()
+        call_command("qbwi", *arguments, stdout=written)
+        assert written.getvalue().count(told) == 1
+        assert "priority 0" not in written.getvalue()
+    rows = [ItemRow.of(handle.info.to_dict(), datetime.datetime.now(datetime.UTC)) for handle in (plain, urgent)]
+    badges = [render_to_string("admin/django_qbwi/workitem/status.html", {"row": row}) for row in rows]
+    assert ["priority -7" in badge for badge in badges] == [False, True]
+    gate.open()
+    assert drain(PATIENCE)
+    assert urgent.info.priority == -7
