@@ -106,7 +106,7 @@ def before(item: WorkItem, other: WorkItem) -> bool:
 class SchedulerMachine(RuleBasedStateMachine):
     """Does everything that the world can do to a scheduler, and keeps its own account of it."""
 
-    @initialize(announces=st.booleans(), accepts=st.booleans(), lives=st.integers(0, 20))
+    @initialize(announces=st.booleans(), accepts=st.booleans(), lives=st.integers(0, 40))
     def begin(self, announces: bool, accepts: bool, lives: int) -> None:
         self.manual = ManualRuntime(
             announces=announces,
@@ -449,7 +449,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(
         data=st.data(),
-        outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]),
+        outcome=st.sampled_from(["return", "return", "raise", "exit", "cancel", "foreign"]),
         cancels_meanwhile=st.booleans(),
     )
     def finish(self, data: st.DataObject, outcome: str, cancels_meanwhile: bool) -> None:
