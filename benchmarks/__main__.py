@@ -320,6 +320,34 @@ def queue_delayed(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
     return measure(many), measure(few)
 
 
+def start_delayed(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """From its moment on until a delayed item has run, where many are due at a time, against few."""
+
+    def measure(count: int) -> float:
+        due = time.perf_counter() + count * 2e-4
+        for _ in range(count):
+            queue_background_work_item(noop, delay=max(0.001, due - time.perf_counter()))
+        began = max(due, time.perf_counter())
+        drain(60)
+        return (time.perf_counter() - began) / count * 1e6
+
+    return measure(many), statistics.median(measure(few) for _ in range(5))
+
+
+def start_beside_delayed(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
+    """From queueing until an item without a delay has run, where many others wait for their time, against few."""
+
+    def measure(count: int) -> float:
+        waiting = [queue_background_work_item(noop, delay=3600) for _ in range(count)]
+        cost = per_call(lambda: queue_background_work_item(noop).wait(30), few)
+        for handle in waiting:
+            handle.cancel()
+        drain(60)
+        return cost
+
+    return measure(many), measure(few)
+
+
 def queue_expiring(many: int = 100_000, few: int = 1_000) -> tuple[float, float]:
     """The caller's cost of an item with `expires` where many wait for a worker, against few."""
 
@@ -371,6 +399,8 @@ METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = 
     ("queue, 100,000 wait for 1,000 keys", "none waits", queue_keyed, 1.5, 3),
     ("run 100,000 items of 1,000 keys", "run 1,000 of them", run_keyed, 2.0, 3),
     ("queue a delayed, 100,000 wait", "where 1,000 wait", queue_delayed, 3.00, 3),
+    ("run a delayed, 100,000 are due", "where 1,000 are due", start_delayed, 2.00, 3),
+    ("run another, 100,000 are delayed", "where 1,000 are", start_beside_delayed, 1.50, 3),
     ("queue with expires, 100,000 wait", "where 1,000 wait", queue_expiring, 1.50, 3),
     ("expire, one of two of 100,000", "of 1,000", expire, 3.00, 3),
     ("signal 100,000 tokens", "Event.set loop", signal_tokens, 0.01, 3),
@@ -378,13 +408,14 @@ METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = 
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print; with arguments, those metrics alone whose names have one of them."""
+    metrics = [metric for metric in METRICS if not sys.argv[1:] or any(word in metric[0] for word in sys.argv[1:])]
     threading.Thread(target=LOOP.run_forever, daemon=True).start()
     queue_background_work_item(noop).wait(30)
     POOL.submit(noop).result()
     print(f"Python {sys.version.split()[0]}, Django {django.__version__}, {ROUNDS} rounds; ratios are ours / theirs")
     print(f"{'metric':34} {'against':26} {'ours':>10} {'theirs':>10} {'ratio':>8} {'quiet':>8} {'target':>7}")
-    for name, against, measure, target, rounds in METRICS:
+    for name, against, measure, target, rounds in metrics:
         pairs = [measure() for _ in range(rounds)]
         ours = statistics.median(pair[0] for pair in pairs)
         theirs = statistics.median(pair[1] for pair in pairs)

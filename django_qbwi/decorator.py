@@ -18,7 +18,7 @@ from django_qbwi.core.names import name_of
 from django_qbwi.handoff.engines import expect_items
 from django_qbwi.intake.callables import examine, parameter_of
 from django_qbwi.intake.decorated import DecoratedFunction
-from django_qbwi.intake.options import NO_START, Start, checked, checked_start
+from django_qbwi.intake.options import NO_START, Start, checked, checked_alias, checked_start, refusing_unknown
 from django_qbwi.intake.retries import Retry
 from django_qbwi.intake.snapshot import RequestSnapshot
 from django_qbwi.machine.running_loop import on_running_loop
@@ -98,6 +98,7 @@ class _Decorated(DecoratedFunction):
         """Have the engine know the task that runs such functions."""
         expect_items(alias)
 
+    @refusing_unknown
     def using(
         self,
         *,
@@ -284,6 +285,7 @@ def queue_call_on_commit(
     """Take a call now, and queue it when the transaction on `using` commits."""
     is_async = examine(work_item, args)
     name, timeout = checked(name, timeout)
+    checked_alias(using)
     # Raises here what a hook after the commit could only log: wrong settings, no app.
     hosting.prove(work_item, args, is_async, start)
     work_item, args = hosting.take(work_item, args, is_async)

@@ -24,17 +24,14 @@ MIDDLEWARE = [
     "example_project.gallery.middleware.RefusalMiddleware",
 ]
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
-CONTEXT = ["django.contrib.messages.context_processors.messages"]
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {"context_processors": CONTEXT},
-    }
-]
+CONTEXT = {"context_processors": ["django.contrib.messages.context_processors.messages"]}
+ENGINE = "django.template.backends.django.DjangoTemplates"
+TEMPLATES = [{"BACKEND": ENGINE, "APP_DIRS": True, "OPTIONS": CONTEXT}]
 SQLITE = {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR / "db.sqlite3", "OPTIONS": SQLITE}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+RETRY = {"max_attempts": 4, "on": ["OSError"], "backoff": {"first": 1.0, "longest": 30.0}}
+TASKS = {"default": {"BACKEND": "django_qbwi.backend.WorkItemBackend", "OPTIONS": {"RETRY": RETRY}}}
 TIME_ZONE, STATIC_URL = "UTC", "/static/"
 MEDIA_ROOT, MEDIA_URL = VAR / "media", "/media/"
 

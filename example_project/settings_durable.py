@@ -1,11 +1,11 @@
 """The example site with an engine: what a shutdown interrupts goes on in `manage.py db_worker --backend durable`."""
 
 from example_project.settings import *  # noqa: F403
-from example_project.settings import CONSOLE, INSTALLED_APPS, LOGGING, QBWI
+from example_project.settings import CONSOLE, INSTALLED_APPS, LOGGING, QBWI, RETRY
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_tasks_db"]
 TASKS = {
-    "default": {"BACKEND": "django_qbwi.backend.WorkItemBackend", "OPTIONS": {"HAND_OFF": "durable"}},
+    "default": {"BACKEND": "django_qbwi.backend.WorkItemBackend", "OPTIONS": {"HAND_OFF": "durable", "RETRY": RETRY}},
     "durable": {
         "BACKEND": "django_tasks_db.DatabaseBackend",
         "OPTIONS": {"id_function": "django_qbwi.handoff.item_id"},

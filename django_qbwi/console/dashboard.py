@@ -80,6 +80,7 @@ class ItemRow:
     waited: str
     ran: str
     timeout: str
+    priority: int
     attempt: int
     held: bool
     overdue: bool
@@ -111,6 +112,7 @@ class ItemRow:
             waited=long_span(seconds_from(queued_at, started_at or finished_at or now)),
             ran="" if started_at is None else long_span(seconds_from(started_at, finished_at or now)),
             timeout=long_span(item.get("timeout")),
+            priority=int(item.get("priority") or 0),
             attempt=int(item.get("attempt") or 1),
             held=bool(item.get("held")),
             overdue=bool(item.get("overdue")),

@@ -24,6 +24,7 @@ _DETAILS = (
     "due_at",
     "expires_at",
     "timeout",
+    "priority",
     "attempt",
     "cancel_reason",
     "origin",

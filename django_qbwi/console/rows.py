@@ -96,6 +96,8 @@ class Rows:
         notes = ["overdue"] if item["overdue"] else []
         if item["held"]:
             notes.append("waits for its turn")
+        if item["priority"]:
+            notes.append(f"priority {item['priority']}")
         if item["attempt"] > 1:
             notes.append(f"attempt {item['attempt']}")
         notes += Wait.of(item, now).notes()

@@ -192,8 +192,8 @@ class WorkItem(Waited):
             return
         function = work[0]
         try:
-            # A name takes a while to make, and nobody may ever look. A function without a closure is its module's
-            # anyway; anything else can hold large objects, and must go now.
+            # A name takes a while, and nobody may look. A function without a closure is its module's anyway; anything
+            # else can hold large objects, and must go now.
             if name is None and (type(function) is not types.FunctionType or function.__closure__ is not None):
                 name = name_of(function)
         finally:
@@ -215,6 +215,7 @@ class WorkItem(Waited):
             due_at=self._moment(self.owner.due(self)),
             expires_at=self._moment(self.owner.expires(self)),
             timeout=self.timeout,
+            priority=self.options.priority,
             attempt=1 if run is None else run.attempt,
             held=ending is None and self in self.lane.held,
             overdue=run is not None and run.overdue,
@@ -234,8 +235,7 @@ class WorkItem(Waited):
 class WorkItemHandle(ProcessLocal):
     """What the caller of `queue` holds: to look at an item, to wait for it, to cancel it.
 
-    All of it may be used from any thread; it keeps the item's outcome, never its function, arguments or frames
-    beyond the item's end.
+    All of it may be used from any thread. Beyond the item's end it keeps neither function, arguments nor frames.
     """
 
     pass_instead = "handle.id or handle.info"

@@ -106,6 +106,8 @@ class WorkItemInfo:
     expires_at: datetime.datetime | None = None
     """When it has to have started, of one with `expires`, until it has."""
     timeout: float | None = None
+    priority: int = 0
+    """Those with a higher one start first."""
     attempt: int = 1
     """Which of its attempts runs, or comes next, or was the last one."""
     held: bool = False
@@ -135,6 +137,7 @@ class WorkItemInfo:
             "due_at": None if self.due_at is None else self.due_at.isoformat(),
             "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
             "timeout": self.timeout,
+            "priority": self.priority,
             "attempt": self.attempt,
             "held": self.held,
             "overdue": self.overdue,

@@ -50,7 +50,7 @@ class PreparedCalls:
         cure: str | None = None,
         start: Start = NO_START,
         call: PlainCall | None = None,
-    ) -> None:
+    ) -> WorkItem | None:
         """Queue a call of our own, made for another framework and maybe surrounded; it takes the token alone.
 
         Args:
@@ -63,6 +63,9 @@ class PreparedCalls:
             start: When it may start, which is not waited for where items are run at the call.
             call: What goes on from a checkpoint; another engine may get it, if it is a call for one.
 
+        Returns:
+            The item with the same unique key that waits already, and stands for the call; None if there is none.
+
         Raises:
             WorkItemRejected, ImproperlyConfigured: As `queue`.
         """
@@ -70,17 +73,16 @@ class PreparedCalls:
         assembly = here.admitting or here.admit()
         if here.interceptors:
             here.interceptors[-1](work_item, (), is_async, name, None, prepare=prepare)
-            return
+            return None
         options = assembly.options_of(name, None, start)
         item = assembly.scheduler.make_item(Call(work_item, (), is_async, NO_ORIGIN, options))
         item.known_id = item_id
-        if start.retry is not None:
-            let_try_again(item, call)
+        _give_run(item, start, call)
         if isinstance(call, EngineCall):
             assembly.make_movable(item, call, start.delay)
         if cure is not None and thread_state.opened and assembly.warns_in_transaction:
             here.hints.warn_of_transaction(item, cure)
-        _queue_in_steps(here, assembly, item, prepare, start)
+        return _queue_in_steps(here, assembly, item, prepare, start)
 
     def run_for_engine(
         self,
@@ -123,12 +125,21 @@ class PreparedCalls:
             assembly.call_for_engine(item, start.hand_off)
 
 
+def _give_run(item: WorkItem, start: Start, call: PlainCall | None) -> None:
+    """Let an item have its run before it starts, where it is tried again or expires; see `Assembly.prepare`."""
+    if start.retry is not None:
+        let_try_again(item, call)
+    elif start.expires is not None:
+        _ = item.run
+
+
 def _queue_in_steps(
     here: Process, assembly: Assembly, item: WorkItem, prepare: Callable[[WorkItem], object], start: Start
-) -> None:
+) -> WorkItem | None:
     if assembly.unusual and queue_unusually(here, assembly, item, prepare):
-        return
+        return None
     here.notice_handlers()
     if here.host.watched:
         here.watch()
-    queue_from(assembly, item, lambda: prepare(item), start)
+    queued = queue_from(assembly, item, lambda: prepare(item), start)
+    return None if queued is item else queued

@@ -178,6 +178,11 @@ def _attempt(value: Any) -> int:
     return 1 if value is None else whole(value)
 
 
+def _priority(value: Any) -> int:
+    # Another version may not say it.
+    return 0 if value is None else int(number(value))
+
+
 def _unfit(value: Any, wanted: str) -> ProcessUnreachable:
     return ProcessUnreachable(f"a process answered with {type(value).__name__} where {wanted} belongs")
 
@@ -215,6 +220,7 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "due_at": optional(moment),  # another version may say neither
     "expires_at": optional(moment),
     "timeout": optional(number),
+    "priority": _priority,
     "attempt": _attempt,
     "held": lambda value: value is not None and flag(value),  # another version may not say it
     "overdue": flag,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from django.db import connections
 
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItemHandle
@@ -12,6 +17,9 @@ from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import printable
 from django_qbwi.intake.keys import Keys, checked_keys, keyed
 from django_qbwi.intake.retries import Retry
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_PRIORITY = 100
 """As in `django.tasks`; the lowest one is the same below 0."""
@@ -124,6 +132,36 @@ def _checked_expiry(expires: Any, delay: float) -> float:
             "start. Give a smaller delay, or a larger expires"
         )
     return float(expires)
+
+
+def refusing_unknown(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a method whose keywords are options with its refusal of others, which names the nearest one."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def look_first(*args: P.args, **kwargs: P.kwargs) -> R:
+        unknown = [name for name in kwargs if name not in known]
+        if unknown:
+            close = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+            cure = f"did you mean {close[0]}=?" if close else f"it takes {', '.join(known)}"
+            raise InvalidWorkItem(
+                f"{function.__name__}() got unknown option(s) {', '.join(map(repr, unknown))}: {cure}"
+            )
+        return function(*args, **kwargs)
+
+    return look_first
+
+
+def checked_alias(using: Any) -> None:
+    """Look at the alias of a database.
+
+    Raises:
+        InvalidWorkItem: There is none of that name; the message has those that there are.
+    """
+    if using is not None and (not isinstance(using, str) or using not in connections):
+        raise InvalidWorkItem(
+            f"using is {using!r}: give an alias of DATABASES ({', '.join(connections)}), or leave it out"
+        )
 
 
 def unknown_keyword(unknown: dict[str, Any]) -> InvalidWorkItem:

@@ -102,7 +102,11 @@ class Retry:
         on = self.on if isinstance(self.on, tuple) else (self.on,)
         if attempt >= self.max_attempts or not any(is_a(error, one) for one in on):
             return None
-        return self.backoff(attempt, error)
+        seconds: Any = self.backoff(attempt, error)
+        if seconds is None:
+            # None is our word for no other attempt, and not that of a function which has forgotten its `return`.
+            raise InvalidWorkItem("it returned None: return a number of seconds, 0 or more")
+        return seconds  # type: ignore[no-any-return]
 
 
 def _check(name: str, value: Any, least: float, most: float) -> None:

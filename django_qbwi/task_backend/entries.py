@@ -20,7 +20,7 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from django_qbwi.core.attempts import ended_by_an_earlier_attempt, failed_attempt, is_tried_again
-from django_qbwi.core.cancellation import OperationCancelled
+from django_qbwi.core.cancellation import CancelReason, OperationCancelled
 from django_qbwi.core.checkpoints import CheckpointReached
 from django_qbwi.core.exceptions import SchedulerClosed
 from django_qbwi.core.failures import is_a, traceback_of, traceback_text, type_of, without_frames
@@ -29,7 +29,7 @@ from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.handoff.calls import PlainCall
 from django_qbwi.handoff.frameworks import Framework
 from django_qbwi.handoff.plain_json import round_trip
-from django_qbwi.intake.retries import Retry
+from django_qbwi.intake.options import NO_START, Start
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.signals import Schedule, deliver, deliver_from_item
 from django_qbwi.task_backend.outcome import Failure, Outcome
@@ -57,8 +57,8 @@ class TaskEntry:
         "kwargs",
         "outcome",
         "results",
-        "retry",
         "sender",
+        "start",
         "task",
     )
 
@@ -85,8 +85,8 @@ class TaskEntry:
         self.outcome = Outcome()
         self.call: PlainCall | None = None
         """What goes on from a checkpoint, here or in another engine; None if it is not tried again, and cannot move."""
-        self.retry: Retry | None = None
-        """What follows an attempt that has failed, None if nothing does."""
+        self.start: Start = NO_START
+        """With its keys, and what follows an attempt that has failed; without its moment."""
         self._item: WorkItem | None = None
         self._schedule: Schedule = None
 
@@ -306,7 +306,7 @@ def _reason_of(item: WorkItem) -> BaseException:
     ending = item.ending
     if ending is not None and ending.exception is not None:
         return ending.exception
-    if item.status is WorkItemStatus.CANCELLED:
+    if item.status is WorkItemStatus.CANCELLED or item.token.reason is CancelReason.EXPIRED:
         return OperationCancelled(item.token)
     how = "had begun it, and did not finish it in time" if item.started is not None else "had not begun it"
     return SchedulerClosed(f"{item.name} was {item.status}: the process ended, and {how}")

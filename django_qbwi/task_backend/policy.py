@@ -18,7 +18,7 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.failures import message_of, type_of
 from django_qbwi.core.names import printable
 from django_qbwi.intake.retries import Retry, exponential
-from django_qbwi.task_backend.task_class import FIELDS
+from django_qbwi.task_backend.task_class import ATTEMPTS
 
 _KEYS = ("max_attempts", "on", "backoff")
 _BACKOFF_KEYS = ("first", "factor", "longest", "jitter")
@@ -68,23 +68,11 @@ def usual_policy(alias: str, options: dict[str, Any]) -> Retry | None:
 def policy_of(task: Any, usual: Retry | None) -> Retry | None:
     """Return what follows a failed attempt of `task`, whose own words win over what is `usual` for its alias."""
     # A task of another alias, which was changed to ours by `using`, may be of another class.
-    own = {name: getattr(task, name, None) for name in FIELDS}
+    own = {name: getattr(task, name, None) for name in ATTEMPTS}
     said = {name: value for name, value in own.items() if value is not None}
     if not said:
         return usual
     return Retry(**said) if usual is None else dataclasses.replace(usual, **said)
-
-
-def refuse_nonsense(task: Any, refusal: type[Exception]) -> None:
-    """Look at what a task says of its attempts.
-
-    Raises:
-        Exception: A `refusal`; the message names the value, and what to give.
-    """
-    try:
-        policy_of(task, None)
-    except InvalidWorkItem as error:
-        raise refusal(f"{task.module_path}: {error}") from error
 
 
 def _classes(given: Any) -> Any:

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
 from django.db import transaction
-from django.utils import timezone
 
 from django_qbwi import hosting
 from django_qbwi.core.exceptions import InvalidWorkItem, WorkItemRejected
@@ -33,8 +32,9 @@ from django_qbwi.signals import scheduler_logger
 from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
-from django_qbwi.task_backend.policy import policy_of, refuse_nonsense, usual_policy
+from django_qbwi.task_backend.policy import policy_of, usual_policy
 from django_qbwi.task_backend.results import TaskResults
+from django_qbwi.task_backend.start import refuse_nonsense, start_of, with_delay
 
 _MOST_RESULTS = 1000
 
@@ -71,12 +71,14 @@ class TaskQueueing:
             kwargs: The same.
 
         Returns:
-            Its `TaskResult` of this moment; `refresh()` brings what has happened since.
+            Its `TaskResult` of this moment, or that of the task with the same `unique_key` which waits already;
+            `refresh()` brings what has happened since.
 
         Raises:
             InvalidTask: The task does not fit this backend.
             ImproperlyConfigured: An option of the alias is wrong.
-            InvalidWorkItem: The arguments are no JSON. It is a TypeError.
+            InvalidWorkItem: The arguments are no JSON, or a key of the task's raises, or is no plain value. It is a
+                TypeError.
             QueueFull: QBWI["MAX_QUEUED"] items wait already, or MAX_DELAYED for their time.
             SchedulerDraining, SchedulerClosed: The process is ending.
             NotHosted: The app is not installed, or Django is not set up.
@@ -84,14 +86,17 @@ class TaskQueueing:
         self.validate_task(task)
         entry = self._entry(task, _new_id(), args, kwargs)
         entry.call = self._engine_call(entry)
-        _let_try_again(entry, self.retry_of(task))
+        entry.start = start_of(self.framework, task, self.retry_of(task), entry.args, entry.kwargs, self._kept_under)
+        _let_try_again(entry)
         using = self.options.get("ON_COMMIT")
         # On a running loop no transaction can be open.
         if using is not None and not on_running_loop() and not hosting.runs_before_commit(using):
             self._results.expect(entry)
             transaction.on_commit(_queueing_later(entry), using=using, robust=True)
         else:
-            _queue(entry, _surrounded(entry), _cure(self.alias) if using is None else None)
+            item = _queue(entry, _surrounded(entry), _cure(self.alias) if using is None else None)
+            if item.known_id != entry.id:
+                return self._known(str(item.known_id)) or entry.result
         return entry.result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
@@ -187,7 +192,9 @@ class TaskQueueing:
 
     def _id_there(self, result_id: str) -> str:
         """Return the id that a task has in the engine that it was handed off to, which is mostly its own."""
-        return self._results.moved.get(str(result_id), str(result_id))
+        results, known = self._results, str(result_id)
+        known = results.same.get(known, known)
+        return results.moved.get(known, known)
 
     def _engine_call(self, entry: TaskEntry) -> EngineCall | None:
         """Return what the engine gets, None if there is no engine.
@@ -260,13 +267,13 @@ def queue_here(task: Any, args: list[Any]) -> WorkItem:
     sender = type(backend)
     entry = TaskEntry(framework, TaskResults(1), sender, task, _new_id(), task.backend, plain, {})
     if isinstance(backend, TaskQueueing):
-        _let_try_again(entry, backend.retry_of(task))
+        entry.start = Start(0.0, int(task.priority), None, backend.retry_of(task))
+        _let_try_again(entry)
     return _queue(entry, _surrounded(entry), deferred=False)
 
 
-def _let_try_again(entry: TaskEntry, retry: Retry | None) -> None:
-    entry.retry = retry
-    if retry is not None and entry.call is None:
+def _let_try_again(entry: TaskEntry) -> None:
+    if entry.start.retry is not None and entry.call is None:
         entry.call = PlainCall(entry.task.func, entry.args, entry.kwargs, 1 if entry.task.takes_context else 0)
 
 
@@ -287,7 +294,11 @@ def _cure(alias: str) -> str:
 def _queue(
     entry: TaskEntry, work_item: Callable[..., Any], cure: str | None = None, *, deferred: bool = True
 ) -> WorkItem:
-    task = entry.task
+    """Queue it; return its item, or that of a task which waits already, and stands for it."""
+    start = with_delay(entry.start, entry.task) if deferred else entry.start
+    if start.keyed is not None:
+        # Somebody else may meet its item before `accepted` is called.
+        entry.results.expect(entry)
     taken: list[WorkItem] = []
 
     def accepted(item: WorkItem) -> None:
@@ -295,14 +306,14 @@ def _queue(
         entry.accepted(item)
 
     try:
-        hosting.queue_prepared(
+        standing = hosting.queue_prepared(
             work_item,
             _is_async(entry),
             accepted,
             name=entry.path,
             item_id=entry.id,
             cure=cure,
-            start=Start(_delay(task) if deferred else 0.0, int(task.priority), None, entry.retry),
+            start=start,
             call=entry.call,
         )
     except WorkItemRejected:
@@ -310,7 +321,7 @@ def _queue(
             # It was to be run at the call, by a scheduler that takes nothing any more.
             entry.results.forget(entry)
         raise
-    return taken[0]
+    return standing or taken[0]
 
 
 def _new_id() -> str:
@@ -319,23 +330,15 @@ def _new_id() -> str:
     return hosting.scheduler().make_id(16)
 
 
-def _delay(task: Any) -> float:
-    if task.run_after is None:
-        return 0.0
-    due, now = task.run_after, timezone.now()
-    if timezone.is_naive(due) is not timezone.is_naive(now):
-        # USE_TZ is False, and somebody gives an aware moment all the same.
-        due = timezone.make_naive(due) if timezone.is_naive(now) else timezone.make_aware(due)
-    return float((due - now).total_seconds())
-
-
 def _queueing_later(entry: TaskEntry) -> Callable[[], None]:
     work_item = _surrounded(entry)
 
     # A function with a name: before version 6.0, Django asks a robust hook that raises for it.
     def queue_after_commit() -> None:
         try:
-            _queue(entry, work_item)
+            item = _queue(entry, work_item)
+            if item.known_id != entry.id:
+                entry.results.leads_to(entry, str(item.known_id))
         except Exception as error:
             # The transaction is committed: whoever called has done their part, and the other hooks still have to run.
             scheduler_logger.error(

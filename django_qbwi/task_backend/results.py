@@ -44,13 +44,16 @@ class TaskResults:
         self._finished: deque[str] = deque()
         self.moved: dict[str, str] = {}
         """The ids that tasks have got from an engine which takes none of ours, by those that they had here."""
+        self.same: dict[str, str] = {}
+        """The ids of tasks that waited already, by those of tasks that were found to be the same after a commit."""
 
     def __repr__(self) -> str:
         return f"<TaskResults kept={len(self._tasks)} finished={len(self._finished)} limit={self.limit}>"
 
     def get(self, result_id: str) -> Kept | None:
         """Return a task, None if there is none of that id; any thread."""
-        return self._tasks.get(result_id) or self._expected.get(result_id)
+        known = self.same.get(result_id, result_id) if self.same else result_id
+        return self._tasks.get(known) or self._expected.get(known)
 
     def describe(self, result_id: str) -> dict[str, Any] | None:
         """Return what another process is told of a task, None if there is none of that id; any thread."""
@@ -73,10 +76,17 @@ class TaskResults:
         """Know it no longer: an engine has it, under an id which is mostly the same."""
         self._tasks.pop(task.id, None)
         if engine_id != task.id:
-            self.moved[task.id] = engine_id
-            while len(self.moved) > self.limit:
-                # The oldest one; somebody else may have taken it meanwhile.
-                self.moved.pop(next(iter(self.moved), ""), None)
+            self._lead(self.moved, task.id, engine_id)
+
+    def leads_to(self, task: Kept, other_id: str) -> None:
+        """Know it by the other task, which waits already and stands for it."""
+        self._lead(self.same, task.id, other_id)
+
+    def _lead(self, ids: dict[str, str], task_id: str, other_id: str) -> None:
+        ids[task_id] = other_id
+        while len(ids) > self.limit:
+            # The oldest one; somebody else may have taken it meanwhile.
+            ids.pop(next(iter(ids), ""), None)
 
     def change(self, task: Kept, outcome: Outcome) -> bool:
         """Let `outcome` be that of a task; False if it has a final one already."""

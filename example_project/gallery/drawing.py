@@ -45,6 +45,17 @@ def print_album(pictures: Sequence[bytes], address: str) -> bytes:
     return bytes(pdf.output())
 
 
+def draw_sheet(pictures: Sequence[bytes], width: int, columns: int) -> bytes:
+    """Draw pictures side by side on a sheet of so many pixels, as a JPEG."""
+    side = width // columns
+    rows = max(1, -(-len(pictures) // columns))
+    sheet = Image.new("RGB", (width, rows * side), "white")
+    for number, picture in enumerate(pictures):
+        with Image.open(BytesIO(picture)) as small:
+            sheet.paste(small, (number % columns * side, number // columns * side))
+    return _jpeg(sheet)
+
+
 def _landscape(size: tuple[int, int]) -> Image.Image:
     width, height = size
     top, bottom = random.choice(DUSK)

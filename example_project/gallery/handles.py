@@ -9,12 +9,15 @@ _HANDLES: dict[str, WorkItemHandle] = {}
 
 
 def remember(handle: WorkItemHandle | None) -> None:
-    """Keep a handle, and let go of those whose items have ended."""
-    for item_id, known in list(_HANDLES.items()):
-        if known.info.finished_at:
-            _HANDLES.pop(item_id, None)
+    """Keep a handle until its item has ended."""
     if handle is not None:  # None: the function was called directly, as a unit test does
         _HANDLES[handle.id] = handle
+        handle.add_done_callback(forget)  # at once, if it has ended already
+
+
+def forget(handle: WorkItemHandle) -> None:
+    """Let go of a handle; called in the thread in which its item ends."""
+    _HANDLES.pop(handle.id, None)
 
 
 def find(item_id: str) -> WorkItemHandle | None:

@@ -13,6 +13,7 @@ import time
 
 from django.conf import settings
 from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.core.mail import EmailMessage
 from django.urls import reverse
 from django.utils import timezone
@@ -27,11 +28,12 @@ from django_qbwi import (
     current_work_item,
 )
 from example_project.gallery import handles
-from example_project.gallery.drawing import draw_postcard, print_album, shrink
+from example_project.gallery.drawing import draw_postcard, draw_sheet, print_album, shrink
 from example_project.gallery.models import Album, Count, Postcard, Thumbnail, Upload
 
 WIDTHS = (320, 160, 80)  # pixels
 MOST_PAGES = 12
+COLUMNS = 4
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +54,12 @@ def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
         Thumbnail.objects.create(upload=upload, picture=ContentFile(small, f"{upload_id}-{width}.jpg"))
 
 
-@background_work_item(name="send postcard", timeout=30, retry=Retry(on=OSError))
+@background_work_item(name="send postcard", timeout=30, priority=10, retry=Retry(on=OSError))
 @copies_request
 def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id: int) -> None:
     """Draw a postcard and e-mail it; a cancellation counts until the e-mail is handed over.
 
-    Where the mail server cannot be reached, or refuses, it is tried again.
+    Where the mail server cannot be reached, or refuses, it is tried again. It comes before what nobody waits for.
 
     It is queued with the request, of which it gets a copy: to know the address of the site, as the visitor sees it.
     """
@@ -70,6 +72,24 @@ def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id:
     email.send(**settings.GALLERY_DIRECT)
     postcard.sent_at = timezone.now()
     postcard.save(update_fields=["sent_at"])
+
+
+@background_work_item(
+    name="draw overview", unique_key=lambda width: width, concurrency=1, concurrency_key=lambda width: width
+)
+def draw_overview(token: CancellationToken, width: int) -> None:
+    """Draw all pictures on one sheet, anew after each change.
+
+    While one waits, further ones are the same; one that runs may not have seen the last picture, so that another one
+    waits behind it. Of each width one writes at a time.
+    """
+    small = []
+    for upload in Upload.objects.order_by("pk"):
+        token.raise_if_cancellation_requested(unless_remaining=5)  # seconds
+        with upload.picture.open() as original:
+            small.append(shrink(original, width // COLUMNS))
+    default_storage.delete(f"overview-{width}.jpg")
+    default_storage.save(f"overview-{width}.jpg", ContentFile(draw_sheet(small, width, COLUMNS)))
 
 
 @copies_request

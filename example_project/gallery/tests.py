@@ -14,10 +14,11 @@ import zipfile
 from unittest import mock
 
 from django.core import mail
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
-from django.test import TestCase, override_settings
+from django.test import TestCase, TransactionTestCase, override_settings
 
 from django_qbwi import (
     CancellationToken,
@@ -31,9 +32,10 @@ from django_qbwi import (
     recent_items,
 )
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
-from example_project.gallery import items
+from example_project.gallery import handles, items, tasks
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.models import Album, Count, Postcard, Upload
+from example_project.gallery.views import MANY
 
 IN_MEMORY = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
@@ -191,6 +193,37 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
         self.assertEqual(Upload.objects.get().thumbnails.count(), 3)
         self.assertFalse(before & set(Upload.objects.get().thumbnails.values_list("pk", flat=True)))
 
+    def test_overview(self):
+        """It shows all pictures."""
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/sample/")
+            self.client.post("/overviews/")
+        self.assertTrue(default_storage.exists("overview-800.jpg"))
+
+    def test_mirror(self):
+        """The task copies the newest picture; without one there is none."""
+        self.assertContains(self.client.post("/mirror/", follow=True), "There is no picture yet.")
+        with immediate_work_items(), self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/pictures/sample/")
+            self.client.post("/mirror/")
+        self.assertTrue(default_storage.exists(f"mirror/{Upload.objects.get().pk}.jpg"))
+
+    @override_settings(QBWI={"IMMEDIATE": True})
+    def test_mirror_that_is_away(self):
+        """The alias has the task tried again: under IMMEDIATE the next attempt follows at once."""
+        upload = Upload.objects.create(picture=ContentFile(draw_landscape(), "hills.jpg"))
+        save = mock.patch.object(tasks.default_storage, "save", side_effect=[OSError("no disk"), "there.jpg"])
+        framework = tasks.task.__module__.removesuffix(".base")  # django.tasks, or the backport
+        with save, self.assertLogs("django_qbwi", "WARNING"), self.assertLogs(framework, "WARNING"):
+            result = tasks.mirror.enqueue(upload.pk)
+        self.assertEqual((result.return_value, result.attempts), ("there.jpg", 2))
+
+    @override_settings(QBWI={"IMMEDIATE": True})
+    def test_many_counts(self):
+        """An async view queues them all."""
+        self.client.post("/counts/many/")
+        self.assertEqual(Count.objects.filter(reached=1).count(), MANY)
+
     def test_album_that_comes_too_late(self):
         """It would never be printed: nobody waits for it any more."""
         with mock.patch("example_project.gallery.views.queue_background_work_item") as queue:
@@ -268,3 +301,17 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
         """The page says so instead of failing."""
         response = self.client.post("/work/unknown/cancel/", follow=True)
         self.assertContains(response, "That item has ended")
+
+
+@override_settings(STORAGES=IN_MEMORY, GALLERY_PAUSE=60)
+class WhatWaitsTests(TransactionTestCase):
+    def test_overview_is_drawn_once(self):
+        """However often it is ordered before it begins, one item waits for its time, until it is cancelled."""
+        for _ in range(3):
+            self.client.post("/overviews/")
+        [info] = live_items()
+        self.assertEqual(info.name, "draw overview")
+        self.assertIsNotNone(handles.find(info.id))
+        self.client.post(f"/work/{info.id}/cancel/")
+        self.assertTrue(drain(30))
+        self.assertIsNone(handles.find(info.id))

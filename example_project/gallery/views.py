@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib import messages
 from django.core.files.base import ContentFile
 from django.core.mail import send_mail
@@ -15,13 +16,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from django_qbwi import live_items, queue_background_work_item, recent_items, track
 from django_qbwi.views import signed_id
-from example_project.gallery import handles, items
+from example_project.gallery import handles, items, tasks
 from example_project.gallery.backup import Backup
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.forms import CountForm, PostcardForm, UploadForm
 from example_project.gallery.models import Album, Count, Postcard, Upload
 
 SHOWN = 8  # rows of each list on the page
+MANY = 100
 
 
 @require_safe
@@ -101,6 +103,24 @@ def order_album(request: HttpRequest) -> HttpResponse:
     return redirect("gallery:album", signed_id(handle))
 
 
+@require_POST
+def order_overview(request: HttpRequest) -> HttpResponse:
+    """Queue a sheet of all pictures for a moment later: more presses until then are the same item."""
+    handle = items.draw_overview.using(delay=2 * settings.GALLERY_PAUSE).queue(800)
+    handles.remember(handle)
+    return done(request, f"An overview is drawn in a moment, by the item {handle.id[:8]}.")
+
+
+@require_POST
+def copy_to_mirror(request: HttpRequest) -> HttpResponse:
+    """Enqueue a task of Django's framework, which knows its result by the id of the work item."""
+    upload = Upload.objects.last()
+    if upload is None:
+        return done(request, "There is no picture yet.")
+    result = tasks.mirror.enqueue(upload.pk)
+    return done(request, f"The newest picture is copied by the task {result.id[:8]}.")
+
+
 @require_safe
 def album(request: HttpRequest, signed_id: str) -> HttpResponse:
     """Show how far the printing of an album is, whichever process prints it."""
@@ -116,6 +136,16 @@ def start_count(request: HttpRequest) -> HttpResponse:
     row = form.save()
     handles.remember(items.count.using(name=f"count to {row.goal}").queue(row.pk))
     return done(request, f"Counting to {row.goal}, until it is cancelled.")
+
+
+@require_POST
+async def start_many_counts(request: HttpRequest) -> HttpResponse:
+    """Queue a hundred counts from the event loop, which goes on while they wait for room in a full queue."""
+    fan_out = items.count.using(wait_for_room=10)  # seconds, for each
+    for _ in range(MANY):
+        row = await Count.objects.acreate(goal=1)
+        handles.remember(await fan_out.aqueue(row.pk))
+    return done(request, f"{MANY} counts to 1 are on their way.")
 
 
 @require_POST

@@ -74,6 +74,7 @@ def entry(item_id: str = "a") -> dict[str, Any]:
     now = "2026-01-01T00:00:00+00:00"
     item = {
         "attempt": 1,
+        "priority": 0,
         **dict.fromkeys(
             ("started_at", "finished_at", "due_at", "expires_at", "timeout", "cancel_reason", "error", "origin"), None
         ),

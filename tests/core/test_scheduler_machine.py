@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -30,12 +31,31 @@ LEGAL_ENDS = {
 
 
 class Engine:
-    """Stands for how an item gets to an engine, which takes nothing at the call."""
+    """Stands for how an item gets to an engine, which takes what is refused here: at the call, soon, or not at all."""
 
     target = "the engine"
 
-    def take_over(self, item: WorkItem, refusal: WorkItemRejected, tell: object) -> WorkItemRejected:
-        return refusal
+    def __init__(self, takes: str) -> None:
+        self.takes = takes
+
+    def take_over(
+        self, item: WorkItem, refusal: WorkItemRejected, tell: Callable[[], object]
+    ) -> WorkItemRejected | None:
+        """Do what the mover does."""
+        scheduler: Any = item.owner
+        if self.takes == "nothing" or (self.takes == "soon" and scheduler.state is SchedulerState.CLOSED):
+            return refusal
+        scheduler.take_for_moving(item, self)
+        if scheduler.observer.announces:
+            scheduler.observer.queued(item)
+        tell()
+        if self.takes == "at once":
+            assert scheduler.has_moved(item)
+            scheduler.report_unstarted(item)
+        elif self.takes == "not in the end":
+            scheduler.let_go_of(item)
+            return refusal
+        return None
 
     def remember(self, state: dict[str, Any]) -> None:
         """Nothing is sent."""
@@ -55,12 +75,18 @@ class Pauses:
         return self.seconds if attempt <= self.further else None
 
 
-KEYS = st.none() | st.builds(
-    lambda unique, limit, most: Keyed(unique=unique and (1, unique), limit=limit and (1, limit), most=most),
-    st.none() | st.sampled_from("ab"),
-    st.none() | st.sampled_from("ab"),
-    st.integers(1, 2),
+KEYS = st.one_of(
+    st.none(),
+    # Often the same one: else few items meet another one of their key.
+    st.just(Keyed(limit=(1, "a"))),
+    st.builds(
+        lambda unique, limit, most: Keyed(unique=unique and (1, unique), limit=limit and (1, limit), most=most),
+        st.none() | st.sampled_from("ab"),
+        st.none() | st.sampled_from("ab"),
+        st.integers(1, 2),
+    ),
 )
+ENGINES = st.none() | st.sampled_from(["nothing", "at once", "soon", "not in the end"]).map(Engine)
 PAUSES = st.none() | st.builds(Pauses, st.integers(0, 2), st.floats(0, 40))
 
 
@@ -72,9 +98,6 @@ async def astep(token: Any, cursor: int = 0) -> None:
     """Do nothing, on a loop."""
 
 
-ENGINE = Engine()
-
-
 def before(item: WorkItem, other: WorkItem) -> bool:
     """Whether an item comes before another one that waits already."""
     return item.options.priority > other.options.priority
@@ -83,7 +106,7 @@ def before(item: WorkItem, other: WorkItem) -> bool:
 class SchedulerMachine(RuleBasedStateMachine):
     """Does everything that the world can do to a scheduler, and keeps its own account of it."""
 
-    @initialize(announces=st.booleans(), accepts=st.booleans(), lives=st.integers(0, 20))
+    @initialize(announces=st.booleans(), accepts=st.booleans(), lives=st.integers(0, 40))
     def begin(self, announces: bool, accepts: bool, lives: int) -> None:
         self.manual = ManualRuntime(
             announces=announces,
@@ -117,7 +140,26 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "rest"):
-            self.rest.stop()
+            try:
+                self.end_everything()
+            finally:
+                self.rest.stop()
+
+    def end_everything(self) -> None:
+        """Come to the limit of a drain: each item that was accepted has ended once, and the counts are those."""
+        self.give_up()
+        while self.unreported:
+            self.report()
+        self.let_time_pass(0)
+        for item in [*self.running]:
+            self.running.remove(item)
+            assert not self.executor(item.lane is self.manual.loop.lane).finish(item)
+        assert {*self.ended} == {*self.accepted}
+        assert sum(self.scheduler.totals.values()) == len(self.accepted)
+        assert self.scheduler.is_empty
+        assert self.scheduler._turns.is_empty
+        self.each_end_is_reported_once()
+        self.sums_add_up()
 
     def executor(self, is_async: bool) -> ManualExecutor:
         return self.manual.loop if is_async else self.manual.sync
@@ -169,11 +211,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # Acts.
 
-    def make(self, is_async: bool, movable: bool, **options: Any) -> WorkItem:
+    def make(self, is_async: bool, movable: Engine | None, **options: Any) -> WorkItem:
         """Return a new item, which can move or not."""
-        engine = ENGINE if movable else None
-        item = self.manual.make(astep if is_async else step, movable=engine, **options)
-        if movable:
+        item = self.manual.make(astep if is_async else step, movable=movable, **options)
+        if movable is not None:
             item.run.token = CheckpointToken(self.scheduler.stop, lambda state: None, moves=True)
         return item
 
@@ -181,7 +222,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         is_async=st.booleans(),
         timeout=st.none() | st.floats(0.1, 20),
         priority=st.integers(-1, 1),
-        movable=st.booleans(),
+        movable=ENGINES,
         retry=PAUSES,
         keyed=KEYS,
         begins=st.booleans(),
@@ -191,7 +232,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         is_async: bool,
         timeout: float | None,
         priority: int,
-        movable: bool,
+        movable: Engine | None,
         retry: Pauses | None,
         keyed: Keyed | None,
         begins: bool,
@@ -201,11 +242,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         state = self.scheduler.state
         same = self.same_as(item)
         try:
-            if keyed is None:
+            if keyed is None and movable is None:
                 self.scheduler.queue(item)
             else:
                 assert self.scheduler.queue_when_told(item, lambda: None) is (same or item)
-            if same is not None:
+            if same is not None or self.was_taken_over(item):
                 return
         except SchedulerClosed:
             assert state is SchedulerState.CLOSED
@@ -223,6 +264,16 @@ class SchedulerMachine(RuleBasedStateMachine):
             if begins:
                 self.begin_next(is_async)
 
+    def was_taken_over(self, item: WorkItem) -> bool:
+        """Note an item that was refused here, and moves, or has moved at the call."""
+        if item.status is not S.HANDED_OFF and not self.scheduler.is_moving(item):
+            return False
+        self.accepted.append(item)
+        self.moving.append(item)
+        if item.status is S.HANDED_OFF:
+            self.end(item, S.HANDED_OFF)
+        return True
+
     def same_as(self, item: WorkItem) -> WorkItem | None:
         """The item of the same unique key that was accepted last, if it waits and has never begun."""
         unique = item.options.keyed and item.options.keyed.unique
@@ -236,17 +287,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         is_async=st.booleans(),
         delay=st.floats(0.5, 40),
         priority=st.integers(-1, 1),
-        movable=st.booleans(),
+        movable=ENGINES,
         keyed=KEYS,
     )
-    def queue_later(self, is_async: bool, delay: float, priority: int, movable: bool, keyed: Keyed | None) -> None:
+    def queue_later(
+        self, is_async: bool, delay: float, priority: int, movable: Engine | None, keyed: Keyed | None
+    ) -> None:
         item = self.make(is_async, movable, priority=priority, keyed=keyed)
         same = self.same_as(item)
         full = len(self.delayed) >= MAX_DELAYED
         state, stop, due = self.scheduler.state, self.scheduler.stop, self.manual.clock() + delay
         try:
             assert self.scheduler.queue_when_told(item, lambda: None, delay) is (same or item)
-            if same is not None:
+            if same is not None or self.was_taken_over(item):
                 return
         except SchedulerClosed:
             assert state is SchedulerState.CLOSED
@@ -266,7 +319,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         is_async=st.booleans(),
         delay=st.just(0.0) | st.floats(0.5, 20),
         further=st.floats(0.1, 20),
-        movable=st.booleans(),
+        movable=ENGINES,
         retry=PAUSES,
         priority=st.integers(-1, 1),
         keyed=KEYS,
@@ -276,7 +329,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         is_async: bool,
         delay: float,
         further: float,
-        movable: bool,
+        movable: Engine | None,
         retry: Pauses | None,
         priority: int,
         keyed: Keyed | None,
@@ -286,7 +339,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         full = self.is_full() if not delay else len(self.delayed) >= MAX_DELAYED
         try:
             assert self.scheduler.queue_when_told(item, lambda: None, delay) is (same or item)
-            if same is not None:
+            if same is not None or self.was_taken_over(item):
                 return
         except QueueFull:
             assert full
@@ -303,7 +356,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(is_async=st.booleans(), keyed=KEYS, expires=st.none() | st.floats(0.1, 20))
     def wait_for_room(self, is_async: bool, keyed: Keyed | None, expires: float | None) -> None:
-        self.look(Caller(self.make(is_async, False, keyed=keyed, expires=expires), 0.0, None))
+        self.look(Caller(self.make(is_async, None, keyed=keyed, expires=expires), 0.0, None))
 
     @precondition(lambda self: any(self.callers.values()))
     @rule(data=st.data())
@@ -396,7 +449,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(
         data=st.data(),
-        outcome=st.sampled_from(["raise", "return", "exit", "cancel", "foreign"]),
+        outcome=st.sampled_from(["return", "return", "raise", "exit", "cancel", "foreign"]),
         cancels_meanwhile=st.booleans(),
     )
     def finish(self, data: st.DataObject, outcome: str, cancels_meanwhile: bool) -> None:
@@ -474,6 +527,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         if self.is_over(item):
             assert self.scheduler.start_moving(item, self) is None
             return
+        self.move(item)
+
+    def move(self, item: WorkItem) -> None:
+        """Take an item out of its queue, for an engine."""
         assert self.scheduler.start_moving(item, self) is not None
         assert self.scheduler.start_moving(item, self) is None
         if item in self.delayed:
@@ -485,6 +542,35 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.moving.append(item)
         self.expires.pop(item, None)
         self.give_place_back(item)
+
+    @precondition(lambda self: self.scheduler.stop.first_sign is not None)
+    @rule()
+    def move_what_is_late(self) -> None:
+        deadline = self.scheduler.stop.deadline
+        late = [item for item, due in self.delayed.items() if item.options.movable and deadline and due > deadline]
+        assert self.scheduler.movable_items(late_only=True) == late
+        for item in late:
+            if not self.is_over(item):
+                self.move(item)
+
+    @precondition(lambda self: any(self.is_withdrawn(item) for item in self.moving))
+    @rule(data=st.data())
+    def end_what_no_engine_has_yet(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from([item for item in self.moving if self.is_withdrawn(item)]))
+        assert self.scheduler.end_moving(item, S.CANCELLED)
+        assert not self.scheduler.has_moved(item)
+        self.end(item, S.CANCELLED)
+        self.unreported.append(item)
+
+    def is_withdrawn(self, item: WorkItem) -> bool:
+        """Whether an item was cancelled by somebody before an engine has it."""
+        return item.token.reason is CancelReason.REQUESTED and item.waits
+
+    @precondition(lambda self: any(item.options.movable for item in self.ended))
+    @rule(data=st.data())
+    def accept_too_late(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from([item for item in self.ended if item.options.movable]))
+        assert not self.scheduler.has_moved(item)
 
     @precondition(lambda self: self.moving)
     @rule(data=st.data())

@@ -84,6 +84,14 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
 
 
 @pytest.fixture
+def extended(tasks: Tasks) -> Tasks:
+    """Each framework whose `@task` takes further arguments."""
+    if tasks.framework.name == "django.tasks" and django.VERSION < (6, 1):
+        pytest.skip("`@task` of Django 6.0 takes no further arguments: see test_other_decorators")
+    return tasks
+
+
+@pytest.fixture
 def signals(tasks: Tasks) -> Iterator[SimpleNamespace]:
     """What the signals of the framework have sent: names and results, in this order."""
     found = SimpleNamespace(names=[], results=[], senders=[])

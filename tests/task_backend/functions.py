@@ -205,9 +205,34 @@ POLICY = Retry(max_attempts=3, on=(ValueError,), backoff=at_once)
 if django.VERSION >= (6, 1):
     from django.tasks import task
 
+
+def hold_one(key: Any, more: Any = None) -> Any:
+    seen.append(key)
+    gate(current_work_item().token)  # type: ignore[union-attr]
+    return key
+
+
+def key_of(key: Any, more: Any = None) -> Any:
+    if isinstance(more, list):
+        # What a key does to its arguments is not seen by the task.
+        more.append("by the key")
+    return key
+
+
+def key_that_raises(key: Any) -> Any:
+    raise RuntimeError("oops")
+
+
+if django.VERSION >= (6, 1):
+    from django.tasks import task
+
     @task(max_attempts=4, backoff=at_once)
     def named() -> None:
         """Do nothing."""
+
+    @task(expires=60, concurrency=2, unique_key=key_of)
+    def turning(key: Any, more: Any = None) -> None:
+        """Do nothing, with others beside it."""
 
 
 class Unprintable(Exception):

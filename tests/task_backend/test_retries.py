@@ -280,14 +280,6 @@ def test_backoff_that_raises(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> 
 # What a task says itself.
 
 
-@pytest.fixture
-def extended(tasks: Tasks) -> Tasks:
-    """Each framework whose `@task` takes further arguments."""
-    if tasks.framework.name == "django.tasks" and django.VERSION < (6, 1):
-        pytest.skip("`@task` of Django 6.0 takes no further arguments: see test_other_decorators")
-    return tasks
-
-
 @pytest.mark.parametrize("function", KINDS)
 def test_task_says_how_often(extended: Tasks, function: Callable[..., Any]) -> None:
     """Without the option of its alias."""

@@ -112,7 +112,11 @@ async def report(token: CancellationToken, year: int) -> str:
     return f"{year}"
 
 
-@background_work_item(unique_key=lambda pk: pk, concurrency=2, concurrency_key=lambda pk: ("tenant", pk))
+def tenant_of(pk: int) -> tuple[str, int]:
+    return "tenant", pk
+
+
+@background_work_item(unique_key=tenant_of, concurrency=2, concurrency_key=tenant_of)
 def index(token: CancellationToken, pk: int) -> None: ...
 
 

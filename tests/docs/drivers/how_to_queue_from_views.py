@@ -155,6 +155,15 @@ class TheViewsTests(TransactionTestCase):
         response = views.ship_and_look(POST, order.pk)
         self.assertEqual(response.content, b"Shipping: succeeded.")
 
+    def test_a_callback(self) -> None:
+        order = self.order()
+        with self.assertNoLogs("shop"):
+            views.ship_and_forget(POST, order.pk)
+            self.assert_order(order, shipped=True)
+        with self.assertLogs("shop", "WARNING") as logs, captured_work_items():
+            views.ship_and_forget(POST, order.pk)
+        self.assertIn("shop.items.ship has ended: discarded", logs.output[0])
+
 
 class WhatThePageSaysTests(SimpleTestCase):
     """Sentences that no block shows."""

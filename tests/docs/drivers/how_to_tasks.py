@@ -12,6 +12,7 @@ from unittest import mock
 
 from django.conf import settings
 from django.db import transaction
+from django.http import HttpResponse
 from django.tasks import TaskResultStatus, exceptions, task_backends
 from django.tasks.exceptions import TaskResultDoesNotExist
 from django.test import RequestFactory, TransactionTestCase, override_settings
@@ -146,6 +147,20 @@ class TheViewsTests(TransactionTestCase):
                     self.assertTrue(drain(PATIENCE))
                 result.refresh()
                 self.assertEqual((str(result.status), result.attempts), (status, attempts))
+
+    def test_turns(self) -> None:
+        Order.objects.filter(pk=self.order.pk).update(paid=True, shipped=True)
+        occupying = [occupy_a_worker() for _ in range(4)]
+        results = [tasks.refresh.enqueue(self.order.pk) for _ in range(2)]
+        self.assertEqual(results[0].id, results[1].id)
+        [info] = [info for info in live_items() if info.id == results[0].id]
+        self.assertEqual((info.expires_at - info.queued_at).total_seconds(), 600)
+        with self.assertRaisesRegex(InvalidWorkItem, "expires"):
+            tasks.refresh.using(run_after=timezone.now() + timedelta(hours=1)).enqueue(0)
+        proceed.set()
+        self.assertTrue(all(handle.wait(PATIENCE) for handle in occupying))
+        self.result(tasks.refresh, HttpResponse(results[0].id))
+        self.assert_order(archived=True)
 
     def test_nonsense_at_definition(self) -> None:
         # The backport has another name for it.

@@ -1,0 +1,1 @@
+"""A site whose views queue items with every option, and which keeps a ledger of them."""
