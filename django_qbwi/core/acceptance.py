@@ -15,10 +15,11 @@ from django_qbwi.core.adoption import Adoption
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import DEFAULT, Lane, Pool
 from django_qbwi.core.ports import NullObserver, Observer
 from django_qbwi.core.timetable import Timetable
 from django_qbwi.core.turns import Turns
-from django_qbwi.machine.primitives import holding, new_rlock
+from django_qbwi.machine.primitives import STARTS_NO_THREADS_LATE, holding, new_rlock
 from django_qbwi.machine.service_thread import ServiceThread
 
 
@@ -47,7 +48,7 @@ class Acceptance(Adoption):
         stop = StopFlag(clock) if stop is None else stop
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
         keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
-        bounds = Bounds(max_queued, max_delayed, accept_while_draining)
+        bounds = Bounds(Pool(DEFAULT, max_queued), max_delayed, accept_while_draining)
         super().__init__(stop, clock, history_size, Turns(keeper.post), bounds)
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
@@ -65,7 +66,7 @@ class Acceptance(Adoption):
         return self._started
 
     def queue(self, item: WorkItem) -> None:
-        """Accept `item`, made by `make_item`, without keys; never blocks but for the first thread starts.
+        """Accept `item`, made by `make_item`, without keys, for the default pool; blocks for the first thread starts.
 
         Raises:
             WorkItemRejected: Refused (its subclasses say why), or no thread could be started; nothing was queued.
@@ -81,7 +82,8 @@ class Acceptance(Adoption):
                 if room < 0 or self._closed or self.stop.first_sign is not None:
                     refusal = self._refusal(item)
                     if refusal is None:
-                        self._room = self._bounds.max_queued - self._waiting_count - 1
+                        pool = self._bounds.pool
+                        self._room = pool.max_queued - self._waiting_in(pool) - 1
                 if refusal is None:
                     if tells:
                         # Its place is reserved, and nobody takes it before it was told of.
@@ -123,7 +125,7 @@ class Acceptance(Adoption):
         Raises:
             WorkItemRejected: As `queue`; also because too many wait for their time, or it cannot come any more.
         """
-        if not self._started:
+        if not (self._started and item.lane.is_prepared):
             self.start_threads(item)
         due = self.clock() + delay if delay > 0 else None
         try:
@@ -238,7 +240,7 @@ class Acceptance(Adoption):
         return woken
 
     def start_threads(self, item: WorkItem) -> None:
-        """Start what runs items and ends the process, once, for `item`; blocks for the starts.
+        """Start what runs items and ends the process, once, and what `item` needs of its pool; blocks for the starts.
 
         Raises:
             WorkItemRejected: It is closed, or no thread could be started.
@@ -248,20 +250,22 @@ class Acceptance(Adoption):
             assert refused is not None
             self._reject(item, refused)
         try:
-            holding(self._starting, self._start_once)
+            holding(self._starting, self._start_once, item.lane)
         except (RuntimeError, OSError) as error:
             # No thread, no file descriptor for the loop: what has started stays, and the next item tries again.
             refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
             self.observer.rejected(item, refusal)
             raise refusal from error
 
-    def _start_once(self) -> None:
-        if self._started:
-            return
-        for lane in self.lanes.values():
-            lane.executor.prepare()
-        self._start()
-        self._started = True
+    def _start_once(self, wanted: Lane[WorkItem]) -> None:
+        if not self._started:
+            # Those of a named pool come when it is used, but where it would be too late at the end of the process.
+            for lane in self.lanes.values() if STARTS_NO_THREADS_LATE else self._bounds.pool.lanes:
+                _prepare(lane)
+            self._start()
+            self._started = True
+        if not wanted.is_prepared:
+            _prepare(wanted)
         if self.state is SchedulerState.CLOSED:
             # Meanwhile, by somebody who saw no threads and waited for none.
             self.retire()
@@ -270,3 +274,8 @@ class Acceptance(Adoption):
         """Let the threads of the executors end."""
         for lane in self.lanes.values():
             lane.executor.retire()
+
+
+def _prepare(lane: Lane[WorkItem]) -> None:
+    lane.executor.prepare()
+    lane.is_prepared = True
