@@ -145,7 +145,7 @@ def test_first_item_of_all_may_be_one_of_a_pool(manual: ManualRuntime) -> None:
 
 def test_all_are_prepared_where_it_would_be_too_late(manual: ManualRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread starts at the end of a process, the first item starts all that a drain may need."""
-    monkeypatch.setattr("django_qbwi.core.acceptance.STARTS_NO_THREADS_LATE", True)
+    monkeypatch.setattr("django_qbwi.core.starting.STARTS_NO_THREADS_LATE", True)
     manual.queue()
     assert [executor.prepared for pair in manual.pools.values() for executor in pair] == [1] * 4
 
