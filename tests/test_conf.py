@@ -30,6 +30,7 @@ DEFAULTS = {
     "CONTEXT": (),
     "WARN_IN_TRANSACTION": True,
     "ENGINE": None,
+    "POOLS": {},
     "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
     "EMAIL_HAND_OFF": None,
 }
@@ -51,6 +52,7 @@ INVALID = {
     "CONTEXT": ["a.path", [5], [""], None],
     "WARN_IN_TRANSACTION": [1, None],
     "ENGINE": ["", 1, ["durable"]],
+    "POOLS": [None, [], "mail"],
     "EMAIL_BACKEND": ["", None, 5],
     "EMAIL_HAND_OFF": ["", 1, ["durable"]],
 }
@@ -72,6 +74,7 @@ VALID = {
     "CONTEXT": [[], ("a.path",)],
     "WARN_IN_TRANSACTION": [True, False],
     "ENGINE": [None, "durable"],
+    "POOLS": [{}],
     "EMAIL_BACKEND": ["django.core.mail.backends.locmem.EmailBackend"],
     "EMAIL_HAND_OFF": [None, "durable"],
 }

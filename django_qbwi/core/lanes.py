@@ -87,6 +87,11 @@ class Lane(Generic[Item]):
         """Items that wait in it, or to come into it."""
         return len(self.queue) + len(self.held)
 
+    @property
+    def pool_name(self) -> str:
+        """The name of its pool."""
+        return DEFAULT if self.pool is None else self.pool.name
+
     def drop_ended(self, ended: list[Item]) -> None:
         """Take out items that have an ending; with the lock held, in a thread that no signal handler strikes.
 

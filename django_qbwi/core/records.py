@@ -106,6 +106,8 @@ class WorkItemInfo:
     expires_at: datetime.datetime | None = None
     """When it has to have started, of one with `expires`, until it has."""
     timeout: float | None = None
+    pool: str = "default"
+    """The one whose workers run it, and whose bound it counts against while it waits."""
     attempt: int = 1
     """Which of its attempts runs, or comes next, or was the last one."""
     held: bool = False
@@ -135,6 +137,7 @@ class WorkItemInfo:
             "due_at": None if self.due_at is None else self.due_at.isoformat(),
             "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
             "timeout": self.timeout,
+            "pool": self.pool,
             "attempt": self.attempt,
             "held": self.held,
             "overdue": self.overdue,

@@ -55,8 +55,7 @@ class ThreadExecutor:
         self._scheduler = scheduler
         self._lock = scheduler.lock
         self._lane = lane
-        pool = lane.pool
-        self._name = "qbwi-worker" if pool is None or pool.name == DEFAULT else f"qbwi-worker-{pool.name}"
+        self._name = "qbwi-worker" if lane.pool_name == DEFAULT else f"qbwi-worker-{lane.pool_name}"
         self._max_workers = lane.limits.running or _MAX_WORKERS
         self._environment: Environment = NullEnvironment() if environment is None else environment
         self._adopt = adopt

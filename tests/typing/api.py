@@ -112,7 +112,7 @@ async def report(token: CancellationToken, year: int) -> str:
     return f"{year}"
 
 
-@background_work_item(unique_key=lambda pk: pk, concurrency=2, concurrency_key=lambda pk: ("tenant", pk))
+@background_work_item(unique_key=lambda pk: pk, concurrency=2, concurrency_key=lambda pk: ("tenant", pk), pool="search")
 def index(token: CancellationToken, pk: int) -> None: ...
 
 
@@ -154,6 +154,8 @@ def this_process() -> None:
 def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
     assert_type(index.using(unique_key=str, concurrency=1).queue(1), WorkItemHandle)
+    assert_type(index.using(pool="default").queue(1), WorkItemHandle)
+    assert_type(index.queue(1).info.pool, str)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
     assert_type(
         resize.using(
