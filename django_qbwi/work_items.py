@@ -219,13 +219,11 @@ def background_work_item(
         function: Takes a `CancellationToken` first; sync or async.
         name, timeout, expires: As for `queue_background_work_item`.
         priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
-        hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
-            under its own name, and its arguments are JSON.
+        hand_off: Alias of TASKS, whose engine gets what cannot finish here: a function of a module, with JSON for it.
         retry: What follows a failed attempt, default: nothing.
         unique_key: Called with the item's own arguments, where it is queued; while an item of this function with the
             same key waits, `queue` returns the handle of that one. One that runs does not count.
-        concurrency: How many items of this function run at once in this process.
-        concurrency_key: As `unique_key`; `concurrency` is counted for each key.
+        concurrency, concurrency_key: How many items of this function run at once in this process; by a key, of each.
         pool: Name of a pool of QBWI["POOLS"], whose workers and bound are its own; default: "default".
 
     Raises:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import io
+import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +15,9 @@ from typing import Any
 import pytest
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.db import transaction
+from django.template.loader import render_to_string
 from django.test import override_settings
 
 from django_qbwi import (
@@ -26,6 +32,8 @@ from django_qbwi import (
     queue_background_work_item,
 )
 from django_qbwi.checks import check_pools
+from django_qbwi.console import operations
+from django_qbwi.console.dashboard import Filters, compose
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items, simulate_shutdown
 from tests.support.gates import PATIENCE, Gate
 from tests.support.scripts import run_script
@@ -258,6 +266,60 @@ def test_item_on_commit_goes_to_its_pool(send: Any) -> None:
     assert drain(PATIENCE)
     [info] = [info for info in hosting.recent_items() if info.status is S.SUCCEEDED]
     assert info.pool == "mail"
+
+
+# Who looks.
+
+
+def written(*arguments: str) -> str:
+    """What `manage.py qbwi` writes."""
+    output = io.StringIO()
+    call_command("qbwi", *arguments, stdout=output)
+    return output.getvalue()
+
+
+def test_pools_are_told_of(mail: Any, gate: Gate) -> None:
+    """In the tables, the JSON and the description of the command: where something happens, and whose an item is."""
+    handle = mail.queue()
+    gate.await_entered()
+    pools = json.loads(written("list", "--format", "json"))["processes"][0]["pools"]
+    assert list(pools) == ["default", "mail", "reports"]
+    assert pools["mail"] == {
+        "running": 1,
+        "running_async": 0,
+        "queued": 0,
+        "max_workers": 1,
+        "max_async_in_flight": 1,
+        "max_queued": 1,
+    }
+    table = written("list")
+    assert "pool mail" in table
+    assert re.search(r"mail +1/1 sync, 0/1 async +0/1", table)
+    assert not re.search(r"reports +\d", table)
+    assert re.search(r"pool +mail", written("show", handle.id))
+    other = background_work_item(gate.__call__).queue()
+    gate.await_entered()
+    assert not re.search(r"^  pool", written("show", other.id), re.MULTILINE)
+    gate.open()
+
+
+def test_pools_are_on_the_page(mail: Any, gate: Gate) -> None:
+    """As a badge of the item, and one line for the process."""
+    handle = mail.queue()
+    gate.await_entered()
+    page = compose(operations.overview().to_dict(), Filters(), datetime.datetime.now(datetime.UTC))
+    [section] = page.processes
+    assert [(pool.name, pool.capacity) for pool in section.pools] == [("mail", "1/1 sync, 0/1 async")]
+    [row] = [row for row in section.rows if row.id == handle.id]
+    assert "pool mail" in render_to_string("admin/django_qbwi/workitem/status.html", {"row": row})
+    gate.open()
+
+
+def test_process_without_pools_tells_of_none() -> None:
+    """All its items share what the limits say already."""
+    with override_settings(QBWI={}):
+        assert queue_background_work_item(lambda token: None).wait(PATIENCE)
+        assert operations.overview().to_dict()["processes"][0]["pools"] == {}
 
 
 # The end, forks, tests.
