@@ -56,6 +56,7 @@ class TaskEntry:
         "id",
         "kwargs",
         "outcome",
+        "pool",
         "results",
         "retry",
         "sender",
@@ -86,6 +87,7 @@ class TaskEntry:
         self.call: PlainCall | None = None
         """What goes on from a checkpoint, here or in another engine; None if it is not tried again, and cannot move."""
         self.retry: Retry | None = None
+        self.pool: str | None = None
         """What follows an attempt that has failed, None if nothing does."""
         self._item: WorkItem | None = None
         self._schedule: Schedule = None

@@ -34,6 +34,7 @@ from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
 from django_qbwi.task_backend.policy import policy_of, refuse_nonsense, usual_policy
+from django_qbwi.task_backend.pools import pool_of
 from django_qbwi.task_backend.results import TaskResults
 
 _MOST_RESULTS = 1000
@@ -85,6 +86,7 @@ class TaskQueueing:
         entry = self._entry(task, _new_id(), args, kwargs)
         entry.call = self._engine_call(entry)
         _let_try_again(entry, self.retry_of(task))
+        entry.pool = pool_of(self.alias, self.options, task.queue_name)
         using = self.options.get("ON_COMMIT")
         # On a running loop no transaction can be open.
         if using is not None and not on_running_loop() and not hosting.runs_before_commit(using):
@@ -302,7 +304,7 @@ def _queue(
             name=entry.path,
             item_id=entry.id,
             cure=cure,
-            start=Start(_delay(task) if deferred else 0.0, int(task.priority), None, entry.retry),
+            start=Start(_delay(task) if deferred else 0.0, int(task.priority), None, entry.retry, pool=entry.pool),
             call=entry.call,
         )
     except WorkItemRejected:
