@@ -66,7 +66,7 @@ def test_the_settings_are_those_of_the_package() -> None:
     assert shown == {key: getattr(conf.Settings(), field) for key, field in conf.KEYS.items()}
     assert list(shown) == list(conf.KEYS)
     assert [type(value) for value in shown.values()] == [
-        type(field.default) for field in dataclasses.fields(conf.Settings)
+        type(getattr(conf.Settings(), field.name)) for field in dataclasses.fields(conf.Settings)
     ]
 
 
