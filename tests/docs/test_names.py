@@ -88,6 +88,10 @@ def test_what_is_allowed(key: str) -> None:
         '``"error"``, ``"warn"``, ``"allow"``': (["error", "warn", "allow"], ["ERROR", True, None]),
         "an alias of ``TASKS``, or ``None``": (["durable", None], ["", 5, True]),
         "a dotted path": (["django.core.mail.backends.smtp.EmailBackend"], ["", 5, None]),
+        "a dict of dicts, by the name of the pool": (
+            [{}, {"mail": {}}, {"mail": {"MAX_WORKERS": 1}}],
+            [[], None, {"mail": 1}, {"mail": {"MAX_WORKERS": 0}}, {"default": {}}],
+        ),
         "a list or tuple of dotted paths": ([[], (), ["a.path"]], ["a.path", [5], None]),
     }
     accepted, refused = allowed[row[2]]
