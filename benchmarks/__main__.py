@@ -25,6 +25,7 @@ import django
 
 django.setup()
 
+from benchmarks import pools  # noqa: E402
 from django_qbwi import CancellationToken, Retry, background_work_item, queue_background_work_item, track  # noqa: E402
 from django_qbwi.core.cancellation import StopFlag  # noqa: E402
 from django_qbwi.signals import scheduler_logger  # noqa: E402
@@ -403,6 +404,9 @@ METRICS: list[tuple[str, str, Callable[[], tuple[float, float]], float, int]] = 
     ("run another, 100,000 are delayed", "where 1,000 are", start_beside_delayed, 1.50, 3),
     ("queue with expires, 100,000 wait", "where 1,000 wait", queue_expiring, 1.50, 3),
     ("expire, one of two of 100,000", "of 1,000", expire, 3.00, 3),
+    ("queue into 100 pools", "into one of them", pools.queue_in_pools, 1.30, 3),
+    ("run async items of 100 pools", "of one of them", pools.run_async_in_pools, 1.30, 3),
+    ("queue and wait, 100 idle pools", "one of them", pools.start_in_pools, 1.50, 3),
     ("signal 100,000 tokens", "Event.set loop", signal_tokens, 0.01, 3),
 ]
 

@@ -25,6 +25,7 @@ class QBWIConfig(AppConfig):
 
         django_checks.register(checks.check_settings)
         django_checks.register(checks.check_engines)
+        django_checks.register(checks.check_pools)
         django_checks.register(checks.check_mail)
         django_checks.register(checks.check_inspection)
         django_checks.register(checks.check_lifespan)

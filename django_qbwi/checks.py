@@ -19,11 +19,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from django_qbwi import conf
+from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.names import name_of, printable
 from django_qbwi.handoff.engines import engine
 from django_qbwi.inspection.places import Place, find_place
 from django_qbwi.intake.carriers import load_carriers
 from django_qbwi.intake.decorated import DecoratedFunction
+from django_qbwi.intake.options import check_pool
 from django_qbwi.lifecycle import servers
 
 
@@ -56,7 +58,7 @@ def check_engines(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     value = getattr(django_settings, conf.SETTING, {})
     if conf.problems(value):
         return []
-    wanted = {alias: f"{name} has hand_off={alias!r}" for name, alias in _handed_off()}
+    wanted = {it.hand_off: f"{name_of(it)} has hand_off={it.hand_off!r}" for it in _decorated() if it.hand_off}
     loaded = conf.load()
     for key, setting in (("ENGINE", loaded.engine), ("EMAIL_HAND_OFF", loaded.email_hand_off)):
         if setting is not None:
@@ -71,13 +73,29 @@ def check_engines(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     return found
 
 
-def _handed_off() -> Iterator[tuple[str, str]]:
-    """Yield name and alias of each decorated function with an engine, in all modules that are loaded."""
+def check_pools(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report decorated functions whose pool is none of QBWI["POOLS"]: each of their calls would be refused."""
+    if conf.problems(getattr(django_settings, conf.SETTING, {})):
+        return []
+    pools = conf.load().pools
+    found: dict[str, CheckMessage] = {}
+    for function in _decorated():
+        try:
+            check_pool(function.pool, pools)
+        except InvalidWorkItem as error:
+            message = f"{name_of(function)}: {error}"
+            hint = 'Add the pool to QBWI["POOLS"], or name one that is there.'
+            found[message] = Error(message, hint=hint, id="qbwi.E015")
+    return list(found.values())
+
+
+def _decorated() -> Iterator[DecoratedFunction]:
+    """Yield each decorated function in all modules that are loaded."""
     for module in list(sys.modules.values()):
         # Without `getattr`, which would have lazy modules import others.
         for value in list(getattr(module, "__dict__", {}).values()):
-            if issubclass(type(value), DecoratedFunction) and value.hand_off is not None:
-                yield name_of(value), value.hand_off
+            if issubclass(type(value), DecoratedFunction):
+                yield value
 
 
 def check_mail(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -6,13 +6,27 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
+from django_qbwi.core.lanes import DEFAULT
+
 SETTING = "QBWI"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """What bounds one pool; what it leaves out is as the setting of the same name says for all that have none."""
+
+    max_workers: int
+    """Threads for its sync items."""
+    max_queued: int
+    """Items accepted into it and not started."""
+    max_async_in_flight: int
+    """Its async items that run at the same time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +69,8 @@ class Settings:
     """Alias of TASKS: decorated functions run there instead of here."""
     crash_report: str | os.PathLike[str] | None = None
     """Directory in which each process notes its items, so that the next one tells of those that a SIGKILL took."""
+    pools: Mapping[str, PoolSettings] = dataclasses.field(default_factory=dict)
+    """Workers and bounds of their own for the items that name one of these."""
     email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
     """Dotted path of the backend to which `contrib.mail` hands the mail."""
     email_hand_off: str | None = None
@@ -71,6 +87,7 @@ class Problem:
 
 
 KEYS = {field.name.upper(): field.name for field in dataclasses.fields(Settings)}
+POOL_KEYS = {field.name.upper(): field.name for field in dataclasses.fields(PoolSettings)}
 
 
 def problems(value: Any) -> list[Problem]:
@@ -80,7 +97,9 @@ def problems(value: Any) -> list[Problem]:
     found = []
     for key, entry in value.items():
         if key not in KEYS:
-            found.append(_unknown(key))
+            found.append(_unknown(key, SETTING, KEYS))
+        elif key == "POOLS" and isinstance(entry, dict):
+            found += [problem for name, pool in entry.items() for problem in _problems_of_pool(name, pool)]
         elif not _RULES[KEYS[key]][0](entry):
             found.append(Problem(key, f'QBWI["{key}"] is {entry!r}', f"Set it to {_RULES[KEYS[key]][1]}."))
     return found
@@ -96,13 +115,41 @@ def load() -> Settings:
     found = problems(value)
     if found:
         raise ImproperlyConfigured(" ".join(f"{problem.message}. {problem.hint}" for problem in found))
-    return Settings(**{KEYS[key]: entry for key, entry in value.items()})
+    pools = value.get("POOLS", {})
+    settings = Settings(**{KEYS[key]: entry for key, entry in value.items() if key != "POOLS"})
+    return dataclasses.replace(settings, pools={name: _pool(settings, pool) for name, pool in pools.items()})
 
 
-def _unknown(key: Any) -> Problem:
-    close = difflib.get_close_matches(key.upper(), KEYS, n=1, cutoff=0.5) if isinstance(key, str) else None
-    hint = f'Did you mean "{close[0]}"?' if close else f"The keys are: {', '.join(KEYS)}."
-    return Problem(str(key), f"QBWI has no key {key!r}", hint)
+def _pool(settings: Settings, given: dict[str, Any]) -> PoolSettings:
+    return PoolSettings(**{name: given.get(key, getattr(settings, name)) for key, name in POOL_KEYS.items()})
+
+
+def _problems_of_pool(name: Any, pool: Any) -> list[Problem]:
+    where = f'QBWI["POOLS"][{_quoted(name)}]'
+    if not isinstance(name, str) or not name or not name.isprintable():
+        return [Problem("POOLS", f'QBWI["POOLS"] has a pool {name!r}', "Name it by a str without control characters.")]
+    if name == DEFAULT:
+        hint = f"Leave it out: the pool of items that name none is bounded by {', '.join(POOL_KEYS)} of QBWI itself."
+        return [Problem("POOLS", f'QBWI["POOLS"] has a pool {name!r}', hint)]
+    if not isinstance(pool, dict):
+        return [Problem("POOLS", f"{where} is {pool!r}", f"Set it to a dict with any of {', '.join(POOL_KEYS)}.")]
+    found = []
+    for key, entry in pool.items():
+        if key not in POOL_KEYS:
+            found.append(_unknown(key, where, POOL_KEYS))
+        elif not _is_count(entry):
+            found.append(Problem("POOLS", f'{where}["{key}"] is {entry!r}', f"Set it to {_COUNT[1]}."))
+    return found
+
+
+def _quoted(name: Any) -> str:
+    return f'"{name}"' if isinstance(name, str) else repr(name)
+
+
+def _unknown(key: Any, where: str, keys: Mapping[str, str]) -> Problem:
+    close = difflib.get_close_matches(key.upper(), keys, n=1, cutoff=0.5) if isinstance(key, str) else None
+    hint = f'Did you mean "{close[0]}"?' if close else f"The keys are: {', '.join(keys)}."
+    return Problem(f"{key} of {where}", f"{where} has no key {key!r}", hint)
 
 
 def _is_count(value: Any) -> bool:
@@ -165,6 +212,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "inspection": _FLAG,
     "crash_report": (_is_directory, "the path of a directory, or None"),
     "engine": _ALIAS,
+    "pools": (lambda value: isinstance(value, dict), "a dict of pools, each with a dict of its bounds"),
     "email_backend": (lambda value: isinstance(value, str) and value != "", "the dotted path of an email backend"),
     "email_hand_off": _ALIAS,
 }

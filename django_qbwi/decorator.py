@@ -58,11 +58,12 @@ class _Decorated(DecoratedFunction):
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
+        pool: str | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
         self._keys = {"unique_key": unique_key, "concurrency": concurrency, "concurrency_key": concurrency_key}
-        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys)
+        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys, pool=pool)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
@@ -73,6 +74,7 @@ class _Decorated(DecoratedFunction):
         self._retry = retry
         self._expires = expires
         self._wait_for_room = wait_for_room
+        self.pool = pool
         self._name = name
         self._timeout = timeout
         self._using = using
@@ -91,7 +93,7 @@ class _Decorated(DecoratedFunction):
     def _changes(self) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
-        options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys)
+        options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys, pool=self.pool)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -114,18 +116,19 @@ class _Decorated(DecoratedFunction):
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
+        pool: str | None = None,
     ) -> Self:
         """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
 
         Args:
             name, timeout, delay, expires: As for the one.
-            priority, hand_off, retry, unique_key, concurrency, concurrency_key: As for the other.
+            priority, hand_off, retry, unique_key, concurrency, concurrency_key, pool: As for the other.
             using: The database alias for `queue_on_commit`.
             wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
         """
         options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
         options.update(priority=priority, hand_off=hand_off, retry=retry, expires=expires, wait_for_room=wait_for_room)
-        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key, pool=pool)
         given = {option: value for option, value in options.items() if value is not None}
         found = type(self)(self._function, **{**self._changes(), **given})
         return found.as_method() if self._of_method else found

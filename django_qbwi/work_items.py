@@ -84,7 +84,7 @@ else:
         Raises:
             InvalidWorkItem: `work_item` cannot be called so, or an option is wrong.
             CapturedRequest: It would carry the request along, which is over when it runs.
-            QueueFull: QBWI["MAX_QUEUED"] items wait already, or MAX_DELAYED for their time.
+            QueueFull: QBWI["MAX_QUEUED"] items wait already, or as its pool takes; or MAX_DELAYED for their time.
             SchedulerDraining, SchedulerClosed, NotHosted: The process is ending, or the app is not set up.
         """
         if unknown:
@@ -193,6 +193,7 @@ def background_work_item(
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
+    pool: str | None = None,
 ) -> Decorator: ...
 
 
@@ -209,6 +210,7 @@ def background_work_item(
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
+    pool: str | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
@@ -217,20 +219,19 @@ def background_work_item(
         function: Takes a `CancellationToken` first; sync or async.
         name, timeout, expires: As for `queue_background_work_item`.
         priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
-        hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
-            under its own name, and its arguments are JSON.
+        hand_off: Alias of TASKS, whose engine gets what cannot finish here: a function of a module, with JSON for it.
         retry: What follows a failed attempt, default: nothing.
         unique_key: Called with the item's own arguments, where it is queued; while an item of this function with the
             same key waits, `queue` returns the handle of that one. One that runs does not count.
-        concurrency: How many items of this function run at once in this process.
-        concurrency_key: As `unique_key`; `concurrency` is counted for each key.
+        concurrency, concurrency_key: How many items of this function run at once in this process; by a key, of each.
+        pool: Name of a pool of QBWI["POOLS"], whose workers and bound are its own; default: "default".
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
     options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
     options.update(retry=retry, expires=expires)
-    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key, pool=pool)
     if unknown:
         names = ", ".join(map(repr, unknown))
         raise InvalidWorkItem(f"background_work_item() got unknown option(s) {names}; it takes {', '.join(options)}")

@@ -43,7 +43,7 @@ if django.VERSION >= (6, 1):
 else:
     EMAIL_BACKEND, EMAIL_FILE_PATH = MAIL, VAR / "mail"
 
-QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0, "EMAIL_BACKEND": TO_FILES}  # without the last one: the defaults
+QBWI = {"MAX_WORKERS": 4, "SHUTDOWN_TIMEOUT": 90.0, "EMAIL_BACKEND": TO_FILES, "POOLS": {"mail": {"MAX_WORKERS": 2}}}
 GALLERY_ENGINE = None  # the alias of TASKS that takes what a shutdown interrupts: settings_durable.py has one
 GALLERY_PAUSE = 1.0  # seconds: one count, and what a slow mail server or a large picture would take
 

@@ -32,6 +32,7 @@ DEFAULTS = {
     "WARN_IN_TRANSACTION": True,
     "ENGINE": None,
     "CRASH_REPORT": None,
+    "POOLS": {},
     "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
     "EMAIL_HAND_OFF": None,
 }
@@ -54,6 +55,7 @@ INVALID = {
     "WARN_IN_TRANSACTION": [1, None],
     "ENGINE": ["", 1, ["durable"]],
     "CRASH_REPORT": ["", 1, True, ["/var/lib/crashes"]],
+    "POOLS": [None, [], "mail"],
     "EMAIL_BACKEND": ["", None, 5],
     "EMAIL_HAND_OFF": ["", 1, ["durable"]],
 }
@@ -76,6 +78,7 @@ VALID = {
     "WARN_IN_TRANSACTION": [True, False],
     "ENGINE": [None, "durable"],
     "CRASH_REPORT": [None, "/var/lib/crashes", Path("/var/lib/crashes")],
+    "POOLS": [{}],
     "EMAIL_BACKEND": ["django.core.mail.backends.locmem.EmailBackend"],
     "EMAIL_HAND_OFF": [None, "durable"],
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 from django_qbwi.console import sparklines
 from django_qbwi.console.bars import Bar
+from django_qbwi.console.pools import PoolRow, busy_pools, capacity, named_pool
 from django_qbwi.console.text import MAX_TEXT, long_span, printable_lines, seconds_from
 from django_qbwi.console.waits import Wait
 from django_qbwi.core.names import printable
@@ -81,6 +82,8 @@ class ItemRow:
     ran: str
     timeout: str
     priority: int
+    pool: str
+    """Empty for the default one."""
     attempt: int
     held: bool
     overdue: bool
@@ -113,6 +116,7 @@ class ItemRow:
             ran="" if started_at is None else long_span(seconds_from(started_at, finished_at or now)),
             timeout=long_span(item.get("timeout")),
             priority=int(item.get("priority") or 0),
+            pool=named_pool(item),
             attempt=int(item.get("attempt") or 1),
             held=bool(item.get("held")),
             overdue=bool(item.get("overdue")),
@@ -152,6 +156,8 @@ class ProcessSection:
     failed: int
     capacity: str
     """How many run of how many that may, of each kind."""
+    pools: list[PoolRow]
+    """Those in which something runs or waits; none where all items share one."""
     rows: list[ItemRow]
     hidden: int
     """Live items that pass the filters, and for which there was no room."""
@@ -263,6 +269,7 @@ def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetim
         finished=process["finished"],
         failed=process["failed"],
         capacity=capacity([process]),
+        pools=busy_pools(process),
         rows=[ItemRow.of(item, now) for item in items[:_MAX_ROWS]],
         hidden=max(0, len(items) - _MAX_ROWS),
     )
@@ -315,19 +322,6 @@ def _known_since(processes: list[Mapping[str, Any]]) -> datetime.datetime | None
             moments = [moment for item in process["recent"] if (moment := _moment(item, "finished_at"))]
             oldest.append(min(moments, default=datetime.datetime.max.replace(tzinfo=datetime.UTC)))
     return max(oldest, default=None)
-
-
-def capacity(processes: Iterable[Mapping[str, Any]]) -> str:
-    """Return how many items of each kind run, of how many that may at the same time: they have nothing in common."""
-    sync = asynchronous = sync_limit = async_limit = 0
-    for process in processes:
-        of_async = process.get("running_async", 0)
-        sync, asynchronous = sync + process["running"] - of_async, asynchronous + of_async
-        sync_limit += int(process["limits"].get("max_workers") or 0)
-        async_limit += int(process["limits"].get("max_async_in_flight") or 0)
-    if not sync_limit + async_limit:
-        return f"{sync} sync, {asynchronous} async"
-    return f"{sync}/{sync_limit} sync, {asynchronous}/{async_limit} async"
 
 
 def _remaining(process: Mapping[str, Any]) -> int | None:

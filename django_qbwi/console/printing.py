@@ -7,8 +7,9 @@ import shutil
 from typing import Any
 
 from django_qbwi.console import bars
+from django_qbwi.console.pools import named_pool
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
-from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
+from django_qbwi.console.rows import ITEM_COLUMNS, POOL_COLUMNS, PROCESS_COLUMNS, Rows
 from django_qbwi.console.tables import Cell, Column, render
 from django_qbwi.console.text import clean_lines, seconds_between, span
 from django_qbwi.core.names import clean
@@ -51,6 +52,10 @@ class Printer:
         rows += [rows_of.of_unresponsive(pid) for pid in found.asked.unresponsive]
         rows += [rows_of.of_stale(process) for process in found.stale]
         self._table(PROCESS_COLUMNS, rows)
+        pools = [row for process in found.processes for row in rows_of.of_pools(process.to_dict())]
+        if pools:
+            self._output.write("")
+            self._table(POOL_COLUMNS, pools)
         ended = {str(status) for status in WorkItemStatus if status.is_terminal}
         lists = ["items", "recent"] if ended & set(statuses) else ["items"]
         shown = [
@@ -77,6 +82,8 @@ class Printer:
         rows = {"id": item["id"], "process": f"{process['pid']} ({process['server']} on {process['host']})"}
         if details:
             rows |= {name: item[name] for name in _DETAILS if item[name] is not None}
+        if pool := named_pool(item):
+            rows["pool"] = pool
         if item["held"]:
             rows["turn"] = "waits for that of its key"
         if item["progress"] is not None:

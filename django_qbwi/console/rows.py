@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from django_qbwi.console import bars
-from django_qbwi.console.dashboard import capacity
+from django_qbwi.console.pools import busy_pools, capacity, named_pool
 from django_qbwi.console.tables import Cell, Column, Style
 from django_qbwi.console.text import seconds_between, span
 from django_qbwi.console.waits import Wait
@@ -25,6 +25,13 @@ PROCESS_COLUMNS = (
     Column(title="QUEUED", right=True),
     Column(title="FINISHED", importance=3, right=True),
     Column(title="FAILED", importance=1, right=True),
+)
+POOL_COLUMNS = (
+    Column(title="PID", right=True),
+    Column(title="HOST", importance=1),
+    Column(title="POOL", flexible=True),
+    Column(title="RUNNING", right=True),
+    Column(title="QUEUED", right=True),
 )
 ITEM_COLUMNS = (
     Column(title="ID"),
@@ -90,10 +97,17 @@ class Rows:
         ]
         return cells + [Cell("")] * (len(PROCESS_COLUMNS) - len(cells))
 
+    def of_pools(self, record: dict[str, Any]) -> list[list[Cell]]:
+        """Return the rows of the pools of a process in which something runs or waits."""
+        head = [Cell(str(record["pid"])), self._host(record["host"])]
+        return [[*head, Cell(pool.name), Cell(pool.capacity), Cell(pool.queued)] for pool in busy_pools(record)]
+
     def of_item(self, item: dict[str, Any], host: str, now: datetime.datetime) -> list[Cell]:
         """Return the row of an item."""
         status = clean(item["status"])
         notes = ["overdue"] if item["overdue"] else []
+        if pool := named_pool(item):
+            notes.append(f"pool {pool}")
         if item["held"]:
             notes.append("waits for its turn")
         if item["priority"]:

@@ -10,20 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from django_qbwi.core.admission import Bounds, SchedulerState
-from django_qbwi.core.adoption import Adoption
+from django_qbwi.core.admission import Bounds
 from django_qbwi.core.cancellation import StopFlag
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import DEFAULT, Pool
 from django_qbwi.core.ports import NullObserver, Observer
+from django_qbwi.core.starting import Starting
 from django_qbwi.core.timetable import Timetable
 from django_qbwi.core.turns import Turns
-from django_qbwi.machine.primitives import holding, new_rlock
+from django_qbwi.machine.primitives import holding
 from django_qbwi.machine.service_thread import ServiceThread
 
 
-class Acceptance(Adoption):
-    """A registry that takes items in, and starts the threads for the first one.
+class Acceptance(Starting):
+    """A registry that takes items in.
 
     - An item that was accepted is never refused any more; it is inserted by the last step.
     - One that waits for its time holds no thread, and is counted apart from those that could begin.
@@ -47,25 +48,16 @@ class Acceptance(Adoption):
         stop = StopFlag(clock) if stop is None else stop
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
         keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
-        bounds = Bounds(max_queued, max_delayed, accept_while_draining)
-        super().__init__(stop, clock, history_size, Turns(keeper.post), bounds)
+        bounds = Bounds(Pool(DEFAULT, max_queued), max_delayed, accept_while_draining)
+        super().__init__(stop, clock, history_size, Turns(keeper.post), bounds, start)
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
         self.keeper = keeper
         self.stop.call_at = self.keeper.call_at
-        self._start = start
-        self._started = False
-        # Held while the first threads are started, which happens once, also when many threads queue at once.
-        self._starting = new_rlock()
         self._timetable = Timetable(self.keeper, self._come_due, report)
 
-    @property
-    def started(self) -> bool:
-        """True once a first item was accepted, and threads run."""
-        return self._started
-
     def queue(self, item: WorkItem) -> None:
-        """Accept `item`, made by `make_item`, without keys; never blocks but for the first thread starts.
+        """Accept `item`, made by `make_item`, without keys, for the default pool; blocks for the first thread starts.
 
         Raises:
             WorkItemRejected: Refused (its subclasses say why), or no thread could be started; nothing was queued.
@@ -81,7 +73,8 @@ class Acceptance(Adoption):
                 if room < 0 or self._closed or self.stop.first_sign is not None:
                     refusal = self._refusal(item)
                     if refusal is None:
-                        self._room = self._bounds.max_queued - self._waiting_count - 1
+                        pool = self._bounds.pool
+                        self._room = pool.max_queued - self._waiting_in(pool) - 1
                 if refusal is None:
                     if tells:
                         # Its place is reserved, and nobody takes it before it was told of.
@@ -123,7 +116,7 @@ class Acceptance(Adoption):
         Raises:
             WorkItemRejected: As `queue`; also because too many wait for their time, or it cannot come any more.
         """
-        if not self._started:
+        if not (self._started and item.lane.is_prepared):
             self.start_threads(item)
         due = self.clock() + delay if delay > 0 else None
         try:
@@ -208,15 +201,6 @@ class Acceptance(Adoption):
         if not woken:
             executor.grow()
 
-    def after_fork_in_child(self) -> None:
-        """Free the lock in a forked child, where the thread that may have held it does not exist; stop what runs."""
-        self.process.left = True
-        reinit = getattr(self.lock, "_at_fork_reinit", None)
-        if reinit is not None:
-            reinit()
-        for lane in self.lanes.values():
-            lane.executor.stop_in_child()
-
     def _publish(self, item: WorkItem, again: bool = False) -> bool:
         if item not in self._announcing:
             return True  # refused, or discarded meanwhile at the limit of a drain, or here already
@@ -236,37 +220,3 @@ class Acceptance(Adoption):
             del self._announcing[item]
             put(item)
         return woken
-
-    def start_threads(self, item: WorkItem) -> None:
-        """Start what runs items and ends the process, once, for `item`; blocks for the starts.
-
-        Raises:
-            WorkItemRejected: It is closed, or no thread could be started.
-        """
-        if self._closed:
-            refused = self._refusal(item)
-            assert refused is not None
-            self._reject(item, refused)
-        try:
-            holding(self._starting, self._start_once)
-        except (RuntimeError, OSError) as error:
-            # No thread, no file descriptor for the loop: what has started stays, and the next item tries again.
-            refusal = WorkItemRejected(f"{item.name} was not queued: no thread could be started ({error})")
-            self.observer.rejected(item, refusal)
-            raise refusal from error
-
-    def _start_once(self) -> None:
-        if self._started:
-            return
-        for lane in self.lanes.values():
-            lane.executor.prepare()
-        self._start()
-        self._started = True
-        if self.state is SchedulerState.CLOSED:
-            # Meanwhile, by somebody who saw no threads and waited for none.
-            self.retire()
-
-    def retire(self) -> None:
-        """Let the threads of the executors end."""
-        for lane in self.lanes.values():
-            lane.executor.retire()

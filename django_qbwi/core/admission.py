@@ -13,7 +13,7 @@ from collections.abc import Callable
 from django_qbwi.core import items
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.lanes import Lane
+from django_qbwi.core.lanes import Lane, Pool
 from django_qbwi.core.moving import MovingItems
 from django_qbwi.core.stop import StopFlag
 from django_qbwi.core.turns import Turns
@@ -32,8 +32,8 @@ class SchedulerState(enum.StrEnum):
 class Bounds:
     """What is taken."""
 
-    max_queued: int
-    """Items accepted and not started, but for those that wait for their time."""
+    pool: Pool[WorkItem]
+    """The one of all lanes that belong to no other: what waits in it, but for those that wait for their time."""
     max_delayed: int
     """Items that wait for their time."""
     accept_while_draining: bool
@@ -57,7 +57,7 @@ class Admission(MovingItems):
         self._queued_in_hold: set[WorkItem] | None = None
         self._bounds = bounds
         self._room = 0
-        """Items that are taken for certain: those that wait are counted when it is used up, not for each item.
+        """Items that the default pool takes for certain: what waits is counted when they are used up, not for each.
 
         Invariant: no more than `max_queued - _room` wait, since items leave the queues meanwhile, and enter them here.
         """
@@ -78,6 +78,9 @@ class Admission(MovingItems):
     def attach(self, *lanes: Lane[WorkItem]) -> None:
         """Set the lanes, each with its executor; once, before the first item."""
         self.lanes = {lane.name: lane for lane in lanes}
+        for lane in lanes:
+            if lane.pool is None:
+                self._bounds.pool.add(lane)
 
     def nudge(self) -> None:
         """Have those who wait for an empty registry, or for room, look again at what has changed."""
@@ -106,12 +109,21 @@ class Admission(MovingItems):
             return refusal
         if due is not None:
             return self._refusal_to_wait(item)
-        if self._waiting_count >= self._bounds.max_queued:
-            return QueueFull(
-                f"{item.name} was not queued: {self._bounds.max_queued} items are waiting already, which is "
-                'QBWI["MAX_QUEUED"]. Queue less, raise it, or raise QBWI["MAX_WORKERS"]'
-            )
-        return None
+        pool = self.pool_of(item)
+        if self._waiting_in(pool) < pool.max_queued:
+            return None
+        return QueueFull(
+            f"{item.name} was not queued: {pool.fullness}. Queue less, raise it, or raise {pool.setting('MAX_WORKERS')}"
+        )
+
+    def pool_of(self, item: WorkItem) -> Pool[WorkItem]:
+        """Return the pool that an item belongs to."""
+        return self._bounds.pool if item.lane.pool is None else item.lane.pool
+
+    def _waiting_in(self, pool: Pool[WorkItem]) -> int:
+        """Return how many items count against the bound of a pool; the caller holds the lock."""
+        # Of these there are as few as threads that queue at this moment.
+        return pool.waiting + sum(item.lane.pool is pool for item in self._announcing)
 
     def _refusal_at_the_end(self, item: WorkItem, due: float | None = None) -> WorkItemRejected | None:
         """Say why the end of the process lets no further item in, whatever room there is; None if it does."""

@@ -8,6 +8,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import Pool
+
+Bound = tuple[Pool[WorkItem] | None, bool]
+"""Which room somebody waits for: that of a pool; or the one of all items that wait for their time, by True."""
 
 
 class Caller:
@@ -23,7 +27,7 @@ class Caller:
         self.item = item
         self.delay = delay
         """Seconds for which the item is to wait for its time."""
-        self.bound = (item.options.lane, delay > 0)
+        self.bound: Bound = (None, True) if delay > 0 else (item.lane.pool, False)
         """The same for those who wait for the same room."""
         self.parent = parent
         self.found: WorkItem | None = None

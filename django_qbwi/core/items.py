@@ -101,8 +101,7 @@ class WorkItem(Waited):
     @property
     def id(self) -> str:
         """The unguessable id, made when somebody asks."""
-        known = self._id
-        return holding(self.owner.lock, self._make_id) if known is None else known
+        return self._id or holding(self.owner.lock, self._make_id)
 
     def _make_id(self) -> str:
         if self._id is None:
@@ -216,6 +215,7 @@ class WorkItem(Waited):
             expires_at=self._moment(self.owner.expires(self)),
             timeout=self.timeout,
             priority=self.options.priority,
+            pool=self.lane.pool_name,
             attempt=1 if run is None else run.attempt,
             held=ending is None and self in self.lane.held,
             overdue=run is not None and run.overdue,

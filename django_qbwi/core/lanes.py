@@ -1,4 +1,4 @@
-"""A lane: where items of one kind, or for one pool, queue up for the executor that runs them."""
+"""A lane: where items of one kind and pool queue up for the executor that runs them; and what a pool of lanes is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from django_qbwi.core.ports import Executor
 
@@ -19,6 +19,8 @@ ASYNC = "async"
 TRACKED_SYNC = "tracked"
 TRACKED_ASYNC = "tracked async"
 """Those of what was started elsewhere, in which nothing waits."""
+DEFAULT = "default"
+"""The pool of those lanes, and of all that name none."""
 
 _WORTH_A_PASS = 8
 """As many searches take as long as it takes to put the whole queue in order."""
@@ -42,7 +44,19 @@ class Lane(Generic[Item]):
     Lock: that of the scheduler guards the queue.
     """
 
-    __slots__ = ("executor", "held", "keeps_order", "kind", "limits", "name", "owns_failures", "put", "queue")
+    __slots__ = (
+        "executor",
+        "held",
+        "is_prepared",
+        "keeps_order",
+        "kind",
+        "limits",
+        "name",
+        "owns_failures",
+        "pool",
+        "put",
+        "queue",
+    )
 
     def __init__(self, name: str, kind: Literal["sync", "async"] = "sync", limits: Limits | None = None) -> None:
         self.name = name
@@ -60,6 +74,10 @@ class Lane(Generic[Item]):
         """Insert an item at its place; one step of C, as long as none has had a priority."""
         self.executor: Executor[Item] = _NOBODY
         """What serves it: it names itself, at its making, before the first item."""
+        self.is_prepared = False
+        """Whether the executor has what its first item needs; one of a named pool gets it for its first item."""
+        self.pool: Pool[Item] | None = None
+        """The one that it belongs to; None only until the scheduler takes it in, with the default one for it."""
 
     def __repr__(self) -> str:
         return f"<Lane {self.name} queued={len(self.queue)} executor={self.executor!r}>"
@@ -68,6 +86,11 @@ class Lane(Generic[Item]):
     def waiting(self) -> int:
         """Items that wait in it, or to come into it."""
         return len(self.queue) + len(self.held)
+
+    @property
+    def pool_name(self) -> str:
+        """The name of its pool."""
+        return DEFAULT if self.pool is None else self.pool.name
 
     def drop_ended(self, ended: list[Item]) -> None:
         """Take out items that have an ending; with the lock held, in a thread that no signal handler strikes.
@@ -83,6 +106,55 @@ class Lane(Generic[Item]):
 
     def _insert(self, item: Item) -> None:
         insert_by_priority(self.queue, item)
+
+
+class Pool(Generic[Item]):
+    """Lanes that have one bound together for what waits in them, so that a slow kind starves no other.
+
+    Lock: that of the scheduler guards what is counted.
+    """
+
+    __slots__ = ("lanes", "max_queued", "name")
+
+    def __init__(self, name: str, max_queued: int, *lanes: Lane[Item]) -> None:
+        self.name: Final = name
+        self.max_queued: Final = max_queued
+        """Items accepted and not started, but for those that wait for their time."""
+        self.lanes: list[Lane[Item]] = []
+        """All of them, before the first item."""
+        for lane in lanes:
+            self.add(lane)
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name} queued={self.waiting}>"
+
+    def add(self, lane: Lane[Item]) -> None:
+        """Have a lane belong to it; before the first item."""
+        lane.pool = self
+        self.lanes.append(lane)
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait in its lanes, or to come into them."""
+        return sum(lane.waiting for lane in self.lanes)
+
+    @property
+    def fullness(self) -> str:
+        """Say that it is full, and by which setting."""
+        where = "" if self.name == DEFAULT else f" in the pool {self.name!r}"
+        return f"{self.max_queued} items are waiting already{where}, which is {self.setting('MAX_QUEUED')}"
+
+    def setting(self, key: str) -> str:
+        """Return where a setting of it stands, for messages."""
+        return f'QBWI["{key}"]' if self.name == DEFAULT else f'QBWI["POOLS"]["{self.name}"]["{key}"]'
+
+
+def lane_name(pool: str | None, is_async: bool) -> str | None:
+    """Return the name of a pool's lane for one kind; None, which stands for the lane of that kind, of the default."""
+    if pool is None or pool == DEFAULT:
+        return None
+    # No other lane is called so, whatever the pool is.
+    return f"{ASYNC if is_async else SYNC} of {pool}"
 
 
 def insert_by_priority(queue: deque[Item], item: Item, *, first: bool = False) -> None:

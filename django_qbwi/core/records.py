@@ -108,6 +108,8 @@ class WorkItemInfo:
     timeout: float | None = None
     priority: int = 0
     """Those with a higher one start first."""
+    pool: str = "default"
+    """The one whose workers run it, and whose bound it counts against while it waits."""
     attempt: int = 1
     """Which of its attempts runs, or comes next, or was the last one."""
     held: bool = False
@@ -138,6 +140,7 @@ class WorkItemInfo:
             "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
             "timeout": self.timeout,
             "priority": self.priority,
+            "pool": self.pool,
             "attempt": self.attempt,
             "held": self.held,
             "overdue": self.overdue,

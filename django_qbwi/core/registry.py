@@ -69,7 +69,7 @@ class WorkItemRegistry:
 
     @property
     def _waiting_count(self) -> int:
-        return len(self._announcing) + sum(len(lane.queue) + len(lane.held) for lane in self.lanes.values())
+        return len(self._announcing) + sum(lane.waiting for lane in self.lanes.values())
 
     @property
     def delayed_count(self) -> int:

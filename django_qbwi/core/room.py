@@ -17,10 +17,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from django_qbwi.core.callers import Caller
+from django_qbwi.core.callers import Bound, Caller
 from django_qbwi.core.exceptions import QueueFull, WorkItemRejected
 from django_qbwi.core.expiry import ExpiringItems
 from django_qbwi.core.items import WorkItem, current_item
+from django_qbwi.core.lanes import Pool
 from django_qbwi.core.loops import loop_waker
 from django_qbwi.machine.primitives import Alarm, holding
 
@@ -99,7 +100,7 @@ class PatientCallers(ExpiringItems):
             holding(self.lock, self._stop_waiting, caller)
 
     def _begin_to_wait(self, caller: Caller, seconds: float) -> float:
-        if not self._started:
+        if not (self._started and caller.item.lane.is_prepared):
             self.start_threads(caller.item)
         return self.clock() + seconds
 
@@ -124,19 +125,18 @@ class PatientCallers(ExpiringItems):
         """
         if caller.parent is not None:
             caller.parent.token.raise_if_cancellation_requested()
-        name = caller.item.name
+        name, pool = caller.item.name, self.pool_of(caller.item)
         if not holding(self.lock, self._may_come, caller):
             return QueueFull(
-                f"{name} was not queued: {self._bounds.max_queued} items are waiting already, which is "
-                'QBWI["MAX_QUEUED"], and everything that runs waits for room itself: none could come. Queue less from '
-                'items, or raise it, or QBWI["MAX_WORKERS"]'
+                f"{name} was not queued: {pool.fullness}, and everything that runs waits for room itself: none could "
+                f"come. Queue less from items, or raise it, or {pool.setting('MAX_WORKERS')}"
             )
         if self.clock() < limit:
             return None
-        which = "MAX_DELAYED" if caller.delay else "MAX_QUEUED"
+        which = 'QBWI["MAX_DELAYED"]' if caller.delay else pool.setting("MAX_QUEUED")
         return QueueFull(
-            f'{name} was not queued: there was no room for {seconds:g} s, by QBWI["{which}"]. Wait longer, queue less, '
-            "or raise it"
+            f"{name} was not queued: there was no room for {seconds:g} s, by {which}. Wait longer, queue less, or "
+            "raise it"
         )
 
     # Each with the lock held.
@@ -196,14 +196,27 @@ class PatientCallers(ExpiringItems):
             self.wake_if_empty()
 
     def _may_come(self, caller: Caller) -> bool:
-        """Return whether room may come for a caller, who is among those that wait: something is left that can start."""
+        """Return whether room may come for a caller, who is among those that wait: something is left that can start.
+
+        Of its own pool; what runs there goes on if room comes in another one, for which it waits.
+        """
         if caller.delay or caller.parent not in self._running or self._announcing:
             return True
-        parents = {other.parent for other in self._callers}
-        for lane in self.lanes.values():
+        wanted = {other.bound: other.item.lane.pool for other in self._callers if not other.delay}
+        moving: set[Bound] = set()
+        while caller.bound not in moving:
+            stuck = {other.parent for other in self._callers if other.bound not in moving}
+            found = [bound for bound, pool in wanted.items() if bound not in moving and self._starts_in(pool, stuck)]
+            if not found:
+                return False
+            moving.update(found)
+        return True
+
+    def _starts_in(self, pool: Pool[WorkItem] | None, stuck: set[WorkItem | None]) -> bool:
+        for lane in () if pool is None else pool.lanes:
             slots = lane.limits.running
             holders = [item for item in self._running if item.lane is lane and not item.run.overdue]
-            starts = slots is None or len(holders) < slots or not parents.issuperset(holders)
-            if starts and (lane.queue or (lane.held and self._turns.has_turn_without(parents, lane.held))):
+            starts = slots is None or len(holders) < slots or not stuck.issuperset(holders)
+            if starts and (lane.queue or (lane.held and self._turns.has_turn_without(stuck, lane))):
                 return True
         return False

@@ -28,6 +28,7 @@ from django_qbwi.core.calls import Call
 from django_qbwi.core.checkpoints import CheckpointReached
 from django_qbwi.core.failures import is_a, without_frames
 from django_qbwi.core.items import WorkItem
+from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
 from django_qbwi.core.runs import Ending
 from django_qbwi.core.timeouts import Timeouts
@@ -221,8 +222,11 @@ class WorkItemScheduler(RetriedItems):
     def interrupt(self, items: Iterable[WorkItem] | None = None) -> None:
         """Natively cancel what can be interrupted of the given items, or of all, that run; returns at once."""
         running = [item for item in (self.running_items() if items is None else items) if item.runs]
-        for lane in self.lanes.values():
-            lane.executor.cancel_natively([item for item in running if item.lane is lane])
+        of_lanes: dict[Lane[WorkItem], list[WorkItem]] = {}
+        for item in running:
+            of_lanes.setdefault(item.lane, []).append(item)
+        for lane, found in of_lanes.items():
+            lane.executor.cancel_natively(found)
 
     def join(self, timeout: float) -> bool:
         """Wait after `retire` for the last acts of the threads, `timeout` seconds at the most; False if too short."""

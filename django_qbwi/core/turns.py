@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection
 
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.keys import Key
-from django_qbwi.core.lanes import drop_ended, insert_by_priority
+from django_qbwi.core.lanes import Lane, drop_ended, insert_by_priority
 
 
 class _Limited:
@@ -144,10 +144,14 @@ class Turns:
         for item in ended:
             self.drop(item)
 
-    def has_turn_without(self, stuck: Collection[object], held: Collection[WorkItem]) -> bool:
-        """Return whether one of `held` gets a place by an item that runs, and is none of `stuck`."""
+    def has_turn_without(self, stuck: Collection[object], lane: Lane[WorkItem]) -> bool:
+        """Return whether one that is held for `lane` gets a place by an item that runs, and is none of `stuck`.
+
+        One that only waits may start, if it is of another pool, which nobody asks for here.
+        """
+        held, pool = lane.held, lane.pool
         return any(
-            any(item.runs and item not in stuck for item in limited.placed)
+            any(item not in stuck and (item.runs or item.lane.pool is not pool) for item in limited.placed)
             and any(item in held for item in limited.held)
             for limited in self._limited.values()
         )

@@ -1,17 +1,21 @@
-"""The end of an event loop: of ours, with the tasks that items left behind, and of its copy in a forked child."""
+"""The end of tasks, and of an event loop: of ours, with what items left behind, and of its copy in a forked child."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import Context
 from typing import Any
 
+from django_qbwi.core.items import WorkItem
 from django_qbwi.executors.loop_repair import LoopMender
 from django_qbwi.machine.loggers import SafeLogger
 
 logger = SafeLogger("django_qbwi.scheduler")
+
+_NATIVE_CANCELS = 10
 
 
 def cancel_leftovers(
@@ -76,3 +80,23 @@ class _Kept(deque[Any]):
     def append(self, handle: Any) -> None:
         """Keep it out of the queue."""
         self._handles.append(handle)
+
+
+def cancel_natively(
+    in_flight: Mapping[WorkItem, asyncio.Task[Any] | None],
+    items: Sequence[WorkItem],
+    context: Context,
+    tries: int = _NATIVE_CANCELS,
+) -> None:
+    """Cancel the tasks of items, and again each tenth of a second as long as they run, `tries` times; on the loop.
+
+    asgiref absorbs the first cancellation of a task that waits for a thread until that thread is done.
+    """
+    running = [item for item in items if item.runs]
+    for item in running:
+        task = in_flight.get(item)
+        if task is not None:
+            task.cancel()
+    if running and tries > 1:
+        again = asyncio.get_running_loop().call_later
+        again(0.1, cancel_natively, in_flight, running, context, tries - 1, context=context)

@@ -1,15 +1,16 @@
 """One background event loop in a daemon thread for async items, and for awaitables that sync items returned.
 
 Order of events: an item enters the scheduler's queue, one pending wakeup makes the loop's thread pump; the pump takes
-items while there are slots and starts each in a fresh context; the wrapping coroutine contains whatever user code
-raises; at its end it pumps again.
-Lock: the scheduler's lock guards `_in_flight`, `_adopted`, `_overdue` and `_wakeup_pending`.
+items while there are slots, of each lane in turn, and starts each in a fresh context; the wrapping coroutine contains
+whatever user code raises; at its end it pumps again.
+Lock: the scheduler's lock guards `_in_flight`, `_lanes` and `_wakeup_pending`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +23,10 @@ from django_qbwi.core.lanes import Lane
 from django_qbwi.core.ports import Environment, NullEnvironment
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.executors.async_run import AsyncRuns, close
-from django_qbwi.executors.loop_end import cancel_leftovers, stop_copy
+from django_qbwi.executors.loop_end import cancel_leftovers, cancel_natively, stop_copy
 from django_qbwi.executors.loop_monitor import LoopMonitor
 from django_qbwi.executors.loop_repair import LoopMender
-from django_qbwi.executors.loop_slots import ItemExecutors
+from django_qbwi.executors.loop_slots import Adopted, ItemExecutors, LoopLane, LoopLanes
 from django_qbwi.executors.loop_start import new_loop
 from django_qbwi.machine.daemon_executor import DaemonExecutor
 from django_qbwi.machine.loggers import SafeLogger
@@ -42,15 +43,16 @@ from django_qbwi.machine.supervised import SupervisedThread
 
 logger = SafeLogger("django_qbwi.scheduler")
 
-_MAX_IN_FLIGHT = 100
 _BATCH_SECONDS = 0.001
 _BATCH_ITEMS = 32
-_NATIVE_CANCELS = 10
 _FAREWELL_SECONDS = 0.4
 
 
 class LoopExecutor:
-    """Runs the async items of a scheduler on one loop, at most `max_in_flight` at a time (and as many overdue)."""
+    """Runs the async items of a lane on one loop, at most `lane.limits.running` at a time (and as many overdue).
+
+    Items of other lanes run there too, each lane in slots of its own; see `LoopShare`.
+    """
 
     def __init__(
         self,
@@ -61,11 +63,10 @@ class LoopExecutor:
     ) -> None:
         self._scheduler = scheduler
         self._lock = scheduler.lock
-        self._lane = lane
-        self._max_in_flight = lane.limits.running or _MAX_IN_FLIGHT
+        self._own = own = LoopLane(lane)
+        self._lanes = LoopLanes(own)
         self._environment: Environment = NullEnvironment() if environment is None else environment
-        self._overdue: dict[WorkItem, None] = {}
-        self._adopted: dict[WorkItem, tuple[Any, Context]] = {}
+        self._adopted = own.adopted
         self._wakeup_pending = False
         self._executors = ItemExecutors(self._environment, lambda: scheduler.state is SchedulerState.CLOSED)
         self._runs = AsyncRuns(scheduler, self._environment, self._executors, begun=self._begin, over=self._forget)
@@ -98,6 +99,10 @@ class LoopExecutor:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The background loop, None before the first item."""
         return self._loop
+
+    def add(self, lane: LoopLane) -> None:
+        """Have the loop run the items of another lane, too; before the first item."""
+        self._lanes.add(lane)
 
     def prepare(self) -> None:
         """Make the loop and start its thread; see `Executor.prepare`."""
@@ -141,18 +146,27 @@ class LoopExecutor:
             self._wakeup_pending = True
         return True
 
+    def wake_for(self, lane: LoopLane) -> bool:
+        """Have the loop pump, and look at a lane; as `wake`."""
+        self._lanes.wake(lane)
+        return self.wake()
+
     def grow(self) -> None:
         """Do nothing: there is one loop."""
 
     def adopt(self, item: WorkItem, awaitable: Any, context: Context) -> None:
         """Go on with an item whose function returned `awaitable`, in the same context, when there is a slot."""
+        self.adopt_into(self._own, item, awaitable, context)
+
+    def adopt_into(self, lane: LoopLane, item: WorkItem, awaitable: Any, context: Context) -> None:
+        """As `adopt`, when there is a slot of that lane."""
         with self._lock:
             retired = self._retired
             if not retired:
                 # From here on the loop is asked for its stack, its slot and its cancellation.
-                item.lane = self._lane
-                self.wake()
-                self._adopted[item] = (awaitable, context)
+                item.lane = lane.lane
+                self.wake_for(lane)
+                lane.adopted[item] = (awaitable, context)
                 # Last: until here it is the worker's, and ends with it.
                 self._scheduler.pass_on(item, self)
         if retired:
@@ -162,18 +176,19 @@ class LoopExecutor:
 
     def give_up_slot(self, item: WorkItem) -> bool:
         """Count an overdue item apart; see `Executor.give_up_slot`."""
+        return self.give_up_slot_in(self._own, item)
+
+    def give_up_slot_in(self, lane: LoopLane, item: WorkItem) -> bool:
+        """As `give_up_slot`, for an item of that lane."""
         with self._lock:
-            if item not in self._in_flight or len(self._overdue) >= self._max_in_flight:
-                return False
-            self._overdue[item] = None
-            self.wake()
-            return True
+            return lane.give_up(item) and self.wake_for(lane)
 
     def cancel_natively(self, items: Sequence[WorkItem]) -> None:
         """Cancel the asyncio tasks of items, again and again for a second; see `Executor.cancel_natively`."""
         if items and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._cancel_tasks, items, _NATIVE_CANCELS, context=self._context)
+                cancel = functools.partial(cancel_natively, self._in_flight, items, self._context)
+                self._loop.call_soon_threadsafe(cancel, context=self._context)
 
     def stack(self, item: WorkItem) -> str:
         """Return the await chain of the item's task, and that of the thread it waits for or blocks."""
@@ -200,11 +215,9 @@ class LoopExecutor:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(loop.stop, context=self._context)
 
-    def _retire(self) -> list[tuple[Any, Context]]:
+    def _retire(self) -> list[Adopted]:
         self._retired = True
-        adopted = list(self._adopted.values())
-        self._adopted.clear()
-        return adopted
+        return self._lanes.clear()
 
     def join(self, timeout: float) -> bool:
         """Wait for the end of the loop's thread after `retire`, for `timeout` seconds at the most."""
@@ -215,10 +228,7 @@ class LoopExecutor:
         """True if the loop stands still, or all slots, and all that may be lost, have overdue items in them."""
         if self._monitor.stands_still or self._thread.is_lost:
             return True
-        return holding(self._lock, self._is_full_of_overdue)
-
-    def _is_full_of_overdue(self) -> bool:
-        return len(self._overdue) >= self._max_in_flight and all(item.run.overdue for item in self._in_flight)
+        return holding(self._lock, self._own.is_stuck)
 
     def stop_in_child(self) -> None:
         """Keep the copy of the loop in a forked child from taking another step, if the child runs on its thread."""
@@ -284,19 +294,12 @@ class LoopExecutor:
     def _pump(self) -> None:
         limit = time.monotonic() + _BATCH_SECONDS
         for _ in range(_BATCH_ITEMS):
-            adopted: tuple[Any, Context] | None = None
             with self._lock:
                 self._wakeup_pending = False
-                if len(self._in_flight) - len(self._overdue) >= self._max_in_flight:
+                taken = self._take()
+                if taken is None:
                     return
-                if self._adopted:
-                    item = next(iter(self._adopted))
-                    adopted = self._adopted.pop(item)
-                else:
-                    taken = self._scheduler.take(self._lane, self)
-                    if taken is None:
-                        return
-                    item = taken
+                item, adopted = taken
                 self._in_flight[item] = None
             if adopted is None:
                 self._runs.start(item, self._runs.begin(item), Context())
@@ -317,6 +320,21 @@ class LoopExecutor:
         with self._lock:
             self.wake()
 
+    def _take(self) -> tuple[WorkItem, Adopted | None] | None:
+        while (lane := self._lanes.next()) is not None:
+            adopted: Adopted | None = None
+            taken: WorkItem | None
+            if lane.adopted:
+                taken = next(iter(lane.adopted))
+                adopted = lane.adopted.pop(taken)
+            else:
+                # None if all that waited has expired.
+                taken = self._scheduler.take(lane.lane, self)
+            if taken is not None:
+                self._lanes.enter(taken, lane)
+                return taken, adopted
+        return None
+
     def _begin(self, item: WorkItem) -> None:
         item.run.thread, item.run.ident = "qbwi-loop", self._ident
         self._monitor.watch()
@@ -324,23 +342,5 @@ class LoopExecutor:
     def _forget(self, item: WorkItem) -> None:
         with self._lock:
             self._in_flight.pop(item, None)
-            if item in self._overdue:
-                del self._overdue[item]
-                # At the cap an overdue item kept its slot; it gives it up as soon as another one has ended.
-                stuck = next(
-                    (other for other in self._in_flight if other.run.overdue and other not in self._overdue), None
-                )
-                if stuck is not None:
-                    self._overdue[stuck] = None
-            if self._adopted or self._lane.queue:
+            if self._lanes.free(item):
                 self.wake()
-
-    def _cancel_tasks(self, items: Sequence[WorkItem], tries: int) -> None:
-        running = [item for item in items if item.runs]
-        for item in running:
-            task = self._in_flight.get(item)
-            if task is not None:
-                task.cancel()
-        if running and tries > 1 and self._loop is not None:
-            # asgiref absorbs the first cancellation of a task that waits for a thread until that thread is done.
-            self._loop.call_later(0.1, self._cancel_tasks, running, tries - 1, context=self._context)

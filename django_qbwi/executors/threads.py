@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import Any
 
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.lanes import Lane
+from django_qbwi.core.lanes import DEFAULT, Lane
 from django_qbwi.core.ports import Environment, NullEnvironment
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.results import to_wait_for
@@ -55,6 +55,7 @@ class ThreadExecutor:
         self._scheduler = scheduler
         self._lock = scheduler.lock
         self._lane = lane
+        self._name = "qbwi-worker" if lane.pool_name == DEFAULT else f"qbwi-worker-{lane.pool_name}"
         self._max_workers = lane.limits.running or _MAX_WORKERS
         self._environment: Environment = NullEnvironment() if environment is None else environment
         self._adopt = adopt
@@ -305,7 +306,7 @@ class ThreadExecutor:
 
         self.lives[worker] = weakref.ref(held[0], died)
         try:
-            start_thread(functools.partial(worker.run, held), f"qbwi-worker-{next(self._numbers)}")
+            start_thread(functools.partial(worker.run, held), f"{self._name}-{next(self._numbers)}")
         except RuntimeError:
             del self.lives[worker]
             raise

@@ -82,11 +82,11 @@ class Admission:
         origin = None
         if is_new or assembly.carries or taken is not None:
             work_item, args, origin = self._look_at(assembly, work_item, args, is_async, taken is not None)
-        start = start and start.of_call(work_item, args)
+        start = start and assembly.start_of(start, work_item, args)
         if here.interceptors:
             return here.interceptors[-1](work_item, args, is_async, name, timeout)
         is_plain = name is None and timeout is None and start is None
-        options = assembly.options if is_plain else assembly.options_of(name, timeout, start)
+        options = assembly.options if is_plain else assembly.options_of(name, timeout, start, is_async)
         item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)
         if not is_plain:
             assembly.prepare(item, start)

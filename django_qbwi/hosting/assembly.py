@@ -12,10 +12,11 @@ from django_qbwi import conf
 from django_qbwi.core.attempts import let_try_again
 from django_qbwi.core.calls import Options
 from django_qbwi.core.items import WorkItem
-from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits
+from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Limits, Pool, lane_name
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.database.connections import ConnectionEnvironment
 from django_qbwi.drain_records import DrainRecords
+from django_qbwi.executors.loop_shares import LoopShare
 from django_qbwi.executors.loop_thread import LoopExecutor
 from django_qbwi.executors.threads import ThreadExecutor
 from django_qbwi.executors.tracker import Tracker
@@ -27,7 +28,7 @@ from django_qbwi.handoff.mover import Mover
 from django_qbwi.hosting.immediate import run_in_a_thread
 from django_qbwi.intake.carriers import load_carriers
 from django_qbwi.intake.intake import Intake
-from django_qbwi.intake.options import Start
+from django_qbwi.intake.options import Start, check_pool
 from django_qbwi.lifecycle import servers
 from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.machine.service_thread import ServiceThread
@@ -91,12 +92,24 @@ class Assembly:
         serve = [service.revive() for service in (self.keeper, self.reporter)]
         return self.refusal is not None or self.scheduler.is_stuck or not all(serve)
 
-    def options_of(self, name: str | None, timeout: float | None, start: Start | None = None) -> Options:
-        """Return those of an item that asks for something."""
+    def options_of(
+        self, name: str | None, timeout: float | None, start: Start | None = None, is_async: bool = False
+    ) -> Options:
+        """Return those of an item that asks for something; `is_async` counts with a pool only."""
         timeout = self.item_timeout if timeout is None else timeout
         if start is None:
             return Options(name, timeout)
-        return Options(name, timeout, None, start.priority, retry=start.retry, expires=start.expires, keyed=start.keyed)
+        lane = lane_name(start.pool, is_async)
+        return Options(name, timeout, lane, start.priority, retry=start.retry, expires=start.expires, keyed=start.keyed)
+
+    def start_of(self, start: Start, work_item: Callable[..., Any], args: tuple[Any, ...]) -> Start:
+        """Return how a call starts, which is made here and now.
+
+        Raises:
+            InvalidWorkItem: There is no such pool; or as `Start.of_call`.
+        """
+        check_pool(start.pool, self.settings.pools)
+        return start.of_call(work_item, args)
 
     def engine(self, alias: str) -> Engine:
         """Return the engine of an alias, which was looked at.
@@ -209,8 +222,21 @@ class Assembly:
         asynchronous = Lane[WorkItem](ASYNC, "async", Limits(running=self.settings.max_async_in_flight))
         loop_executor = LoopExecutor(self.scheduler, asynchronous, environment=self.environment)
         ThreadExecutor(self.scheduler, sync, environment=self.environment, adopt=loop_executor.adopt)
-        self.scheduler.attach(sync, asynchronous, *self.tracker.lanes)
+        lanes = [
+            lane for name, pool in self.settings.pools.items() for lane in self._make_pool(name, pool, loop_executor)
+        ]
+        self.scheduler.attach(sync, asynchronous, *self.tracker.lanes, *lanes)
         return loop_executor
+
+    def _make_pool(self, name: str, pool: conf.PoolSettings, loop_executor: LoopExecutor) -> list[Lane[WorkItem]]:
+        sync, asynchronous = (
+            Lane[WorkItem](f"{lane_name(name, False)}", "sync", Limits(running=pool.max_workers)),
+            Lane[WorkItem](f"{lane_name(name, True)}", "async", Limits(running=pool.max_async_in_flight)),
+        )
+        made = Pool(name, pool.max_queued, sync, asynchronous)
+        share = LoopShare(loop_executor, asynchronous, self.scheduler.lock)
+        ThreadExecutor(self.scheduler, sync, environment=self.environment, adopt=share.adopt)
+        return made.lanes
 
     def _make_coordinator(self) -> DrainCoordinator:
         return DrainCoordinator(

@@ -15,7 +15,7 @@ from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Process
 from django_qbwi.hosting.unusual import queue_from, queue_unusually
 from django_qbwi.intake.callables import examine
-from django_qbwi.intake.options import NO_START, Start
+from django_qbwi.intake.options import NO_START, Start, check_pool
 
 
 class PreparedCalls:
@@ -74,7 +74,7 @@ class PreparedCalls:
         if here.interceptors:
             here.interceptors[-1](work_item, (), is_async, name, None, prepare=prepare)
             return None
-        options = assembly.options_of(name, None, start)
+        options = assembly.options_of(name, None, start, is_async)
         item = assembly.scheduler.make_item(Call(work_item, (), is_async, NO_ORIGIN, options))
         item.known_id = item_id
         _give_run(item, start, call)
@@ -114,13 +114,16 @@ class PreparedCalls:
         return item
 
     def prove(self, work_item: Callable[..., Any], args: tuple[Any, ...], is_async: bool, start: Start | None) -> None:
-        """Refuse now what could not be handed off later.
+        """Refuse now what could not be queued so, or handed off, later.
 
         Raises:
             InvalidWorkItem, ImproperlyConfigured: As `queue`.
         """
-        if start is not None and start.hand_off is not None:
-            assembly = (self._find()).admit()
+        if start is None:
+            return
+        assembly = (self._find()).admit()
+        check_pool(start.pool, assembly.settings.pools)
+        if start.hand_off is not None:
             item = assembly.scheduler.make_item(Call(work_item, args, is_async))
             assembly.call_for_engine(item, start.hand_off)
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
+from django_qbwi.core.lanes import DEFAULT
+from django_qbwi.inspection.pools import PoolCounts, pool_fields
 
 SCHEMA = 1
 """The version of the JSON; a reader refuses any other."""
@@ -48,6 +50,8 @@ class ProcessRecord:
     """Items that the last drain from outside was for, and that still go on after its limit."""
     limits: dict[str, float | None]
     """The settings that bound the work, by their names in lower case."""
+    pools: dict[str, PoolCounts] = dataclasses.field(default_factory=dict)
+    """What each pool runs and holds, and may, the default one included; empty where all items share that."""
     items: list[Item]
     """Those that run, then those that wait, oldest first."""
     recent: list[Item]
@@ -154,6 +158,14 @@ def _limits(value: Any) -> dict[str, float | None]:
     return {text(key, 100): rule(entry) for key, entry in value.items()}
 
 
+def _pools(value: Any) -> dict[str, PoolCounts]:
+    # Another version may not say it.
+    pools = {} if value is None else value
+    if not isinstance(pools, dict) or len(pools) > _MAX_POOLS:
+        raise _unfit(value, "an object")
+    return {text(name, 100): fields(pool, _POOL_FIELDS) for name, pool in pools.items()}
+
+
 def _error(value: Any) -> dict[str, Any]:
     return fields(value, _ERROR_FIELDS)
 
@@ -173,6 +185,11 @@ def _count(value: Any) -> int:
     return 0 if value is None else whole(value)
 
 
+def _pool(value: Any) -> str:
+    # As below.
+    return DEFAULT if value is None else text(value, 100)
+
+
 def _attempt(value: Any) -> int:
     # Another version may not say it, and has no other.
     return 1 if value is None else whole(value)
@@ -190,6 +207,7 @@ def _unfit(value: Any, wanted: str) -> ProcessUnreachable:
 _MAX_NUMBER = 2**63
 _MAX_ITEMS = 1_000
 _MAX_LIMITS = 100
+_MAX_POOLS = 1_000
 
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "pid": whole,
@@ -205,10 +223,12 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "failed": whole,
     "left_behind": _count,
     "limits": _limits,
+    "pools": _pools,
     "items": _items,
     "recent": _items,
     "truncated": flag,
 }
+_POOL_FIELDS = pool_fields(whole)
 _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "id": bounded(100),
     "name": bounded(200),
@@ -221,6 +241,7 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "expires_at": optional(moment),
     "timeout": optional(number),
     "priority": _priority,
+    "pool": _pool,
     "attempt": _attempt,
     "held": lambda value: value is not None and flag(value),  # another version may not say it
     "overdue": flag,

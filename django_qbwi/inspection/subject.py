@@ -21,6 +21,7 @@ from django_qbwi.core.names import printable
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.inspection.cancelling import Canceller
+from django_qbwi.inspection.pools import counts_of_pools
 from django_qbwi.inspection.records import Item, ProcessRecord
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import holding
@@ -101,6 +102,7 @@ class Subject:
             failed=failed,
             left_behind=0 if self._drain is None else self._drain.left_behind,
             limits={} if inspected is None else dict(inspected.limits),
+            pools={} if inspected is None else counts_of_pools(inspected.scheduler),
             items=live,
             recent=recent,
             truncated=truncated,

@@ -24,6 +24,8 @@ class DecoratedFunction(FunctionWrapper):
 
     hand_off: str | None = None
     """The alias of the engine that gets what this process cannot finish, None if there is none."""
+    pool: str | None = None
+    """The name of the pool whose workers run it, None for the default one."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         try:

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from django.db import connections
@@ -14,6 +14,7 @@ from django.db import connections
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.keys import Keyed
+from django_qbwi.core.lanes import DEFAULT
 from django_qbwi.core.names import printable
 from django_qbwi.intake.keys import Keys, checked_keys, keyed
 from django_qbwi.intake.retries import Retry
@@ -62,6 +63,8 @@ class Start(NamedTuple):
     """How its keys are made."""
     keyed: Keyed | None = None
     """Those of one call, made where it was queued."""
+    pool: str | None = None
+    """Whose workers run it; None for the default one."""
 
     def of_method(self) -> Start:
         """Return it for a method that was decorated in its class."""
@@ -92,6 +95,7 @@ def checked_start(
     unique_key: Any = None,
     concurrency: Any = None,
     concurrency_key: Any = None,
+    pool: Any = None,
 ) -> Start:
     """Return these as an item has them.
 
@@ -113,8 +117,27 @@ def checked_start(
         raise InvalidWorkItem(f"retry is {retry!r}: give a Retry, as in Retry(max_attempts=3), or leave it out")
     if expires is not None:
         expires = _checked_expiry(expires, delay)
+    if pool is not None and (not isinstance(pool, str) or not pool):
+        raise InvalidWorkItem(f'pool is {pool!r}: give the name of a pool, as QBWI["POOLS"] has it, or leave it out')
     keys = checked_keys(unique_key, concurrency, concurrency_key)
-    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys)
+    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys, pool=pool)
+
+
+def check_pool(pool: str | None, pools: Iterable[str]) -> None:
+    """Refuse a pool that is none of `pools`, nor the default one.
+
+    Raises:
+        InvalidWorkItem: The message names the nearest one, and all of them.
+    """
+    known = [DEFAULT, *pools]
+    if pool is None or pool in known:
+        return
+    close = difflib.get_close_matches(pool, known, n=1, cutoff=0.5)
+    nearest = f"did you mean {close[0]!r}? " if close else ""
+    raise InvalidWorkItem(
+        f'pool is {pool!r}, which there is not: {nearest}The pools are {", ".join(map(repr, known))}; QBWI["POOLS"] '
+        "makes them"
+    )
 
 
 def _checked_seconds(name: str, seconds: Any) -> float:

@@ -9,12 +9,14 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
+from django_qbwi import conf
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.handoff.engines import Engine, problem_of
 from django_qbwi.handoff.frameworks import Framework
 from django_qbwi.task_backend.policy import retry_from
+from django_qbwi.task_backend.pools import refuse_wrong_pool
 
-OPTIONS = ("HAND_OFF", "ON_COMMIT", "RESULTS", "RETRY")
+OPTIONS = ("HAND_OFF", "ON_COMMIT", "POOL", "RESULTS", "RETRY")
 _APP = "django_qbwi"
 _EXAMPLE = '{"max_attempts": 3, "on": ["smtplib.SMTPException"], "backoff": {"first": 1.0, "longest": 60.0}}'
 
@@ -41,6 +43,7 @@ def problems(framework: Framework, alias: str, options: Any, queues: set[str]) -
             )
         )
     found += _refused(where, options.get("RETRY"))
+    found += _wrong_pool(where, options.get("POOL"), queues)
     target = options.get("HAND_OFF")
     if target is not None:
         found += _misfits(f'{where}["HAND_OFF"]', Engine(framework, target), queues)
@@ -53,6 +56,19 @@ def _refused(where: str, given: Any) -> list[CheckMessage]:
     except InvalidWorkItem as error:
         return [_error(f'{where}["RETRY"]: {error}', f"Set it to a dict as in {_EXAMPLE}, or leave it out.")]
     return []
+
+
+def _wrong_pool(where: str, given: Any, queues: set[str]) -> list[CheckMessage]:
+    if conf.problems(getattr(settings, conf.SETTING, {})):
+        # Told of by another check.
+        return []
+    try:
+        refuse_wrong_pool(given, conf.load().pools)
+    except InvalidWorkItem as error:
+        return [_error(f'{where}["POOL"]: {error}', 'Name a pool of QBWI["POOLS"], or leave it out.')]
+    strange = sorted(map(repr, set(given) - queues)) if isinstance(given, dict) and queues else []
+    hint = f"The queues of the alias are: {', '.join(sorted(queues))}."
+    return [_error(f'{where}["POOL"] names no queue of the alias by {name}', hint) for name in strange]
 
 
 def _misfits(where: str, engine: Engine, queues: set[str]) -> list[CheckMessage]:

@@ -33,6 +33,7 @@ from django_qbwi.task_backend import remote
 from django_qbwi.task_backend.checks import problems
 from django_qbwi.task_backend.entries import TaskEntry
 from django_qbwi.task_backend.policy import policy_of, usual_policy
+from django_qbwi.task_backend.pools import pool_of
 from django_qbwi.task_backend.results import TaskResults
 from django_qbwi.task_backend.start import refuse_nonsense, start_of, with_delay
 
@@ -86,7 +87,8 @@ class TaskQueueing:
         self.validate_task(task)
         entry = self._entry(task, _new_id(), args, kwargs)
         entry.call = self._engine_call(entry)
-        entry.start = start_of(self.framework, task, self.retry_of(task), entry.args, entry.kwargs, self._kept_under)
+        start = start_of(self.framework, task, self.retry_of(task), entry.args, entry.kwargs, self._kept_under)
+        entry.start = start._replace(pool=pool_of(self.alias, self.options, task.queue_name))
         _let_try_again(entry)
         using = self.options.get("ON_COMMIT")
         # On a running loop no transaction can be open.

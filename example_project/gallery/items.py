@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
     """Make three sizes of an uploaded picture; the sizes that are ready stay if the rest is cancelled.
 
-    Of many uploads two are made at once: the postcards shall not have to wait for all of them.
+    Of many uploads two are made at once: the albums shall not have to wait for all of them.
     """
     handles.remember(current_work_item())  # it was queued on commit, so the view never saw a handle
     upload = Upload.objects.get(pk=upload_id)
@@ -54,12 +54,13 @@ def make_thumbnails(token: CancellationToken, upload_id: int) -> None:
         Thumbnail.objects.create(upload=upload, picture=ContentFile(small, f"{upload_id}-{width}.jpg"))
 
 
-@background_work_item(name="send postcard", timeout=30, priority=10, retry=Retry(on=OSError))
+@background_work_item(name="send postcard", timeout=30, priority=10, retry=Retry(on=OSError), pool="mail")
 @copies_request
 def send_postcard(token: CancellationToken, visit: RequestSnapshot, postcard_id: int) -> None:
     """Draw a postcard and e-mail it; a cancellation counts until the e-mail is handed over.
 
-    Where the mail server cannot be reached, or refuses, it is tried again. It comes before what nobody waits for.
+    Where the mail server cannot be reached, or refuses, it is tried again. However slow that is, no thumbnail waits for
+    it: postcards have workers of their own. It comes before other mail, for which nobody waits.
 
     It is queued with the request, of which it gets a copy: to know the address of the site, as the visitor sees it.
     """

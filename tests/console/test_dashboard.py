@@ -9,11 +9,11 @@ from django_qbwi.console.dashboard import (
     Dashboard,
     Filters,
     ItemRow,
-    capacity,
     compose,
     detail,
     narrow,
 )
+from django_qbwi.console.pools import PoolRow, busy_pools, capacity
 from django_qbwi.console.text import long_span, printable_lines
 from tests.admin import site
 from tests.admin.site import NOW, ago
@@ -229,3 +229,36 @@ def test_g41_capacities_of_processes_are_added_by_kind() -> None:
     shown = capacity([site.process(running=5, running_async=1), site.process(running=2, running_async=2)])
     assert shown == "4/8 sync, 3/200 async"
     assert capacity([site.process(limits={}, running=3, running_async=1)]) == "2 sync, 1 async"
+
+
+def pool(**fields: int) -> dict[str, int]:
+    """What a process says of a pool in which nothing happens."""
+    limits = {"max_workers": 2, "max_async_in_flight": 20, "max_queued": 500}
+    return {"running": 0, "running_async": 0, "queued": 0, **limits, **fields}
+
+
+def test_capacity_is_that_of_all_pools() -> None:
+    """A process with pools may run as many as all of them together; another one beside it, as its settings say."""
+    pools = {"default": pool(max_workers=4, max_async_in_flight=100), "mail": pool(running=3, running_async=1)}
+    busy = site.process(running=3, running_async=1, pools=pools)
+    assert capacity([busy]) == "2/6 sync, 1/120 async"
+    assert capacity([busy, site.process()]) == "2/10 sync, 1/220 async"
+
+
+def test_pools_in_which_something_happens_are_shown() -> None:
+    """Each with its own numbers; a hundred idle ones take no room."""
+    pools = {"default": pool(), "mail": pool(running=2), "reports": pool(queued=7), "idle": pool()}
+    [section] = page(site.process(pools=pools)).processes
+    assert section.pools == [
+        PoolRow(name="mail", capacity="2/2 sync, 0/20 async", queued="0/500"),
+        PoolRow(name="reports", capacity="0/2 sync, 0/20 async", queued="7/500"),
+    ]
+    assert busy_pools(site.process()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("default", ""), ("default mail", "default mail"), (None, ""), ("a\n", "a?")]
+)
+def test_pool_of_an_item_is_shown_if_it_has_a_name(name: str | None, shown: str) -> None:
+    """Another version may not say it."""
+    assert ItemRow.of(site.item(pool=name), NOW).pool == shown

@@ -85,6 +85,7 @@ def entry(item_id: str = "a") -> dict[str, Any]:
         "status": "running",
         "queued_at": now,
         "held": False,
+        "pool": "default",
         "overdue": False,
         "pid": 1,
     }

@@ -1,6 +1,7 @@
 """Callers that wait for room: in the order in which they came, woken and never polling, and never for themselves."""
 
 import asyncio
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -290,7 +291,7 @@ def test_place_among_the_delayed_comes_by_itself() -> None:
     manual.queue()
     parent = manual.sync.start()
     assert parent is not None
-    manual.scheduler._bounds = type(manual.scheduler._bounds)(1, 1, True)
+    manual.scheduler._bounds = dataclasses.replace(manual.scheduler._bounds, max_delayed=1)
     manual.queue_later(5.0)
     waiting = Waiting(manual, parent=parent, delay=9.0)
     manual.advance(5.0)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 from unittest import mock
 
@@ -18,11 +19,14 @@ from django_qbwi.core.checkpoints import CheckpointReached, CheckpointToken
 from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDraining, WorkItemRejected
 from django_qbwi.core.items import WorkItem, handle_of
 from django_qbwi.core.keys import Keyed
+from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from tests.support.manual import ManualExecutor, ManualRuntime
 
 S = WorkItemStatus
 MAX_QUEUED, MAX_DELAYED = 4, 3
+MAX_MAIL = 2
+"""Of the other pool."""
 LEGAL_ENDS = {
     # FAILED: what waits for another attempt.
     S.QUEUED: {S.CANCELLED, S.DISCARDED, S.HANDED_OFF, S.FAILED},
@@ -87,6 +91,7 @@ KEYS = st.one_of(
     ),
 )
 ENGINES = st.none() | st.sampled_from(["nothing", "at once", "soon", "not in the end"]).map(Engine)
+POOLS = st.sampled_from([None, None, "mail"])
 PAUSES = st.none() | st.builds(Pauses, st.integers(0, 2), st.floats(0, 40))
 
 
@@ -96,6 +101,12 @@ def step(token: Any, cursor: int = 0) -> None:
 
 async def astep(token: Any, cursor: int = 0) -> None:
     """Do nothing, on a loop."""
+
+
+def pool_of(item: WorkItem) -> str:
+    """The name of the pool that an item belongs to."""
+    assert item.lane.pool is not None
+    return item.lane.pool.name
 
 
 def before(item: WorkItem, other: WorkItem) -> bool:
@@ -114,11 +125,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             max_queued=MAX_QUEUED,
             max_delayed=MAX_DELAYED,
             history_size=3,
+            pools={"mail": MAX_MAIL},
         )
         self.scheduler = self.manual.scheduler
         self.accepts = accepts
         self.accepted: list[WorkItem] = []
-        self.waiting: dict[bool, list[WorkItem]] = {False: [], True: []}
+        self.waiting: dict[Lane[WorkItem], list[WorkItem]] = {lane: [] for lane in self.scheduler.lanes.values()}
         # Those that are not in their lane yet, and all that have a place of their key.
         self.held: list[WorkItem] = []
         self.placed: list[WorkItem] = []
@@ -161,8 +173,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.each_end_is_reported_once()
         self.sums_add_up()
 
-    def executor(self, is_async: bool) -> ManualExecutor:
-        return self.manual.loop if is_async else self.manual.sync
+    def executor(self, lane: Lane[WorkItem]) -> ManualExecutor:
+        assert isinstance(lane.executor, ManualExecutor)
+        return lane.executor
 
     def end(self, item: WorkItem, status: WorkItemStatus) -> None:
         """Note an end in the account, and whose turn it is by that."""
@@ -182,7 +195,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         elif item in self.held:
             self.held.remove(item)
         elif before is S.QUEUED:
-            self.waiting[item.lane is self.manual.loop.lane].remove(item)
+            self.waiting[item.lane].remove(item)
         elif status is not S.ABANDONED:
             self.running.remove(item)
         self.ended[item] = status
@@ -226,6 +239,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         retry=PAUSES,
         keyed=KEYS,
         begins=st.booleans(),
+        pool=POOLS,
     )
     def queue(
         self,
@@ -236,13 +250,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         retry: Pauses | None,
         keyed: Keyed | None,
         begins: bool,
+        pool: str | None,
     ) -> None:
-        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry, keyed=keyed)
-        full = self.is_full()
+        item = self.make(is_async, movable, timeout=timeout, priority=priority, retry=retry, keyed=keyed, pool=pool)
+        full = self.is_full(item)
         state = self.scheduler.state
         same = self.same_as(item)
         try:
-            if keyed is None and movable is None:
+            if keyed is None and movable is None and pool is None:
                 self.scheduler.queue(item)
             else:
                 assert self.scheduler.queue_when_told(item, lambda: None) is (same or item)
@@ -262,7 +277,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.accepted.append(item)
             self.place(item)
             if begins:
-                self.begin_next(is_async)
+                self.begin_next(item.lane)
 
     def was_taken_over(self, item: WorkItem) -> bool:
         """Note an item that was refused here, and moves, or has moved at the call."""
@@ -289,11 +304,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         movable=ENGINES,
         keyed=KEYS,
+        pool=POOLS,
     )
     def queue_later(
-        self, is_async: bool, delay: float, priority: int, movable: Engine | None, keyed: Keyed | None
+        self,
+        is_async: bool,
+        delay: float,
+        priority: int,
+        movable: Engine | None,
+        keyed: Keyed | None,
+        pool: str | None,
     ) -> None:
-        item = self.make(is_async, movable, priority=priority, keyed=keyed)
+        item = self.make(is_async, movable, priority=priority, keyed=keyed, pool=pool)
         same = self.same_as(item)
         full = len(self.delayed) >= MAX_DELAYED
         state, stop, due = self.scheduler.state, self.scheduler.stop, self.manual.clock() + delay
@@ -323,6 +345,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         retry=PAUSES,
         priority=st.integers(-1, 1),
         keyed=KEYS,
+        pool=POOLS,
     )
     def queue_for_a_while(
         self,
@@ -333,10 +356,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         retry: Pauses | None,
         priority: int,
         keyed: Keyed | None,
+        pool: str | None,
     ) -> None:
-        item = self.make(is_async, movable, expires=delay + further, retry=retry, priority=priority, keyed=keyed)
+        options: dict[str, Any] = {"retry": retry, "priority": priority, "keyed": keyed, "pool": pool}
+        item = self.make(is_async, movable, expires=delay + further, **options)
         same = self.same_as(item)
-        full = self.is_full() if not delay else len(self.delayed) >= MAX_DELAYED
+        full = self.is_full(item) if not delay else len(self.delayed) >= MAX_DELAYED
         try:
             assert self.scheduler.queue_when_told(item, lambda: None, delay) is (same or item)
             if same is not None or self.was_taken_over(item):
@@ -354,9 +379,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             else:
                 self.place(item)
 
-    @rule(is_async=st.booleans(), keyed=KEYS, expires=st.none() | st.floats(0.1, 20))
-    def wait_for_room(self, is_async: bool, keyed: Keyed | None, expires: float | None) -> None:
-        self.look(Caller(self.make(is_async, None, keyed=keyed, expires=expires), 0.0, None))
+    @rule(is_async=st.booleans(), keyed=KEYS, expires=st.none() | st.floats(0.1, 20), pool=POOLS)
+    def wait_for_room(self, is_async: bool, keyed: Keyed | None, expires: float | None, pool: str | None) -> None:
+        self.look(Caller(self.make(is_async, None, keyed=keyed, expires=expires, pool=pool), 0.0, None))
 
     @precondition(lambda self: any(self.callers.values()))
     @rule(data=st.data())
@@ -366,8 +391,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def look(self, caller: Caller) -> None:
         """Do what one does who comes, or is woken, and queue if there is a place."""
         woken: list[None] = []
-        before = next(iter(self.callers), caller)
-        full = self.is_full() or before is not caller
+        before = next((other for other in self.callers if other.bound == caller.bound), caller)
+        full = self.is_full(caller.item) or before is not caller
         same = self.same_as(caller.item)
         with self.scheduler.lock:
             is_over = self.scheduler._look(caller, lambda: woken.append(None))
@@ -391,9 +416,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         with self.scheduler.lock:
             self.scheduler._stop_waiting(caller)
 
-    def is_full(self) -> bool:
-        """Whether no item more is taken that could begin."""
-        return len(self.waiting[False]) + len(self.waiting[True]) + len(self.held) >= MAX_QUEUED
+    def is_full(self, item: WorkItem) -> bool:
+        """Whether no item more is taken, of the pool of this one, that could begin."""
+        waiting = [other for other in (*chain(*self.waiting.values()), *self.held) if pool_of(other) == pool_of(item)]
+        return len(waiting) >= (MAX_MAIL if pool_of(item) == "mail" else MAX_QUEUED)
 
     def is_over(self, item: WorkItem) -> bool:
         """Whether an item waits that may not start any more."""
@@ -412,7 +438,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                     self.hold(item)
                     return
                 self.placed.remove(lower[-1])
-                self.waiting[lower[-1].lane is self.manual.loop.lane].remove(lower[-1])
+                self.waiting[lower[-1].lane].remove(lower[-1])
                 self.hold(lower[-1], first=True)
             self.placed.append(item)
         self.into_lane(item)
@@ -424,23 +450,24 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def into_lane(self, item: WorkItem) -> None:
         """Note an item in its lane: behind those of its priority."""
-        waiting = self.waiting[item.lane is self.manual.loop.lane]
+        waiting = self.waiting[item.lane]
         waiting.append(item)
         waiting.sort(key=lambda other: -other.options.priority)
 
     @precondition(lambda self: any(self.waiting.values()))
-    @rule(is_async=st.booleans(), in_vain=st.booleans())
-    def start(self, is_async: bool, in_vain: bool) -> None:
-        self.begin_next(is_async if self.waiting[is_async] or in_vain else not is_async)
+    @rule(data=st.data(), in_vain=st.booleans())
+    def start(self, data: st.DataObject, in_vain: bool) -> None:
+        lanes = [lane for lane, waiting in self.waiting.items() if waiting or in_vain]
+        self.begin_next(data.draw(st.sampled_from(lanes)))
 
-    def begin_next(self, is_async: bool) -> None:
+    def begin_next(self, lane: Lane[WorkItem]) -> None:
         """Begin what waits first in a lane, if there is anything."""
-        while self.waiting[is_async] and self.is_over(self.waiting[is_async][0]):
-            late = self.waiting[is_async][0]
+        while self.waiting[lane] and self.is_over(self.waiting[lane][0]):
+            late = self.waiting[lane][0]
             self.end(late, S.DISCARDED)
             self.stepped_over.append(late)
-        item = self.executor(is_async).start()
-        expected = self.waiting[is_async].pop(0) if self.waiting[is_async] else None
+        item = self.executor(lane).start()
+        expected = self.waiting[lane].pop(0) if self.waiting[lane] else None
         assert item is expected, "first in, first out within a priority"
         if item is not None:
             self.running.append(item)
@@ -471,7 +498,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             if withdrawn:
                 assert handle_of(item).cancel()
 
-        decided = self.executor(item.lane is self.manual.loop.lane).finish(item, errors[outcome], meanwhile)
+        decided = self.executor(item.lane).finish(item, errors[outcome], meanwhile)
         assert decided is not (late or again)
         assert item.run.attempt == attempt + (again and not withdrawn)
         if withdrawn:
@@ -513,7 +540,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         with pytest.raises(CheckpointReached) as left:
             item.token.checkpoint(cursor=1)
-        assert not self.executor(item.lane is self.manual.loop.lane).finish(item, left.value)
+        assert not self.executor(item.lane).finish(item, left.value)
         self.running.remove(item)
         self.moving.append(item)
         self.give_place_back(item)
@@ -538,7 +565,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         elif item in self.held:
             self.held.remove(item)
         else:
-            self.waiting[item.lane is self.manual.loop.lane].remove(item)
+            self.waiting[item.lane].remove(item)
         self.moving.append(item)
         self.expires.pop(item, None)
         self.give_place_back(item)
@@ -663,7 +690,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         # As they are listed, which is not the order of their turns.
         listed = [item for lane in self.scheduler.lanes.values() for item in lane.held]
         held = sorted(self.held, key=lambda item: listed.index(item) if item in listed else -1)
-        return [*self.waiting[False], *self.waiting[True], *held, *self.delayed]
+        return [*chain(*self.waiting.values()), *held, *self.delayed]
 
     def untold(self) -> list[WorkItem]:
         """The items that have ended, and are not told of yet."""
@@ -681,7 +708,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def counts_are_exact(self) -> None:
         assert self.scheduler.queued_count == len(self.queued())
         assert self.scheduler.delayed_count == len(self.delayed) <= MAX_DELAYED
-        assert len(self.scheduler.lanes["async"].queue) == len(self.waiting[True])
+        assert {lane: [*lane.queue] for lane in self.scheduler.lanes.values()} == self.waiting
         assert self.scheduler.running_count == len(self.live())
         assert self.scheduler.live_items() == [*self.live(), *self.queued(), *self.moving]
 
@@ -723,9 +750,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def room_is_told_of(self) -> None:
-        first = next(iter(self.callers), None)
-        if first is not None and not self.is_full() and self.scheduler.state is SchedulerState.OPEN:
-            assert self.callers[first], "nobody wakes who waits"
+        # Each one who is woken for room of another pool wakes one behind.
+        woken = False
+        for caller, wakes in self.callers.items():
+            woken = woken or bool(wakes)
+            if not self.is_full(caller.item) and self.scheduler.state is SchedulerState.OPEN:
+                assert woken, "nobody wakes who waits"
 
     @invariant()
     def what_waits_already_is_not_waited_for(self) -> None:

@@ -356,7 +356,7 @@ OF_OWN_THREADS = {
     "registry.py": {"taken_by"},
     "scheduler.py": {"_mark_overdue"},
     "threads.py": {"_strike_out", "enlist", "give_up_slot", "next_item"},
-    "loop_thread.py": {"_forget", "_pump", "adopt", "give_up_slot"},
+    "loop_thread.py": {"_forget", "_pump", "adopt_into", "give_up_slot_in"},
 }
 """Functions that no thread calls but ours, where no signal handler runs: the keeper, the workers, the loop's."""
 

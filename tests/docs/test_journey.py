@@ -18,7 +18,7 @@ PAGE = (pages.DOCS / "contributing.rst").read_text(encoding="utf-8")
 
 MAX_FILES, MAX_LINES = 8, 1_800
 """Of the files that hand an item on."""
-MAX_TOUCHED = {"sync": (14, 3_100), "async": (15, 3_340)}
+MAX_TOUCHED = {"sync": (14, 3_100), "async": (15, 3_420)}
 """Files and lines with those that only answer: what holds today, to be made less."""
 
 Stops = list[tuple[str, str]]

@@ -66,7 +66,7 @@ def test_the_settings_are_those_of_the_package() -> None:
     assert shown == {key: getattr(conf.Settings(), field) for key, field in conf.KEYS.items()}
     assert list(shown) == list(conf.KEYS)
     assert [type(value) for value in shown.values()] == [
-        type(field.default) for field in dataclasses.fields(conf.Settings)
+        type(getattr(conf.Settings(), field.name)) for field in dataclasses.fields(conf.Settings)
     ]
 
 
@@ -89,6 +89,10 @@ def test_what_is_allowed(key: str) -> None:
         "an alias of ``TASKS``, or ``None``": (["durable", None], ["", 5, True]),
         "the path of a directory, or ``None``": (["/var/lib/mysite", None], ["", 5, True]),
         "a dotted path": (["django.core.mail.backends.smtp.EmailBackend"], ["", 5, None]),
+        "a dict of dicts, by the name of the pool": (
+            [{}, {"mail": {}}, {"mail": {"MAX_WORKERS": 1}}],
+            [[], None, {"mail": 1}, {"mail": {"MAX_WORKERS": 0}}, {"default": {}}],
+        ),
         "a list or tuple of dotted paths": ([[], (), ["a.path"]], ["a.path", [5], None]),
     }
     accepted, refused = allowed[row[2]]

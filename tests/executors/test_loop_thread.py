@@ -19,6 +19,7 @@ from django_qbwi.core.ports import NullEnvironment
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.executors import loop_slots as item_executors
 from django_qbwi.executors import loop_thread as loop_executor
+from django_qbwi.executors.loop_end import cancel_natively
 from django_qbwi.machine import stacks
 from django_qbwi.machine.daemon_executor import DaemonExecutor
 from tests.support.clock import FakeClock
@@ -384,7 +385,7 @@ def test_native_cancel_before_the_first_step(start: Start, gate: Gate) -> None:
     task, runtime.loop._in_flight[handle._item] = runtime.loop._in_flight[handle._item], None
     loop = runtime.loop.loop
     assert loop is not None
-    loop.call_soon_threadsafe(runtime.loop._cancel_tasks, [handle._item], 2)
+    loop.call_soon_threadsafe(cancel_natively, runtime.loop._in_flight, [handle._item], contextvars.Context(), 2)
     loop.call_soon_threadsafe(runtime.loop._in_flight.__setitem__, handle._item, task)
     assert handle.wait(PATIENCE)
     assert handle.status is S.FAILED

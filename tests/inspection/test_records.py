@@ -54,6 +54,8 @@ def test_anything_else_is_no_record(value: Any) -> None:
         ("items", {}),
         ("items", [None]),
         ("limits", {"max_workers": "4"}),
+        ("pools", []),
+        ("pools", {"mail": None}),
         ("truncated", 0),
         ("state", 1),
     ],
@@ -77,6 +79,7 @@ STRANGE = [
         ("limits", value)
         for value in (NESTED, {"max_workers": math.nan}, {"a": 10**4000}, dict.fromkeys("ab" * 99, DEEP))
     ),
+    *(("pools", value) for value in (NESTED, {"mail": {"running": 1}}, {str(number): {} for number in range(1001)})),
     *((name, NESTED) for name in ("host", "state", "items", "recent", "truncated", "server", "queued")),
     ("running", -1),
     ("host", None),
@@ -102,6 +105,7 @@ def test_g35_what_nobody_could_compute_with_is_refused(described: dict[str, Any]
         ("error", NESTED),
         ("origin", 1),
         ("pid", 1.5),
+        ("pool", 5),
     ],
 )
 def test_g35_items_are_validated_as_well(described: dict[str, Any], field: str, value: Any) -> None:
@@ -120,6 +124,17 @@ def test_progress_survives_json(described: dict[str, Any]) -> None:
     sent = {**REPORT, "text": "x\ud800" * 500, "at": "2026-01-01T02:00:00+02:00", "secret": "x"}
     found = item_from_dict({**described["items"][0], "progress": sent})["progress"]
     assert found == {**REPORT, "text": "x?" * 100}
+
+
+def test_pools_survive_json(described: dict[str, Any]) -> None:
+    """Count by count, and nothing else of them; a version that does not know of pools has none."""
+    names = ("running", "running_async", "queued", "max_workers", "max_async_in_flight", "max_queued")
+    counts = dict(zip(names, range(6), strict=True))
+    record = ProcessRecord.from_dict({**described, "pools": {"mail": {**counts, "secret": "x"}}})
+    assert record.pools == {"mail": counts}
+    del described["pools"], described["items"][0]["pool"]
+    record = ProcessRecord.from_dict(described)
+    assert (record.pools, record.items[0]["pool"]) == ({}, "default")
 
 
 def test_progress_of_an_older_version_is_missing(described: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from django_qbwi.core.attempts import let_try_again
 from django_qbwi.core.calls import Call, Options
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
-from django_qbwi.core.lanes import ASYNC, SYNC, Lane
+from django_qbwi.core.lanes import ASYNC, SYNC, Lane, Pool, lane_name
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.intake.callables import examine
 from django_qbwi.machine.service_thread import ServiceThread
@@ -140,7 +140,8 @@ async def anoop(token: Any, *args: Any) -> None:
 class ManualRuntime:
     """A scheduler with all that it needs, under the test's control."""
 
-    def __init__(self, *, announces: bool = False, **options: Any) -> None:
+    def __init__(self, *, announces: bool = False, pools: dict[str, int] | None = None, **options: Any) -> None:
+        """Make it, with a pool for each of the names, which has so many items wait."""
         self.clock = FakeClock()
         self.observer = RecordingObserver(announces=announces)
         self.keeper = ManualServiceThread(self.clock, "keeper")
@@ -155,15 +156,28 @@ class ManualRuntime:
         )
         self.sync = ManualExecutor(self.scheduler, Lane(SYNC))
         self.loop = ManualExecutor(self.scheduler, Lane(ASYNC, "async"))
-        self.scheduler.attach(self.sync.lane, self.loop.lane)
+        self.pools: dict[str, tuple[ManualExecutor, ManualExecutor]] = {}
+        for name, max_queued in (pools or {}).items():
+            sync, loop = (
+                Lane[WorkItem](lane_name(name, False) or ""),
+                Lane[WorkItem](lane_name(name, True) or "", "async"),
+            )
+            Pool(name, max_queued, sync, loop)
+            self.pools[name] = ManualExecutor(self.scheduler, sync), ManualExecutor(self.scheduler, loop)
+        others = [executor for pair in self.pools.values() for executor in pair]
+        self.scheduler.attach(*(executor.lane for executor in (self.sync, self.loop, *others)))
 
     def _start(self) -> None:
         self.keeper.start()
         self.reporter.start()
 
-    def make(self, work_item: Callable[..., Any] = noop, *args: Any, **options: Any) -> WorkItem:
+    def make(
+        self, work_item: Callable[..., Any] = noop, *args: Any, pool: str | None = None, **options: Any
+    ) -> WorkItem:
         """Return a new item that is not queued."""
-        call = Call(work_item, args, examine(work_item, args), options=Options(**options))
+        is_async = examine(work_item, args)
+        options.setdefault("lane", lane_name(pool, is_async))
+        call = Call(work_item, args, is_async, options=Options(**options))
         item = self.scheduler.make_item(call)
         if item.options.retry is not None:
             let_try_again(item)

@@ -116,7 +116,7 @@ def tenant_of(pk: int) -> tuple[str, int]:
     return "tenant", pk
 
 
-@background_work_item(unique_key=tenant_of, concurrency=2, concurrency_key=tenant_of)
+@background_work_item(unique_key=tenant_of, concurrency=2, concurrency_key=tenant_of, pool="search")
 def index(token: CancellationToken, pk: int) -> None: ...
 
 
@@ -158,6 +158,8 @@ def this_process() -> None:
 def decorated() -> None:
     assert_type(resize.queue(1), WorkItemHandle)
     assert_type(index.using(unique_key=str, concurrency=1).queue(1), WorkItemHandle)
+    assert_type(index.using(pool="default").queue(1), WorkItemHandle)
+    assert_type(index.queue(1).info.pool, str)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
     assert_type(
         resize.using(
