@@ -23,6 +23,7 @@ from django_qbwi.handoff.calls import DecoratedCall, EngineCall
 from django_qbwi.handoff.engines import Engine
 from django_qbwi.handoff.movable import MovableItem, make_movable
 from django_qbwi.handoff.mover import Mover
+from django_qbwi.hosting.history import Find, Kept, no_history
 from django_qbwi.hosting.immediate import run_in_a_thread
 from django_qbwi.intake.carriers import load_carriers
 from django_qbwi.intake.intake import Intake
@@ -44,6 +45,7 @@ class Assembly:
         host: servers.ServerHost,
         started: Callable[[], object] = lambda: None,
         hint_at_locks: Callable[[str], None] = lambda alias: None,
+        history: Find = no_history,
     ) -> None:
         """Put it together.
 
@@ -52,6 +54,7 @@ class Assembly:
             host: The server around it.
             started: Called by the reporter when the first item was accepted.
             hint_at_locks: Called with an alias, in an item's thread, when a test shares its database with that thread.
+            history: Returns what keeps the items that ended badly over the end of this process, if anything.
         """
         self.settings = settings
         self.host = host
@@ -72,6 +75,7 @@ class Assembly:
         """Whether there are carriers to ask at each queueing."""
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
+        self.kept = Kept(history, self.reporter)
         self.scheduler = self._make_scheduler()
         self.mover = Mover(self.scheduler, self.environment, self._report, settings.max_queued)
         self.tracker = Tracker(self.scheduler, self.reporter)
@@ -181,7 +185,7 @@ class Assembly:
             overdue_after=settings.overdue_after,
             accept_while_draining=settings.accept_while_draining,
             history_size=settings.history_size,
-            observer=SignalsAndRecords(self._schedule),
+            observer=SignalsAndRecords(self._schedule, self.kept.keep),
             keeper=self.keeper,
             start=self._start_services,
             report=lambda item: self._report([item]),
@@ -204,6 +208,7 @@ class Assembly:
             shutdown_timeout=self.settings.shutdown_timeout,
             cancel_after=self.settings.cancel_after,
             move=self.mover.sign,
+            last_writes=self.kept,
         )
 
     def _report(self, items: list[WorkItem]) -> None:
@@ -213,6 +218,7 @@ class Assembly:
     def _start_services(self) -> None:
         self.keeper.start()
         self.reporter.start()
+        self.kept.open()
         self.reporter.post(self._started)
 
     def _schedule(self, coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 _SHORTEST = 0.25
 """Seconds for the last moments where the margin of a short limit leaves less."""
@@ -21,6 +22,8 @@ class LastMoments:
     """Async items that were cancelled natively have ended."""
     records_by: float
     """The last records are written."""
+    kept_by: float
+    """What is kept of the items in a database is written, or given up."""
     ends_by: float
     """Threads have closed their connections: the process goes."""
 
@@ -35,5 +38,26 @@ class LastMoments:
         return cls(
             interrupted_by=begins + min(0.5, max(0.1, span / 4)),
             records_by=begins + span / 2,
+            kept_by=begins + span * 0.8,
             ends_by=begins + span,
         )
+
+
+class LastWrites(Protocol):
+    """What is kept of items elsewhere, a database say, and may not be written yet when the process ends."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything; asked in signal handlers too."""
+
+    def write(self, until: float) -> object:
+        """Write it, until the monotonic second `until` at the most; tell what could not be. Raises nothing."""
+
+
+class NoLastWrites:
+    """Nothing is kept elsewhere."""
+
+    pending = False
+
+    def write(self, until: float) -> object:
+        """Do nothing."""

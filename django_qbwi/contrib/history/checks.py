@@ -1,0 +1,47 @@
+"""The system checks: the table has to be there, in a database that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps.config import AppConfig
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import DatabaseError, connections, router
+
+from django_qbwi.contrib.history.models import HistoryEntry
+
+MIGRATE = "run `manage.py migrate django_qbwi_history`"
+
+
+def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a database that keeps nothing."""
+    alias = router.db_for_write(HistoryEntry)
+    connection = connections[alias]
+    if connection.vendor == "unknown":
+        problem = f"the database {alias!r} is not configured"
+    elif connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+        problem = f"the database {alias!r} is in memory, and gone with the process"
+    else:
+        return []
+    hint = "Give it, by a database router, one that stays, or take the app out of INSTALLED_APPS."
+    return [Error(f"The history cannot be used: {problem}", hint=hint, id="qbwi.E005")]
+
+
+def check_table(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report a table that is not there; only asked with `check --database`, as all that asks a database."""
+    alias = router.db_for_write(HistoryEntry)
+    if alias not in (databases or ()) or not is_missing(alias):
+        return []
+    hint = f"{MIGRATE[0].upper()}{MIGRATE[1:]}{'' if alias == 'default' else f' --database {alias}'}."
+    return [Warning(f"The table of the history is missing in the database {alias!r}", hint=hint, id="qbwi.W005")]
+
+
+def is_missing(alias: str) -> bool:
+    """Tell whether the table is certainly not there; blocks as long as the database."""
+    try:
+        return HistoryEntry._meta.db_table not in connections[alias].introspection.table_names()
+    except DatabaseError:
+        return False
