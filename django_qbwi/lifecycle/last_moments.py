@@ -8,6 +8,9 @@ from typing import Protocol
 _SHORTEST = 0.25
 """Seconds for the last moments where the margin of a short limit leaves less."""
 
+_LONGEST_WRITE = 1.6
+"""Seconds for what is to be kept in a database, where the limit is further away than that."""
+
 
 def margin(limit: float) -> float:
     """Return the seconds kept of a limit for the last records and the server's own end."""
@@ -35,11 +38,14 @@ class LastMoments:
         if begins + span < now + _SHORTEST:
             # A server came back to us later than that.
             begins, span = now, _SHORTEST
+        # A drain that was over early has time left for a slow database.
+        early = now if deadline is None else min(now + _LONGEST_WRITE, deadline)
+        kept_by = max(begins + span * 0.8, early)
         return cls(
             interrupted_by=begins + min(0.5, max(0.1, span / 4)),
             records_by=begins + span / 2,
-            kept_by=begins + span * 0.8,
-            ends_by=begins + span,
+            kept_by=kept_by,
+            ends_by=max(begins + span, kept_by + span * 0.2),
         )
 
 
