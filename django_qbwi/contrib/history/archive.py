@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
 from django_qbwi import conf, hosting
-from django_qbwi.contrib.history.checks import MIGRATE, is_missing
+from django_qbwi.contrib.history.checks import cure, is_missing
 from django_qbwi.contrib.history.models import HistoryEntry
 from django_qbwi.contrib.history.rows import row_of
 from django_qbwi.contrib.history.store import Store
@@ -78,8 +78,9 @@ class Archive:
         try:
             return [entry.to_dict() for entry in self._store.read(wanted)]
         except (DatabaseError, ImproperlyConfigured) as error:
-            cure = f"; {MIGRATE}" if is_missing(self._store.database) else ""
-            raise InspectionError(f"the history could not be read: {error}{cure}") from error
+            alias = self._store.database
+            what_helps = f"; {cure(alias)}" if is_missing(alias) else ""
+            raise InspectionError(f"the history could not be read: {error}{what_helps}") from error
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[list[HistoryEntry]]:

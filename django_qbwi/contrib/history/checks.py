@@ -11,8 +11,6 @@ from django.db import DatabaseError, connections, router
 
 from django_qbwi.contrib.history.models import HistoryEntry
 
-MIGRATE = "run `manage.py migrate django_qbwi_history`"
-
 
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Report a database that keeps nothing."""
@@ -35,8 +33,13 @@ def check_table(
     alias = router.db_for_write(HistoryEntry)
     if alias not in (databases or ()) or not is_missing(alias):
         return []
-    hint = f"{MIGRATE[0].upper()}{MIGRATE[1:]}{'' if alias == 'default' else f' --database {alias}'}."
+    hint = f"R{cure(alias)[1:]}."
     return [Warning(f"The table of the history is missing in the database {alias!r}", hint=hint, id="qbwi.W005")]
+
+
+def cure(alias: str) -> str:
+    """Say how the table is made."""
+    return f"run `manage.py migrate django_qbwi_history{'' if alias == 'default' else f' --database {alias}'}`"
 
 
 def is_missing(alias: str) -> bool:

@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections
 
-from django_qbwi.contrib.history.checks import MIGRATE, is_missing
+from django_qbwi.contrib.history.checks import cure, is_missing
 from django_qbwi.contrib.history.models import HistoryEntry
 from django_qbwi.contrib.history.store import Store
 from django_qbwi.machine.loggers import SafeLogger
@@ -102,7 +102,7 @@ class Writer:
             RuntimeError: The operating system gave no thread.
         """
         if holding(self._guard, self._start):
-            self._thread.post(lambda: self._clean_in(FIRST_CLEAN_SECONDS))
+            self._thread.post(self._get_ready)
 
     def stop(self) -> None:
         """End the thread after what is posted to it; does not wait."""
@@ -171,6 +171,12 @@ class Writer:
 
     # In the thread.
 
+    def _get_ready(self) -> None:
+        # The driver of the database is imported: that may take longer than the end of a process can wait.
+        with contextlib.suppress(Exception):
+            _ = connections[self._store.database]
+        self._clean_in(FIRST_CLEAN_SECONDS)
+
     def _turn_in(self, seconds: float) -> None:
         self._thread.call_at(self._clock() + seconds, self.turn)
 
@@ -209,7 +215,6 @@ class Writer:
         is_first = not self.is_failing
         self._pause = min(max(FIRST_PAUSE, self._pause * 2), LONGEST_PAUSE)
         if is_first:
-            cure = f". The table is missing: {MIGRATE}" if _is_missing(self._store) else ""
             logger.warning(
                 "The history could not be written: what ends badly is remembered, %d items at the most, and tried "
                 "again every %g to %g s: %r%s",
@@ -217,7 +222,7 @@ class Writer:
                 FIRST_PAUSE,
                 LONGEST_PAUSE,
                 error,
-                cure,
+                _cure(self._store),
             )
         # Also if it is not the thread that takes this turn.
         self._planned = True
@@ -252,8 +257,7 @@ class Writer:
         try:
             self._store.clean(*self._limits())
         except Exception as error:
-            cure = f". The table is missing: {MIGRATE}" if _is_missing(self._store) else ""
-            logger.warning("Old rows of the history could not be removed: %r%s", error, cure)
+            logger.warning("Old rows of the history could not be removed: %r%s", error, _cure(self._store))
 
 
 def _is_about_a_row(error: Exception) -> bool:
@@ -261,10 +265,11 @@ def _is_about_a_row(error: Exception) -> bool:
     return isinstance(error, (DataError, IntegrityError)) or not about_the_database
 
 
-def _is_missing(store: Store) -> bool:
+def _cure(store: Store) -> str:
     with contextlib.suppress(Exception):
-        return is_missing(store.database)
-    return False
+        if is_missing(store.database):
+            return f". The table is missing: {cure(store.database)}"
+    return ""
 
 
 def _disconnect() -> None:

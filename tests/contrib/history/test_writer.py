@@ -331,7 +331,7 @@ def test_missing_table_is_told_with_the_cure(store: Store, timers: Timers, caplo
     writer = writing(store, timers)
     writer.add(entry())
     timers.run_next()
-    assert "The table is missing: run `manage.py migrate django_qbwi_history`" in caplog.text
+    assert "The table is missing: run `manage.py migrate django_qbwi_history --database history`" in caplog.text
     with connections[ALIAS].cursor() as cursor:
         cursor.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
     timers.run_next()
