@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import DatabaseError, connections, router
 
 from django_qbwi.contrib.history.models import HistoryEntry
+from django_qbwi.lifecycle import servers
 
 
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -18,7 +20,7 @@ def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     connection = connections[alias]
     if connection.vendor == "unknown":
         problem = f"the database {alias!r} is not configured"
-    elif connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
+    elif _is_in_memory(connection) and servers.test_run(sys.argv) is None:
         problem = f"the database {alias!r} is in memory, and gone with the process"
     else:
         return []
@@ -48,3 +50,8 @@ def is_missing(alias: str) -> bool:
         return HistoryEntry._meta.db_table not in connections[alias].introspection.table_names()
     except DatabaseError:
         return False
+
+
+def _is_in_memory(connection: Any) -> bool:
+    # That of a test run usually is, and nothing is written to it.
+    return connection.vendor == "sqlite" and bool(connection.is_in_memory_db())

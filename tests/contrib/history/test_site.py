@@ -34,8 +34,14 @@ def test_page_and_command(tmp_path: Path, use_tz: str) -> None:
     assert result.stdout == "done\n"
 
 
-def test_database_in_memory_is_an_error() -> None:
-    """It is gone with the process; so is one that is not configured."""
+def test_database_of_a_test_run_is_fine() -> None:
+    """It usually is in memory, and `manage.py test` checks it."""
+    assert check_database(None) == []
+
+
+def test_database_in_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is gone with the process."""
+    monkeypatch.setattr("django_qbwi.contrib.history.checks.servers.test_run", lambda argv: None)
     (error,) = check_database(None)
     assert (error.id, "in memory" in error.msg) == ("qbwi.E005", True)
 
