@@ -44,6 +44,7 @@ from django_qbwi import (
     snapshot_request,
     track,
 )
+from django_qbwi.contrib.current_user import CurrentUserCarrier
 from django_qbwi.contrib.history.models import HistoryEntry
 from django_qbwi.contrib.history.testing import written_history
 from django_qbwi.contrib.mail import BackgroundEmailBackend, MailRetry, is_transient
@@ -338,3 +339,8 @@ def history(entry: HistoryEntry) -> None:
         queue_background_work_item(sync_item, "a@example.org")
     assert_type(entry.to_dict(), dict[str, Any])
     assert_type(entry.name, str)
+
+
+class ActingUserCarrier(CurrentUserCarrier):
+    def user(self) -> Any:
+        return None
