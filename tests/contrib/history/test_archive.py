@@ -24,6 +24,9 @@ from django_qbwi.hosting.history import Kept, Wanted
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.contrib.history.conftest import ALIAS
 from tests.contrib.history.entries import ERROR, info
+from tests.handoff import functions
+from tests.handoff.conftest import full_queue, rows  # noqa: F401 - a fixture
+from tests.handoff.listed import ListedBackend
 from tests.support.gates import PATIENCE, Gate
 
 
@@ -123,6 +126,18 @@ def test_expired_item_tells_why(store: Store, archive: Archive) -> None:
     (told,) = kept(archive)
     assert told["status"] == "discarded"
     assert "0.01" in told["why"] or "expired" in told["why"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_item_that_moved_tells_where_to(store: Store, archive: Archive) -> None:
+    """With the id that it has there."""
+    with full_queue(), archive.collecting() as collected:
+        handle = functions.resize.queue(3)
+        functions.gate.open()
+    store.write(collected)
+    (told,) = [item for item in kept(archive) if item["id"] == handle.id]
+    assert (told["status"], told["error"], told["stack"]) == ("handed_off", None, None)
+    assert told["why"] == f"'durable' as {ListedBackend.rows[0].id.hex}"
 
 
 def test_item_at_the_call_is_kept(store: Store, archive: Archive) -> None:

@@ -16,18 +16,22 @@ from tests.contrib.history.conftest import ALIAS
 from tests.support.scripts import CHECKOUT, PATIENCE, unexpected
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("use_tz", ["1", "0"])
-def test_page_and_command(tmp_path: Path, use_tz: str) -> None:
-    """What has failed is found by each filter and search, shown without its tricks, and changed by nobody."""
-    environ = {
+def environ_of(place: Path) -> dict[str, str]:
+    """Return the environment of a program of the site."""
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
         "DJANGO_SETTINGS_MODULE": "tests.contrib.history.site_settings",
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONDEVMODE": "1",
-        "QBWI_TEST_PLACE": str(tmp_path),
-        "QBWI_TEST_USE_TZ": use_tz,
+        "QBWI_TEST_PLACE": str(place),
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("use_tz", ["1", "0"])
+def test_page_and_command(tmp_path: Path, use_tz: str) -> None:
+    """What has failed is found by each filter and search, shown without its tricks, and changed by nobody."""
+    environ = {**environ_of(tmp_path), "QBWI_TEST_USE_TZ": use_tz}
     command = [sys.executable, "-W", "error", "-m", "tests.contrib.history.site_program"]
     result = subprocess.run(command, env=environ, cwd=CHECKOUT, capture_output=True, text=True, timeout=PATIENCE)
     assert unexpected(result.stderr) == ""
@@ -72,3 +76,55 @@ def test_command_without_the_app_says_how_to_have_it() -> None:
 
     with override_settings(QBWI={}), pytest.raises(CommandError, match="INSTALLED_APPS"):
         call_command("qbwi", "history")
+
+
+FORK = """
+import os, time
+import warnings
+import django
+django.setup()
+import logging
+logging.disable()
+from django.core.management import call_command
+from django.db import connections
+from django_qbwi import hosting, queue_background_work_item
+from django_qbwi.contrib.history.models import HistoryEntry
+
+warnings.simplefilter("ignore", DeprecationWarning)
+call_command("migrate", verbosity=0)
+
+def fail(token):
+    raise ValueError(os.getpid())
+
+def write():
+    assert queue_background_work_item(fail).wait(30)
+    assert hosting.history().write(time.monotonic() + 30) == 0
+
+write()
+connections.close_all()
+child = os.fork()
+if not child:
+    write()
+else:
+    assert os.waitpid(child, 0)[1] == 0
+    write()
+    pids = sorted(int(row.message) for row in HistoryEntry.objects.all())
+    assert pids == sorted([os.getpid(), os.getpid(), child]), pids
+    print("done")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_child_writes_its_own(tmp_path: Path) -> None:
+    """By a thread and a connection of its own; the parent's goes on."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORK],
+        env=environ_of(tmp_path),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert unexpected(result.stderr) == ""
+    assert (result.returncode, result.stdout) == (0, "done\n")
