@@ -57,6 +57,10 @@ class Settings:
     """Run items at the call, in the caller's thread: for test settings."""
     history_size: int = 200
     """Finished items remembered per process."""
+    history_days: float | None = 30.0
+    """Days that `contrib.history` keeps a row; None for no limit."""
+    history_rows: int | None = 10_000
+    """Rows that `contrib.history` keeps; None for no limit."""
     request_capture: str = "error"
     """What happens if an item would carry its request along: "error", "warn" or "allow"."""
     context: Sequence[str] = ()
@@ -206,6 +210,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "handle_signals": _FLAG,
     "immediate": _FLAG,
     "history_size": (_is_size, "an integer of 0 or more"),
+    "history_days": (_is_timeout, "a number of days above 0, or None for no limit"),
+    "history_rows": (lambda value: value is None or _is_count(value), "an integer of 1 or more, or None for no limit"),
     "request_capture": (_is_capture_mode, '"error", "warn" or "allow"'),
     "context": (_is_list_of_paths, "a list of dotted paths"),
     "warn_in_transaction": _FLAG,

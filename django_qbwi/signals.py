@@ -57,14 +57,24 @@ _FORMAT_WITH_STACK = f"{_FORMAT}. It is at:\n%s"
 _RETRY_FORMAT = "Work item id=%s name=%s attempt=%d failed elapsed=%.3fs: the next one follows in %.1fs"
 _FORMAT_WITH_REASON = f"{_FORMAT}: %s"
 _OVERDUE_WARNING_EVERY = 60.0
+_KEPT = frozenset(
+    {WorkItemStatus.FAILED, WorkItemStatus.ABANDONED, WorkItemStatus.DISCARDED, WorkItemStatus.HANDED_OFF}
+)
+
+Keep = Callable[[WorkItem, str | None, str | None], object]
+"""Takes an item that has ended, its stack if it still runs, and why it did not run; it blocks and raises never."""
 
 
 class SignalsAndRecords:
     """Tells the world of items: one record and one signal for each event. No method raises an `Exception`."""
 
-    def __init__(self, schedule: Callable[[Coroutine[Any, Any, Any]], None] | None = None) -> None:
+    def __init__(
+        self, schedule: Callable[[Coroutine[Any, Any, Any]], None] | None = None, keep: Keep | None = None
+    ) -> None:
+        """Make it; `keep` is told of each item that ended badly, or moved, before its record is written."""
         self.schedule = schedule
         """Starts a coroutine on the background loop."""
+        self._keep = keep
         self._next_stall_warning = 0.0
 
     def __repr__(self) -> str:
@@ -159,12 +169,19 @@ class SignalsAndRecords:
     def record_end(self, item: WorkItem) -> None:
         """Record how `item` ended."""
         status = item.status
+        stack = self._stack_of(item) if status is WorkItemStatus.ABANDONED else None
+        if self._keep is not None and status in _KEPT:
+            # Before the record: a handler of the log may be stuck.
+            self._keep(item, stack, _why(item))
         if status is WorkItemStatus.FAILED:
             if not self._record(logging.ERROR, item, exc_info=_exc_info(item.ending)):
                 # A handler without logging's own safety net met an exception whose __str__ raises.
                 self._record(logging.ERROR, item)
+        elif stack is not None:
+            how = (item.id, item.name, item.status, item.elapsed, stack)
+            scheduler_logger.error(_FORMAT_WITH_STACK, *how, extra=_extra(item))
         elif status is WorkItemStatus.ABANDONED:
-            self._record_with_stack(item)
+            self._record_without_start(item, WorkItemStatus.DISCARDED)
         elif status is WorkItemStatus.DISCARDED or status is WorkItemStatus.HANDED_OFF:
             self._record_without_start(item, status)
         elif item.cancel_reason is CancelReason.TIMEOUT or (
@@ -192,24 +209,17 @@ class SignalsAndRecords:
 
     def _record_without_start(self, item: WorkItem, status: WorkItemStatus) -> None:
         level = logging.ERROR if status is WorkItemStatus.DISCARDED else logging.INFO
-        why = item.token.message if item.cancel_reason is CancelReason.EXPIRED else None
-        if why is None and item.options.movable is not None:
-            why = item.options.movable.target
+        why = _why(item)
         if why is None:
             self._record(level, item)
         elif _is_enabled_for(level):
             how = (item.id, item.name, item.status, item.elapsed, why)
             scheduler_logger.log(level, _FORMAT_WITH_REASON, *how, extra=_extra(item))
 
-    def _record_with_stack(self, item: WorkItem) -> None:
-        if item.options.movable is not None and item.run.ident is None:
-            # It has left its code at a checkpoint.
-            self._record_without_start(item, WorkItemStatus.DISCARDED)
-            return
-        stack = item.lane.executor.stack(item)
-        scheduler_logger.error(
-            _FORMAT_WITH_STACK, item.id, item.name, item.status, item.elapsed, stack, extra=_extra(item)
-        )
+    def _stack_of(self, item: WorkItem) -> str | None:
+        """Return where an item is, None for one that has left its code at a checkpoint."""
+        has_left = item.options.movable is not None and item.run.ident is None
+        return None if has_left else item.lane.executor.stack(item)
 
     def _send(self, signal: Signal, item: WorkItem) -> None:
         if signal.receivers:
@@ -287,6 +297,13 @@ async def _call_async(receiver: Any, signal: Signal, sender: Any, named: dict[st
         if not may_contain(error):
             raise
         scheduler_logger.exception("Error calling %r for a signal of work items", receiver)
+
+
+def _why(item: WorkItem) -> str | None:
+    """Return why an item never started, or where it went, None if nothing is to be said."""
+    if item.cancel_reason is CancelReason.EXPIRED:
+        return item.token.message
+    return None if item.options.movable is None else item.options.movable.target
 
 
 def _exc_info(ending: Ending | None) -> Any:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from django_qbwi.console import past
 from django_qbwi.core.records import WorkItemStatus
 
 WATCH_SECONDS = 2.0
@@ -43,6 +44,32 @@ VERBS: Mapping[str, Verb] = {
             name="drain",
             help="Cancel all items of a process, which goes on, and wait for their end.",
             arguments={"--all": {"action": "store_true", "default": False, "help": "Drain all of this machine."}},
+        ),
+        Verb(
+            name="history",
+            help="List what ended badly, or moved, in processes that may be gone (django_qbwi.contrib.history).",
+            arguments={
+                "id": {
+                    "nargs": "?",
+                    "default": None,
+                    "help": "The id of one item, or how it begins: shown with its traceback.",
+                },
+                "--name": {"default": None, "help": "Only items with this in their names."},
+                "--search": {"default": None, "metavar": "TEXT", "help": "Only items with this in anything else."},
+                "--since": {
+                    "type": past.since,
+                    "default": None,
+                    "metavar": "SPAN",
+                    "help": "Only items that ended in the last 90s, 30m, 12h or 7d, for instance.",
+                },
+                "--limit": {
+                    "type": past.rows,
+                    "default": past.LIMIT,
+                    "metavar": "ROWS",
+                    "help": f"At most so many, the newest ones: {past.LIMIT} if not given, {past.MOST} at the most.",
+                },
+            },
+            may_be_watched=True,
         ),
         Verb(
             name="run",

@@ -13,7 +13,7 @@ from django_qbwi.crash_report.journal import Journal
 from django_qbwi.crash_report.slots import LostItem
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import holding, new_rlock
-from django_qbwi.signals import SignalsAndRecords, deliver, work_items_lost
+from django_qbwi.signals import Keep, SignalsAndRecords, deliver, work_items_lost
 
 logger = SafeLogger("django_qbwi.crash_report")
 
@@ -29,8 +29,15 @@ class NotesItems(SignalsAndRecords):
 
     announces = True
 
-    def __init__(self, schedule: Callable[[Coroutine[Any, Any, Any]], None] | None, directory: str, size: int) -> None:
-        super().__init__(schedule)
+    def __init__(
+        self,
+        directory: str,
+        size: int,
+        schedule: Callable[[Coroutine[Any, Any, Any]], None] | None = None,
+        keep: Keep | None = None,
+    ) -> None:
+        """Make it, and no file yet; `size` is for how many items."""
+        super().__init__(schedule, keep)
         self._directory, self._size = directory, size
         self._opening = new_rlock()
         self._opened = self._told = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from django_qbwi.hosting import asking
 from django_qbwi.hosting.admission import Admission
 from django_qbwi.hosting.forked import free_locals
 from django_qbwi.hosting.hints import reason_not_ready
+from django_qbwi.hosting.history import History
 from django_qbwi.hosting.prepared import PreparedCalls
 from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.hosting.tracking import Tracking
@@ -37,6 +39,9 @@ _inherited: list[Process] = []
 _hooked: list[bool] = []
 _registries: list[Registry] = []
 """None, or the one that shows this process to other hosts."""
+_histories: list[History] = []
+"""None, or the one that keeps what ended badly."""
+_LAST_WRITES_SECONDS = 0.5
 _admission = Admission(lambda: _find_process())
 _prepared = PreparedCalls(lambda: this_process())
 _tracking = Tracking(lambda: this_process())
@@ -75,6 +80,16 @@ def share(registry: Registry) -> None:
 def registry() -> Registry | None:
     """Return what shows the processes of other hosts, None if there is nothing."""
     return _registries[0] if _registries else None
+
+
+def keep_history(history: History) -> None:
+    """Have the items of this site that end badly, or move, kept in `history`."""
+    _histories[:] = [history]
+
+
+def history() -> History | None:
+    """Return what keeps the items that ended badly, None if nothing does."""
+    return _histories[0] if _histories else None
 
 
 def this_process() -> Process:
@@ -144,7 +159,7 @@ def _find_process() -> Process:
     found = _processes.get(pid)
     if found is None:
         # Without a lock, which a forked child could find taken for ever: two threads may both make one, one stays.
-        found = _processes.setdefault(pid, Process(_open_registry))
+        found = _processes.setdefault(pid, Process(_open_registry, history))
         found.open()
     if hasattr(os, "register_at_fork") and found.host.has_fork_hooks:
         # Else the pid is asked for each time, as on Windows.
@@ -160,7 +175,12 @@ def _open_registry(subject: Subject) -> None:
 def _at_exit() -> None:
     here = _processes.get(os.getpid())
     if here is not None:
-        here.hold_interpreter([registry.close for registry in _registries])
+        # What ended at the call, where no scheduler has started, is in no drain.
+        here.hold_interpreter([*(registry.close for registry in _registries), *map(_last_writes, _histories)])
+
+
+def _last_writes(history: History) -> Callable[[], object]:
+    return lambda: history.write(time.monotonic() + _LAST_WRITES_SECONDS)
 
 
 def _in_forked_child() -> None:

@@ -25,6 +25,7 @@ from django_qbwi.handoff.calls import DecoratedCall, EngineCall
 from django_qbwi.handoff.engines import Engine
 from django_qbwi.handoff.movable import MovableItem, make_movable
 from django_qbwi.handoff.mover import Mover
+from django_qbwi.hosting.history import Find, Kept, no_history
 from django_qbwi.hosting.immediate import run_in_a_thread
 from django_qbwi.intake.carriers import load_carriers
 from django_qbwi.intake.intake import Intake
@@ -46,6 +47,7 @@ class Assembly:
         host: servers.ServerHost,
         started: Callable[[], object] = lambda: None,
         hint_at_locks: Callable[[str], None] = lambda alias: None,
+        history: Find = no_history,
     ) -> None:
         """Put it together.
 
@@ -54,6 +56,7 @@ class Assembly:
             host: The server around it.
             started: Called by the reporter when the first item was accepted.
             hint_at_locks: Called with an alias, in an item's thread, when a test shares its database with that thread.
+            history: Returns what keeps the items that ended badly over the end of this process, if anything.
         """
         self.settings = settings
         self.host = host
@@ -74,6 +77,7 @@ class Assembly:
         """Whether there are carriers to ask at each queueing."""
         self.keeper = ServiceThread("qbwi-keeper")
         self.reporter = ServiceThread("qbwi-reporter")
+        self.kept = Kept(history, self.reporter)
         self.observer = self._make_observer()
         self.scheduler = self._make_scheduler()
         self.mover = Mover(self.scheduler, self.environment, self._report, settings.max_queued)
@@ -210,12 +214,12 @@ class Assembly:
     def _make_observer(self) -> SignalsAndRecords:
         settings = self.settings
         if settings.crash_report is None or sys.platform == "win32":
-            return SignalsAndRecords(self._schedule)
+            return SignalsAndRecords(self._schedule, self.kept.keep)
         # Imported where it is wanted: a site without it loads nothing of it.
         from django_qbwi.crash_report.observer import NotesItems
 
         size = settings.max_queued + settings.max_delayed + 2 * (settings.max_workers + settings.max_async_in_flight)
-        return NotesItems(self._schedule, os.fspath(settings.crash_report), size)
+        return NotesItems(os.fspath(settings.crash_report), size, self._schedule, self.kept.keep)
 
     def _attach_lanes(self) -> LoopExecutor:
         sync = Lane[WorkItem](SYNC, "sync", Limits(running=self.settings.max_workers))
@@ -247,6 +251,7 @@ class Assembly:
             shutdown_timeout=self.settings.shutdown_timeout,
             cancel_after=self.settings.cancel_after,
             move=self.mover.sign,
+            last_writes=self.kept,
         )
 
     def _report(self, items: list[WorkItem]) -> None:
@@ -256,6 +261,7 @@ class Assembly:
     def _start_services(self) -> None:
         self.keeper.start()
         self.reporter.start()
+        self.kept.open()
         self.reporter.post(self._started)
 
     def _schedule(self, coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -17,6 +17,7 @@ from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.ending import ProcessEnd, StopWatch, without_exception
 from django_qbwi.hosting.hints import Hints
+from django_qbwi.hosting.history import Find, no_history
 from django_qbwi.hosting.visibility import Visibility, what_is_shown
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle import interpreter, servers
@@ -49,8 +50,9 @@ class TaskResults(Protocol):
 class Process:
     """What django_qbwi is in one process: the host around it, the scheduler in it, the way to its end."""
 
-    def __init__(self, share: Callable[[Subject], object] = lambda subject: None) -> None:
+    def __init__(self, share: Callable[[Subject], object] = lambda subject: None, history: Find = no_history) -> None:
         """Make it; `share` is called with the first request or item, off the items' path, to show it to other hosts."""
+        self._history = history
         self.pid = os.getpid()
         self.host = servers.test_run(sys.argv) or servers.identify(sys.argv, dict(os.environ))
         self.assembly: Assembly | None = None
@@ -98,7 +100,8 @@ class Process:
     def _assemble(self) -> Assembly:
         # Looked at again: another thread may have been here in between.
         if self.assembly is None:
-            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, self.hints.hint_at_locks)
+            hint = self.hints.hint_at_locks
+            self.assembly = Assembly(conf.load(), self.host, self._scheduler_started, hint, self._history)
         return self.assembly
 
     # The beginning.

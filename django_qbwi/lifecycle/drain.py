@@ -27,7 +27,7 @@ from collections.abc import Callable
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.lifecycle.drain_reports import DrainReports, DrainTeller, NextInterrupt
-from django_qbwi.lifecycle.last_moments import LastMoments, margin
+from django_qbwi.lifecycle.last_moments import LastMoments, LastWrites, NoLastWrites, margin
 from django_qbwi.lifecycle.phases import Host, Phase
 from django_qbwi.machine.service_thread import ServiceThread, Timer
 
@@ -53,9 +53,11 @@ class DrainCoordinator:
         cancel_after: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         move: Callable[[float], object] = lambda limit: None,
+        last_writes: LastWrites = NoLastWrites(),  # noqa: B008 - it has no state
     ) -> None:
         self.scheduler = scheduler
         self.host = host
+        self.last_writes = last_writes
         self.phase = Phase.RUNNING
         self.holds_last = False
         """True while the last hook of the process is at work: it ends without anybody's help."""
@@ -143,10 +145,8 @@ class DrainCoordinator:
     def hold(self, *, last: bool) -> None:
         """Block until nothing is queued or running, or until the limit; beats the server's heart meanwhile.
 
-        No exception gets out: it would skip the exit hooks of other libraries.
-
-        Args:
-            last: True in the last hook of the process, which closes the scheduler and lets go of what is left.
+        No exception gets out: it would skip the exit hooks of other libraries. The `last` hook of the process closes
+        the scheduler, and lets go of what is left.
         """
         if not self.scheduler.started and (not last or self.scheduler.close_if_empty()):
             return
@@ -211,8 +211,7 @@ class DrainCoordinator:
         if self.scheduler.delayed_count:
             # The limit may have shrunk. In the keeper's thread, which nothing strikes.
             self.scheduler.keeper.post(self._teller.drop_late)
-        empty = self.scheduler.close_if_empty() if last else self.scheduler.is_empty
-        return empty or self._remaining() <= 0
+        return (self.scheduler.close_if_empty() if last else self.scheduler.is_empty) or self._remaining() <= 0
 
     def _remaining(self) -> float:
         deadline = self._stop.deadline
@@ -223,9 +222,7 @@ class DrainCoordinator:
             return None
         if self._stop.cancels_since is None:
             return NextInterrupt.CANCELS
-        if self._restarts and self._stop_signal_at is None:
-            return NextInterrupt.COUNTS
-        return NextInterrupt.ENDS
+        return NextInterrupt.COUNTS if self._restarts and self._stop_signal_at is None else NextInterrupt.ENDS
 
     def _interrupted(self, error: BaseException) -> None:
         if not isinstance(error, KeyboardInterrupt):
@@ -273,6 +270,8 @@ class DrainCoordinator:
             flushed = self._quietly(lambda: self._reporter.flush(max(0.05, moments.records_by - self._clock())))
             # Who is stuck with a handler's lock holds the interpreter's exit, which closes all handlers.
             self.gave_up = self.gave_up or not (written and flushed)
+        # In the reporter: behind the records that are posted to it.
+        (self._reporter.post if in_reporter else self._quietly)(lambda: self.last_writes.write(moments.kept_by))
         self._forget_timer()
         self.scheduler.retire()
 
@@ -299,7 +298,7 @@ class DrainCoordinator:
         # Also for those that were spared until the limit.
         self.scheduler.keeper.post(self._stop.deliver)
 
-    def _quietly(self, wait: Callable[[], bool]) -> bool:
+    def _quietly(self, wait: Callable[[], object]) -> object:
         try:
             return wait()
         except BaseException:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 _SHORTEST = 0.25
 """Seconds for the last moments where the margin of a short limit leaves less."""
+
+_LONGEST_WRITE = 1.6
+"""Seconds for what is to be kept in a database, where the limit is further away than that."""
 
 
 def margin(limit: float) -> float:
@@ -21,6 +25,8 @@ class LastMoments:
     """Async items that were cancelled natively have ended."""
     records_by: float
     """The last records are written."""
+    kept_by: float
+    """What is kept of the items in a database is written, or given up."""
     ends_by: float
     """Threads have closed their connections: the process goes."""
 
@@ -32,8 +38,32 @@ class LastMoments:
         if begins + span < now + _SHORTEST:
             # A server came back to us later than that.
             begins, span = now, _SHORTEST
+        # A drain that was over early has time left for a slow database.
+        early = now if deadline is None else min(now + _LONGEST_WRITE, deadline)
+        kept_by = max(begins + span * 0.8, early)
         return cls(
             interrupted_by=begins + min(0.5, max(0.1, span / 4)),
             records_by=begins + span / 2,
-            ends_by=begins + span,
+            kept_by=kept_by,
+            ends_by=max(begins + span, kept_by + span * 0.2),
         )
+
+
+class LastWrites(Protocol):
+    """What is kept of items elsewhere, a database say, and may not be written yet when the process ends."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything; asked in signal handlers too."""
+
+    def write(self, until: float) -> object:
+        """Write it, until the monotonic second `until` at the most; tell what could not be. Raises nothing."""
+
+
+class NoLastWrites:
+    """Nothing is kept elsewhere."""
+
+    pending = False
+
+    def write(self, until: float) -> object:
+        """Do nothing."""

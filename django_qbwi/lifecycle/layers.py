@@ -180,7 +180,8 @@ class SignalLayers:
         if signum == signal.SIGTERM and self._coordinator.holds_last:
             # The process ends already, with a status of its own; a master or a control group repeats itself.
             return
-        if scheduler.is_empty or scheduler.state is SchedulerState.CLOSED:
+        unwritten = self._coordinator.last_writes.pending
+        if (scheduler.is_empty and not unwritten) or scheduler.state is SchedulerState.CLOSED:
             self.debt.default_action(signum)
             return
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

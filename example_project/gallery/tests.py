@@ -31,6 +31,8 @@ from django_qbwi import (
     live_items,
     recent_items,
 )
+from django_qbwi.contrib.history.models import HistoryEntry
+from django_qbwi.contrib.history.testing import written_history
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
 from example_project.gallery import handles, items, tasks
 from example_project.gallery.drawing import draw_landscape
@@ -46,6 +48,15 @@ IN_MEMORY = {
 @override_settings(STORAGES=IN_MEMORY, GALLERY_PAUSE=0)
 class GalleryTestCase(TestCase):
     """Pictures in memory, and no pauses."""
+
+
+class TheHistoryTests(GalleryTestCase):
+    def test_failure_is_kept(self):
+        """In tests the history is written where one asks for it, in the test's own transaction."""
+        with written_history(), immediate_work_items(), self.assertLogs("django_qbwi", "ERROR"):
+            items.make_thumbnails.queue(0)
+        row = HistoryEntry.objects.get()
+        self.assertEqual((row.status, row.message), ("failed", "Upload matching query does not exist."))
 
 
 class TheFunctionItselfTests(GalleryTestCase):

@@ -753,10 +753,16 @@ def test_useless_database_is_reported(monkeypatch: pytest.MonkeyPatch, engine: s
     """None at all, and one that each process has for itself."""
     configured = connections.configure_settings({"default": {"ENGINE": engine, "NAME": ":memory:"}})
     monkeypatch.setitem(connections.settings, ALIAS, configured["default"])
+    monkeypatch.setattr("django_qbwi.contrib.shared_registry.checks.servers.test_run", lambda argv: None)
     with override_settings(DATABASE_ROUTERS=[ToRegistry()]):
         (found,) = check_database(None)
     del connections[ALIAS]
     assert (found.id, problem in found.msg) == ("qbwi.E004", True)
+
+
+def test_database_of_a_test_run_is_fine() -> None:
+    """It usually is in memory, and `manage.py test` checks it."""
+    assert check_database(None) == []
 
 
 @pytest.mark.usefixtures("database")

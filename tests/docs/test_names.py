@@ -82,6 +82,7 @@ def test_what_is_allowed(key: str) -> None:
     (row,) = (row for row in table_rows(reference("settings")) if row[0] == f"``{key}``")
     allowed = {
         "1 or more": ([1, 5], [0, -1, 1.5, True, None]),
+        "1 or more, or ``None``": ([1, None], [0, -1, 1.5, True]),
         "0 or more": ([0, 3], [-1, "1", True, None]),
         "above 0, or ``None``": ([0.1, 3, None], [0, -1, True]),
         "``True``, ``False``": ([True, False], [0, 1, None]),

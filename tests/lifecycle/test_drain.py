@@ -1022,3 +1022,81 @@ def test_item_given_up_where_it_runs_at_the_call_is_told_of_once() -> None:
     run_immediately(drain.scheduler, item, NullEnvironment().scope)
     assert item.status is S.ABANDONED
     assert drain.observer.names(item) == ["queued", "started", "finished", "late"]
+
+
+# What is kept of the items elsewhere.
+
+
+class Writes:
+    """Notes until when it may write, and what was reported by then."""
+
+    pending = True
+
+    def __init__(self, drain: Drain) -> None:
+        self.drain = drain
+        self.told: list[tuple[float, list[Any]]] = []
+
+    def write(self, until: float) -> None:
+        """Note it."""
+        self.told.append((until, [told[0] for told in self.drain.reports.told]))
+
+
+def written(drain: Drain) -> Writes:
+    """Have something kept of the items of a drain."""
+    writes = Writes(drain)
+    drain.coordinator.last_writes = writes
+    return writes
+
+
+def test_what_is_kept_is_written_behind_the_records() -> None:
+    """Once, by the last hook alone, with time for it that is a part of the last moments."""
+    drain = Drain(shutdown_timeout=10.0)
+    drain.running()
+    writes = written(drain)
+    drain.coordinator.sign("SIGTERM")
+    drain.coordinator.hold(last=False)
+    assert writes.told == []
+    drain.coordinator.hold(last=True)
+    ((until, told),) = writes.told
+    assert until == pytest.approx(1_009.8)
+    assert told[-1] == "finished"
+    assert drain.coordinator.ends_by == 1_010
+
+
+@pytest.mark.parametrize(("limit", "until"), [(90.0, 1_004.6), (4.0, 1_003.6), (3.2, 1_003.2)])
+def test_drain_that_ends_early_has_time_for_a_slow_database(limit: float, until: float) -> None:
+    """As far as the limit leaves it."""
+    drain = Drain(shutdown_timeout=limit)
+    item = drain.running()
+    writes = written(drain)
+    drain.coordinator.sign("SIGTERM")
+    drain.clock.advance(3)
+    drain.sync.finish(item)
+    drain.coordinator.hold(last=True)
+    assert writes.told[0][0] == pytest.approx(until)
+
+
+def test_reporter_that_stands_in_writes_what_is_kept() -> None:
+    """Behind the records that it has posted to itself."""
+    drain = Drain(shutdown_timeout=10.0)
+    drain.running()
+    writes = written(drain)
+    drain.coordinator.sign("SIGTERM")
+    drain.advance(10)
+    ((_, told),) = writes.told
+    assert told[-1] == "finished"
+
+
+def test_signal_that_strikes_the_last_write_ends_it() -> None:
+    """As it does all waits of the end."""
+    drain = Drain()
+    item = drain.running()
+
+    def strike(until: float) -> None:
+        raise KeyboardInterrupt
+
+    written(drain).write = strike  # type: ignore[method-assign]
+    drain.coordinator.sign("SIGTERM")
+    drain.sync.finish(item)
+    drain.coordinator.hold(last=True)
+    assert drain.scheduler.state == "closed"

@@ -44,6 +44,9 @@ from django_qbwi import (
     snapshot_request,
     track,
 )
+from django_qbwi.contrib.current_user import CurrentUserCarrier
+from django_qbwi.contrib.history.models import HistoryEntry
+from django_qbwi.contrib.history.testing import written_history
 from django_qbwi.contrib.mail import BackgroundEmailBackend, MailRetry, is_transient
 from django_qbwi.testing import Shutdown, assert_no_work_items_left, simulate_shutdown
 
@@ -337,3 +340,15 @@ class PatientBackend(BackgroundEmailBackend):
 def mail(backend: PatientBackend, message: EmailMessage) -> None:
     assert_type(backend.send_messages([message]), int)
     assert_type(is_transient(TimeoutError()), bool)
+
+
+def history(entry: HistoryEntry) -> None:
+    with written_history():
+        queue_background_work_item(sync_item, "a@example.org")
+    assert_type(entry.to_dict(), dict[str, Any])
+    assert_type(entry.name, str)
+
+
+class ActingUserCarrier(CurrentUserCarrier):
+    def user(self) -> Any:
+        return None

@@ -1,0 +1,1 @@
+"""The site of the harness with a history of what ended badly."""
