@@ -44,6 +44,7 @@ VERBS: Mapping[str, Verb] = {
             help="Cancel all items of a process, which goes on, and wait for their end.",
             arguments={"--all": {"action": "store_true", "default": False, "help": "Drain all of this machine."}},
         ),
+        Verb(name="schedules", help="Show what runs by the clock, when next, and how it went.", may_be_watched=True),
         Verb(
             name="run",
             help="Run one work item in this process, and wait for its end: for cron, timers and jobs.",

@@ -18,7 +18,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_qbwi.console import operations, running
+from django_qbwi.console import operations, running, scheduled
 from django_qbwi.console.options import VERBS, WATCH_SECONDS, add_options, is_number
 from django_qbwi.console.printing import Printer
 from django_qbwi.console.results import Asked, Overview
@@ -199,6 +199,9 @@ class Command(BaseCommand):
             listed = "; ".join(f"process {pid}: {why}" for pid, why in sorted(left.items()))
             raise CommandError(f"Not drained within the limit: {listed}.")
         self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
+
+    def _schedules(self, options: dict[str, Any]) -> None:
+        scheduled.show(options["format"], self._printer.schedules, self._write_json)
 
     def _run(self, options: dict[str, Any]) -> None:
         for name in ("watch", "status", "pid"):
