@@ -83,6 +83,25 @@ def test_cron_in_the_hour_that_comes_twice() -> None:
     assert ticks("30 2 * * *", "2026-10-24T12:00", 2) == ["10-25 00:30", "10-26 01:30"]
 
 
+def test_cron_with_seconds_knows_no_times_of_the_day() -> None:
+    """What falls into the gap is left out, and the double hour runs twice."""
+    assert ticks("0 30 2 * * *", "2026-03-28T12:00", 1) == ["03-30 00:30"]
+    assert ticks("0 30 2 * * *", "2026-10-24T12:00", 3) == ["10-25 00:30", "10-25 01:30", "10-26 01:30"]
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("0 0 L * *", ["01-31 00:00", "02-28 00:00"]),
+        ("0 0 * * MON#2", ["01-12 00:00", "02-09 00:00"]),
+        ("0 0 LW * *", ["01-30 00:00", "02-27 00:00"]),
+    ],
+)
+def test_cron_takes_what_cronsim_does(cron: str, expected: list[str]) -> None:
+    """Last days, numbered weekdays, last weekdays."""
+    assert ticks(cron, "2026-01-01T12:00", 2, "UTC") == expected
+
+
 def test_cron_looked_at_in_the_second_of_the_two_hours() -> None:
     """It is not due again there."""
     second = at("2026-10-25T02:15", BERLIN, fold=1)
