@@ -14,7 +14,7 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
 CONTRIB = ["django.contrib.humanize", "django.contrib.messages", "django.contrib.staticfiles"]
-INSTALLED_APPS = ["django_qbwi", *CONTRIB, "example_project.gallery"]
+INSTALLED_APPS = ["django_qbwi", "django_qbwi.contrib.schedules", *CONTRIB, "example_project.gallery"]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -18,6 +18,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import TestCase, override_settings
+from django.utils import timezone
 
 from django_qbwi import (
     CancellationToken,
@@ -31,7 +32,7 @@ from django_qbwi import (
     recent_items,
 )
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
-from example_project.gallery import items
+from example_project.gallery import items, schedules
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.models import Album, Count, Postcard, Upload
 
@@ -47,6 +48,19 @@ class GalleryTestCase(TestCase):
 
 
 class TheFunctionItselfTests(GalleryTestCase):
+    def test_old_albums_are_thrown_away(self):
+        """What runs by the clock is called as any other function; the clock starts nothing in tests."""
+        young, old = Album.objects.create(pages=1), Album.objects.create(pages=1)
+        Album.objects.filter(pk=old.pk).update(ordered_at=timezone.now() - 2 * schedules.KEPT)
+        schedules.throw_away_old_albums(CancellationToken.none())
+        self.assertEqual(list(Album.objects.all()), [young])
+
+    def test_size_is_logged(self):
+        """With both numbers."""
+        with self.assertLogs("example_project", "INFO") as logs:
+            schedules.log_size(CancellationToken.none())
+        self.assertIn("0 pictures and 0 albums", logs.output[0])
+
     def test_count_reaches_its_goal(self):
         """A token that is never cancelled lets the item run to its end."""
         row = Count.objects.create(goal=3)

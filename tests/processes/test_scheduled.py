@@ -20,7 +20,7 @@ from tests.processes.test_inspection import PATIENCE, Site
 pytestmark = pytest.mark.processes
 
 GUNICORN = "gunicorn --workers 2 --graceful-timeout 10 --bind 127.0.0.1:{port} tests.processes.inspected.wsgi"
-UVICORN = "uvicorn --port {port} --log-level warning tests.processes.inspected.asgi:application"
+UVICORN = "uvicorn --port {port} --log-level warning tests.processes.scheduled.asgi:application"
 MIGRATE = (
     "import django; django.setup()\nfrom django.core.management import call_command as c\nc('migrate', verbosity=0)"
 )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from django_qbwi.contrib.schedules.timing import Cron, Every, Timing
 from django_qbwi.core.calls import found_at, import_path_of
+from django_qbwi.core.cancellation import CancellationToken
 from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.names import FunctionWrapper, is_partial, name_of, printable
 from django_qbwi.decorator import BackgroundMethod
@@ -16,7 +17,7 @@ from django_qbwi.intake.callables import examine
 MAX_NAME = 200
 MAX_WHEN = 200
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[[CancellationToken], Any])
 
 
 class Schedule:

@@ -29,6 +29,7 @@ from django_qbwi.contrib.schedules.site import SiteSchedules, may_tick, start
 from django_qbwi.contrib.schedules.store import Store
 from django_qbwi.contrib.schedules.ticker import Ticker
 from django_qbwi.contrib.schedules.timing import Every
+from django_qbwi.lifecycle import servers
 from django_qbwi.lifecycle.servers import GunicornHost, GunicornMasterHost, ServerHost
 from django_qbwi.lifecycle.servers.host import CommandHost, ServedHost
 from django_qbwi.lifecycle.servers.runserver import RunserverHost, RunserverParentHost
@@ -273,12 +274,25 @@ def test_table_that_cannot_be_read(empty: None) -> None:
 # The checks of the database.
 
 
+@pytest.fixture
+def no_test_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process taken for one that runs no tests."""
+    monkeypatch.setattr(servers, "test_run", lambda argv: None)
+
+
+def test_test_database_may_be_in_memory() -> None:
+    """`manage.py test` runs the checks when it is, and starts nothing by the clock."""
+    assert checks.check_database(None) == []
+
+
+@pytest.mark.usefixtures("no_test_run")
 def test_database_in_memory_is_an_error() -> None:
     """Each process would have a table of its own."""
     (found,) = checks.check_database(None)
     assert (found.id, "is in memory" in str(found.msg)) == ("qbwi.E021", True)
 
 
+@pytest.mark.usefixtures("no_test_run")
 def test_database_that_is_not_configured_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named."""
     monkeypatch.setattr(checks, "connections", {"default": SimpleNamespace(vendor="unknown")})
@@ -286,10 +300,18 @@ def test_database_that_is_not_configured_is_an_error(monkeypatch: pytest.MonkeyP
     assert "'default' is not configured" in str(found.msg)
 
 
+@pytest.mark.usefixtures("no_test_run", "empty")
+def test_database_that_all_reach_is_none() -> None:
+    """A file, or a server."""
+    assert checks.check_database(None) == []
+
+
 def test_table_is_looked_for_where_that_is_allowed(empty: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """`check` alone asks no database; one that is down is told by whoever needs it."""
-    assert checks.check_database(None) == []
     assert checks.check_table(None) == checks.check_table(None, databases=["default"]) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["manage.py", "migrate"])
+        assert checks.check_table(None, databases=[ALIAS]) == []
     (found,) = checks.check_table(None, databases=[ALIAS])
     assert (found.id, str(found.hint)) == ("qbwi.W020", "Run manage.py migrate, which makes it.")
     with connections[ALIAS].schema_editor() as editor:
