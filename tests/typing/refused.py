@@ -137,10 +137,10 @@ def accepted(shop: Shop) -> list[WorkItemHandle]:
 
 
 def schedules(at_night: str) -> None:
-    schedule()  # type: ignore[call-overload]
-    schedule(every=600)  # type: ignore[call-overload]
-    schedule(every=timedelta(hours=1), cron="0 3 * * *")  # type: ignore[call-overload]
-    schedule(every=timedelta(hours=1), timezone="UTC")  # type: ignore[call-overload]
-    schedule(cron=at_night)(ship)  # type: ignore[type-var]
-    schedule(cron=at_night)(no_token)  # type: ignore[type-var]
-    schedule(cron=at_night)(at_night)  # type: ignore[type-var]
+    schedule()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    schedule(every=600)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    schedule(every=timedelta(hours=1), cron="0 3 * * *")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    schedule(every=timedelta(hours=1), timezone="UTC")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    schedule(cron=at_night)(ship)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    schedule(cron=at_night)(no_token)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    schedule(cron=at_night)(at_night)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
