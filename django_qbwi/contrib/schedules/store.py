@@ -96,9 +96,9 @@ class Store:
         """Write down how a run has ended, unless a later one has begun."""
         self._change(claim.name, {"claim": claim.key}, status=status[:16], ended_ms=now, busy_until_ms=0)
 
-    def renew(self, keys: Iterable[str], now: int) -> None:
-        """Write down that these runs go on."""
-        self._rows.filter(claim__in=list(keys)).update(busy_until_ms=now + LEASE)
+    def renew(self, keys: Iterable[str], now: int) -> bool:
+        """Write down that these runs go on; False if none of them is the last one of its schedule any more."""
+        return bool(self._rows.filter(claim__in=list(keys)).update(busy_until_ms=now + LEASE))
 
     def purge(self, known: Iterable[str], now: int) -> list[str]:
         """Remove the rows of schedules that no process has run for long, and that are not `known` here."""

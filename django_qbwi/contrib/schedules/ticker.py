@@ -196,9 +196,9 @@ class Ticker:
     def _tick(self, schedule: Schedule, row: ScheduleState, now: int) -> int:
         """Start a schedule if it is due, and return when to look at it again."""
         asked = self._claimed.get(schedule.name)
-        if asked is not None and row.claim == asked.key and asked.key not in self._running:
-            # The claim was heard; it was the answer that got lost.
-            return self._begin(schedule, row, asked, row.next_ms, now)
+        # The claim was heard, and it was the answer that got lost; that may be long ago.
+        if asked is not None and row.claim == asked.key and self._store.renew([asked.key], now):
+            return self._begin(schedule, asked, row.next_ms, now)
         self._claimed.pop(schedule.name, None)
         if row.when != schedule.timing.text:
             return now + int(LOOK_SECONDS * 1000)
@@ -216,7 +216,7 @@ class Ticker:
             return following
         claim = self._claimed[schedule.name] = Claim(name=schedule.name, key=secrets.token_hex(16), tick=row.next_ms)
         if self._store.claim(row, claim, following, now, self._place, overlap=schedule.overlap):
-            return self._begin(schedule, row, claim, following, now)
+            return self._begin(schedule, claim, following, now)
         del self._claimed[schedule.name]
         return following
 
@@ -229,7 +229,7 @@ class Ticker:
             return following
         return row.next_ms
 
-    def _begin(self, schedule: Schedule, row: ScheduleState, claim: Claim, following: int, now: int) -> int:
+    def _begin(self, schedule: Schedule, claim: Claim, following: int, now: int) -> int:
         """Queue the run of a tick that is ours."""
         try:
             handle = self._run(schedule) if self._may_tick() else None

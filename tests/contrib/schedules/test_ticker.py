@@ -109,6 +109,8 @@ class BrokenStore(Store):
     def __init__(self) -> None:
         self.broken = False
         self.mute = False
+        self.meanwhile: Callable[[], object] | None = None
+        """What other processes do between our look and our claim, once."""
 
     def rows(self) -> dict[str, ScheduleState]:
         """Fail if it is broken."""
@@ -117,6 +119,9 @@ class BrokenStore(Store):
 
     def claim(self, *args: Any, **kwargs: Any) -> bool:
         """Do it, and lose the answer if it is mute."""
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
         found = super().claim(*args, **kwargs)
         if self.mute:
             raise OperationalError("server closed the connection unexpectedly")
@@ -250,6 +255,21 @@ def test_schedule_that_is_imported_late(time: FakeClock) -> None:
     process.run()
     time.advance(60)
     assert process.run() == 1
+
+
+def test_tick_that_another_process_takes_meanwhile(time: FakeClock) -> None:
+    """Between the look and the claim: one of them has it, though it has ended already."""
+    store = BrokenStore()
+    one, other = Process(time, minutely(), store=store), Process(time, minutely())
+
+    def take() -> None:
+        assert other.run() == 1
+        other.end()
+
+    time.advance(60)
+    store.meanwhile = take
+    assert one.run() == 0
+    assert (row().item, row().next_ms) == (other.started[0][1].id, (START + 120) * 1000)
 
 
 # Overlap.
@@ -454,6 +474,34 @@ def test_lost_answer_to_a_claim(time: FakeClock) -> None:
     assert (process.run(), other.run()) == (1, 0)
     process.end()
     assert (row().status, row().tick_ms) == ("succeeded", (START + 60) * 1000)
+
+
+def test_lost_answer_that_is_found_late(time: FakeClock) -> None:
+    """The run is believed from then on, not from the claim: the tick that comes next is left out."""
+    store = BrokenStore()
+    process, other = Process(time, minutely(), store=store), Process(time, minutely())
+    store.mute = True
+    time.advance(60)
+    assert process.run() == 0
+    store.mute = False
+    time.advance(LEASE / 1000 + 30)
+    assert (process.run(), other.run()) == (1, 0)
+    assert (row().tick_ms, row().skipped) == ((START + 60) * 1000, 1)
+
+
+def test_lost_answer_to_a_claim_that_somebody_took_over(time: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the word that the run goes on: it does not begin."""
+    store = BrokenStore()
+    process = Process(time, minutely(), store=store)
+    store.mute = True
+    time.advance(60)
+    process.run()
+    store.mute = False
+    monkeypatch.setattr(Store, "renew", lambda *args: False)
+    time.advance(30)
+    assert process.run() == 0
+    time.advance(30)
+    assert (process.run(), row().skipped) == (0, 1)
 
 
 def test_lost_answer_to_a_claim_that_another_process_had(time: FakeClock) -> None:
