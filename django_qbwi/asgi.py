@@ -26,6 +26,7 @@ class _ThisProcess:
         # A project without the app, or with wrong settings, is told so when it queues; it shall start.
         with contextlib.suppress(NotHosted):
             hosting.this_process().first_request()
+            hosting.begin_schedules()
 
     def serving_ends(self) -> tuple[DrainCoordinator | None, float | None]:
         try:

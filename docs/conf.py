@@ -36,6 +36,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(BaseException|Exception|RuntimeError|TypeError|ValueError|bool|bytes|dict|float|int|list|str)"),
     # The type variables of the decorator: parameters and result of the decorated function.
     (r"py:class", r"~?(django_qbwi\.work_items\.)?[PRS]"),
+    (r"py:class", r"django_qbwi\.contrib\.schedules\.declared\.F"),
     # What it makes of methods, for type checkers.
     (r"py:class", r"django_qbwi\.(decorator\.BackgroundMethod|work_items\.Decorator)"),
     # What copies_request takes and returns, for type checkers; and Django's names as docstrings write them.

@@ -14,7 +14,8 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
 CONTRIB = ["django.contrib.humanize", "django.contrib.messages", "django.contrib.staticfiles"]
-INSTALLED_APPS = ["django_qbwi", "django_qbwi.contrib.history", *CONTRIB, "example_project.gallery"]
+APPS = ["django_qbwi", "django_qbwi.contrib.history", "django_qbwi.contrib.schedules"]
+INSTALLED_APPS = [*APPS, *CONTRIB, "example_project.gallery"]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.common.CommonMiddleware",

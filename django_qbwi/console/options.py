@@ -45,6 +45,7 @@ VERBS: Mapping[str, Verb] = {
             help="Cancel all items of a process, which goes on, and wait for their end.",
             arguments={"--all": {"action": "store_true", "default": False, "help": "Drain all of this machine."}},
         ),
+        Verb(name="schedules", help="Show what runs by the clock, when next, and how it went.", may_be_watched=True),
         Verb(
             name="history",
             help="List what ended badly, or moved, in processes that may be gone (django_qbwi.contrib.history).",

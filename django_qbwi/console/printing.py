@@ -6,7 +6,7 @@ import datetime
 import shutil
 from typing import Any
 
-from django_qbwi.console import bars
+from django_qbwi.console import bars, scheduled
 from django_qbwi.console.pools import named_pool
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
 from django_qbwi.console.rows import ITEM_COLUMNS, POOL_COLUMNS, PROCESS_COLUMNS, Rows
@@ -14,6 +14,7 @@ from django_qbwi.console.tables import Cell, Column, render
 from django_qbwi.console.text import clean_lines, seconds_between, span
 from django_qbwi.core.names import clean
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.inspection.schedules import ScheduleInfo
 
 _UNLIMITED = 1_000
 _DETAILS = (
@@ -119,6 +120,13 @@ class Printer:
         else:
             text = f"waiting for {waiting}, {process.remaining or 0.0:.0f} s at the most."
         self._output.write(f"Process {process.pid}: {text}")
+
+    def schedules(self, found: list[ScheduleInfo]) -> None:
+        """Write the table of what runs by the clock."""
+        now = datetime.datetime.now(tz=datetime.UTC)
+        self._table(scheduled.COLUMNS, [*scheduled.rows(found, self._style, now)])
+        if not found:
+            self._output.write("Nothing is scheduled.")
 
     def _heading(self, found: Overview) -> None:
         asked = found.asked

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from asgiref.sync import SyncToAsync
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started, setting_changed
 from django.utils.autoreload import autoreload_started, file_changed
 
 from django_qbwi import conf
+from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.exceptions import NotHosted
 from django_qbwi.core.records import WorkItemInfo
 from django_qbwi.core.scheduler import WorkItemScheduler
@@ -31,8 +33,10 @@ from django_qbwi.hosting.process import Interceptor, Process
 from django_qbwi.hosting.tracking import Tracking
 from django_qbwi.inspection.reader import Answers
 from django_qbwi.inspection.registry import Registry
+from django_qbwi.inspection.schedules import Schedules
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle import interpreter, servers
+from django_qbwi.signals import scheduler_logger
 
 _processes: dict[int, Process] = {}
 _inherited: list[Process] = []
@@ -42,6 +46,8 @@ _registries: list[Registry] = []
 _histories: list[History] = []
 """None, or the one that keeps what ended badly."""
 _LAST_WRITES_SECONDS = 0.5
+_schedules: list[Schedules] = []
+"""None, or what starts items by the clock in processes that serve."""
 _admission = Admission(lambda: _find_process())
 _prepared = PreparedCalls(lambda: this_process())
 _tracking = Tracking(lambda: this_process())
@@ -90,6 +96,38 @@ def keep_history(history: History) -> None:
 def history() -> History | None:
     """Return what keeps the items that ended badly, None if nothing does."""
     return _histories[0] if _histories else None
+
+
+def offer_schedules(schedules: Schedules) -> None:
+    """Have `schedules` begin in this process, and those that are forked from it, once it is known to serve."""
+    _schedules[:] = [schedules]
+    begin_schedules()
+
+
+def schedules() -> Schedules | None:
+    """Return what starts items by the clock, None if there is nothing."""
+    return _schedules[0] if _schedules else None
+
+
+def begin_schedules() -> None:
+    """Have the schedules begin, if this process is known to answer requests itself; any thread, more than once."""
+    here = _processes.get(os.getpid())
+    for offered in _schedules if here is not None and here.host.answers_requests else ():
+        try:
+            offered.begin()
+        except RuntimeError as error:
+            scheduler_logger.warning("Nothing is started by the clock in this process: %s", error)
+
+
+def is_open() -> bool:
+    """Return whether this process takes on new items of its own accord: it can run them, and has not begun to end."""
+    try:
+        here = this_process()
+        assembly = here.current
+    except (NotHosted, ImproperlyConfigured):
+        return False
+    goes_on = assembly.scheduler.state is SchedulerState.OPEN and not here.host.is_stopping()
+    return goes_on and here.host.serves and assembly.refusal is None
 
 
 def this_process() -> Process:
@@ -176,7 +214,9 @@ def _at_exit() -> None:
     here = _processes.get(os.getpid())
     if here is not None:
         # What ended at the call, where no scheduler has started, is in no drain.
-        here.hold_interpreter([*(registry.close for registry in _registries), *map(_last_writes, _histories)])
+        steps = [offered.end for offered in _schedules]
+        closes = [registry.close for registry in _registries]
+        here.hold_interpreter([*steps, *closes, *map(_last_writes, _histories)])
 
 
 def _last_writes(history: History) -> Callable[[], object]:
@@ -210,6 +250,7 @@ def _on_autoreload_started(**kwargs: Any) -> None:
     here = _processes.get(os.getpid())
     if here is not None:
         here.look_again()
+        begin_schedules()
 
 
 def _on_autoreload_of_another() -> None:
@@ -224,6 +265,7 @@ def _on_request_started(sender: Any, **kwargs: Any) -> None:
     request_started.disconnect(dispatch_uid="django_qbwi.hosting")
     here = this_process()
     here.first_request()
+    begin_schedules()
     # Under ASGI this runs in a thread of asgiref's, while handlers can be set in the main one only: that of the loop.
     loop = getattr(SyncToAsync.threadlocal, "main_event_loop", None) if "scope" in kwargs else None
     if loop is not None:

@@ -19,6 +19,7 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import TestCase, TransactionTestCase, override_settings
+from django.utils import timezone
 
 from django_qbwi import (
     CancellationToken,
@@ -34,7 +35,7 @@ from django_qbwi import (
 from django_qbwi.contrib.history.models import HistoryEntry
 from django_qbwi.contrib.history.testing import written_history
 from django_qbwi.testing import captured_work_items, drain, immediate_work_items
-from example_project.gallery import handles, items, tasks
+from example_project.gallery import handles, items, schedules, tasks
 from example_project.gallery.drawing import draw_landscape
 from example_project.gallery.models import Album, Count, Postcard, Upload
 from example_project.gallery.views import MANY
@@ -60,6 +61,19 @@ class TheHistoryTests(GalleryTestCase):
 
 
 class TheFunctionItselfTests(GalleryTestCase):
+    def test_old_albums_are_thrown_away(self):
+        """What runs by the clock is called as any other function; the clock starts nothing in tests."""
+        young, old = Album.objects.create(pages=1), Album.objects.create(pages=1)
+        Album.objects.filter(pk=old.pk).update(ordered_at=timezone.now() - 2 * schedules.KEPT)
+        schedules.throw_away_old_albums(CancellationToken.none())
+        self.assertEqual(list(Album.objects.all()), [young])
+
+    def test_size_is_logged(self):
+        """With both numbers."""
+        with self.assertLogs("example_project", "INFO") as logs:
+            schedules.log_size(CancellationToken.none())
+        self.assertIn("0 pictures and 0 albums", logs.output[0])
+
     def test_count_reaches_its_goal(self):
         """A token that is never cancelled lets the item run to its end."""
         row = Count.objects.create(goal=3)

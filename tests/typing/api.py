@@ -6,7 +6,7 @@ import functools
 import threading
 import uuid
 from collections.abc import Awaitable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 from django.core.mail import EmailMessage
@@ -48,6 +48,7 @@ from django_qbwi.contrib.current_user import CurrentUserCarrier
 from django_qbwi.contrib.history.models import HistoryEntry
 from django_qbwi.contrib.history.testing import written_history
 from django_qbwi.contrib.mail import BackgroundEmailBackend, MailRetry, is_transient
+from django_qbwi.contrib.schedules import schedule
 from django_qbwi.testing import Shutdown, assert_no_work_items_left, simulate_shutdown
 
 
@@ -352,3 +353,25 @@ def history(entry: HistoryEntry) -> None:
 class ActingUserCarrier(CurrentUserCarrier):
     def user(self) -> Any:
         return None
+
+
+@schedule(every=timedelta(minutes=5))
+def by_the_clock(token: CancellationToken) -> int:
+    return 1
+
+
+@schedule(cron="0 3 * * *", timezone="Europe/Berlin", overlap=True, name="nightly")
+@background_work_item(timeout=60)
+async def by_the_clock_async(token: CancellationToken) -> int:
+    return 1
+
+
+@background_work_item
+@schedule(every=timedelta(minutes=5), name="below")
+def by_the_clock_below(token: CancellationToken) -> None: ...
+
+
+def scheduled() -> None:
+    assert_type(by_the_clock(CancellationToken.none()), int)
+    assert_type(by_the_clock_async.queue(), WorkItemHandle)
+    assert_type(by_the_clock_below.queue(), WorkItemHandle)

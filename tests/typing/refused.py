@@ -4,6 +4,7 @@ An ignore that is not needed is an error itself, so a call that begins to be acc
 """
 
 import functools
+from datetime import timedelta
 from threading import Thread
 
 from django_qbwi import (
@@ -16,6 +17,7 @@ from django_qbwi import (
     queue_on_commit,
     track,
 )
+from django_qbwi.contrib.schedules import schedule
 
 
 def ship(token: CancellationToken, order: int) -> None: ...
@@ -135,3 +137,13 @@ def accepted(shop: Shop) -> list[WorkItemHandle]:
         shop.open.using(timeout=5).queue(at=5),
         shop.tidy.queue(thoroughly=True),
     ]
+
+
+def schedules(at_night: str) -> None:
+    schedule()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    schedule(every=600)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    schedule(every=timedelta(hours=1), cron="0 3 * * *")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    schedule(every=timedelta(hours=1), timezone="UTC")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    schedule(cron=at_night)(ship)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    schedule(cron=at_night)(no_token)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    schedule(cron=at_night)(at_night)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]

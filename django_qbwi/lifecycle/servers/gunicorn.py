@@ -17,6 +17,7 @@ class GunicornMasterHost(ServerHost):
     name = "gunicorn master"
     is_server = True
     exits_by_exception = False
+    answers_requests = False
 
     def warnings(self, shutdown_timeout: float) -> list[str]:
         """Say that items run in a process that serves no requests."""

@@ -46,6 +46,11 @@ class ServerHost:
     holds_at_exit = True
     """Whether items may be left for the exit of the interpreter, whose weaknesses are worth a warning then."""
 
+    @property
+    def answers_requests(self) -> bool:
+        """Whether it is this process that answers requests, as far as it is known; a preloading master does not."""
+        return self.is_server and self.serves
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 

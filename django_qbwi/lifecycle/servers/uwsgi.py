@@ -37,6 +37,12 @@ class UwsgiHost(ServerHost):
         self._mercy = float(self._number("worker-reload-mercy", _MERCY_SECONDS))
         self.exit_hook_is_last = self._is_on("skip-atexit-teardown")
 
+    @property
+    def answers_requests(self) -> bool:
+        """True in a worker; where the site is loaded once and forked, the process that loads it has no number."""
+        worker_id = getattr(self._uwsgi, "worker_id", None)
+        return worker_id is None or worker_id() > 0
+
     def limit(self, signum: int | None) -> float | None:
         """worker-reload-mercy, after which the master kills; None where there is no master."""
         return self._mercy if self._has_master() else None

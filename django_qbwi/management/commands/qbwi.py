@@ -18,7 +18,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_qbwi.console import operations, past, running
+from django_qbwi.console import operations, past, running, scheduled
 from django_qbwi.console.options import VERBS, WATCH_SECONDS, add_options, is_number
 from django_qbwi.console.printing import Printer
 from django_qbwi.console.results import Asked, Overview
@@ -202,6 +202,9 @@ class Command(BaseCommand):
 
     def _history(self, options: dict[str, Any]) -> None:
         past.write(options, self.stdout, self.style, self._write_json)
+
+    def _schedules(self, options: dict[str, Any]) -> None:
+        scheduled.show(options["format"], self._printer.schedules, self._write_json)
 
     def _run(self, options: dict[str, Any]) -> None:
         for name in ("watch", "status", "pid"):

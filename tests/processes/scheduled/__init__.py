@@ -1,0 +1,1 @@
+"""A site with schedules, for real servers."""
