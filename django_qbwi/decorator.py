@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
@@ -58,15 +58,19 @@ class _Decorated(DecoratedFunction):
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
         self._keys = {"unique_key": unique_key, "concurrency": concurrency, "concurrency_key": concurrency_key}
-        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys)
+        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys, executor=executor)
+        self._executor = executor
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
             self._expect_engine(hand_off)
+        if start.executor is not None:
+            self._expect_crossing()
         self._of_method = False
         self._delay = delay
         self._priority = priority
@@ -91,12 +95,20 @@ class _Decorated(DecoratedFunction):
     def _changes(self) -> dict[str, Any]:
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
-        options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys)
+        options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys, executor=self._executor)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
         """Have the engine know the task that runs such functions."""
         expect_items(alias)
+
+    def _expect_crossing(self) -> None:
+        """Refuse what never gets into a helper process."""
+        if self._is_async:
+            raise InvalidWorkItem(
+                f'{name_of(self)} is async, and has executor="process": async items run on the loop of this process. '
+                "Leave the executor out"
+            )
 
     def using(
         self,
@@ -113,18 +125,20 @@ class _Decorated(DecoratedFunction):
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> Self:
         """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
 
         Args:
             name, timeout, delay, expires: As for the one.
-            priority, hand_off, retry, unique_key, concurrency, concurrency_key: As for the other.
+            priority, hand_off, retry, unique_key, concurrency, concurrency_key, executor: As for the other.
             using: The database alias for `queue_on_commit`.
             wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
         """
         options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
         options.update(priority=priority, hand_off=hand_off, retry=retry, expires=expires, wait_for_room=wait_for_room)
         options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+        options.update(executor=executor)
         given = {option: value for option, value in options.items() if value is not None}
         found = type(self)(self._function, **{**self._changes(), **given})
         return found.as_method() if self._of_method else found
@@ -220,6 +234,12 @@ class BackgroundMethod(_Decorated, Generic[S, P, R]):
         raise InvalidWorkItem(
             f"{name_of(self)} is a method, and has hand_off={alias!r}: the workers of an engine find functions of "
             "modules by their names. Decorate a function, and give it the primary key of the instance"
+        )
+
+    def _expect_crossing(self) -> None:
+        raise InvalidWorkItem(
+            f'{name_of(self)} is a method, and has executor="process": a helper process finds functions of modules by '
+            "their names. Decorate a function, and give it the primary key of the instance"
         )
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 from django_qbwi import hosting
 from django_qbwi.core.cancellation import CancellationToken
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> WorkItemHandle:
         """Queue it."""
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> None:
         """Queue it on commit."""
 
@@ -59,6 +61,7 @@ else:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
         **unknown: Any,
     ) -> WorkItemHandle:
         """Run `work_item(token, *args)` in the background of this process, soon.
@@ -77,6 +80,7 @@ else:
             name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
             delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
+            executor: As for `background_work_item`.
 
         Returns:
             A handle, to look at the item, wait for it or cancel it.
@@ -90,11 +94,13 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            return work_item.using(name=name, timeout=timeout, delay=delay, expires=expires).queue(*args)
+            options = {"name": name, "timeout": timeout, "delay": delay, "expires": expires, "executor": executor}
+            return work_item.using(**options).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
-        if delay is not None or expires is not None:
-            return hosting.queue(work_item, args, name, timeout, start=checked_start(delay, None, expires=expires))
+        if delay is not None or expires is not None or executor is not None:
+            start = checked_start(delay, None, expires=expires, executor=executor)
+            return hosting.queue(work_item, args, name, timeout, start=start)
         return hosting.queue(work_item, args, name, timeout)
 
     def queue_on_commit(
@@ -106,6 +112,7 @@ else:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
         **unknown: Any,
     ) -> None:
         """Queue `work_item(token, *args)` when the current transaction commits; at once where none is open.
@@ -122,6 +129,7 @@ else:
             timeout: As for `queue_background_work_item`.
             delay: As for `queue_background_work_item`, from the commit on.
             expires: As for `queue_background_work_item`, from the commit on.
+            executor: As for `background_work_item`.
 
         Raises:
             InvalidWorkItem: It cannot be called so, an option is wrong, or this is a running event loop, where Django
@@ -131,10 +139,12 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            options = work_item.using(name=name, timeout=timeout, using=using, delay=delay, expires=expires)
-            options.queue_on_commit(*args)
+            options = {"name": name, "timeout": timeout, "using": using, "delay": delay, "expires": expires}
+            work_item.using(**options, executor=executor).queue_on_commit(*args)
             return
-        start = None if delay is None and expires is None else checked_start(delay, None, expires=expires)
+        start = None
+        if delay is not None or expires is not None or executor is not None:
+            start = checked_start(delay, None, expires=expires, executor=executor)
         queue_call_on_commit(work_item, args, name, timeout, using, start)
 
 
@@ -193,6 +203,7 @@ def background_work_item(
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
+    executor: Literal["thread", "process"] | None = None,
 ) -> Decorator: ...
 
 
@@ -209,6 +220,7 @@ def background_work_item(
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
+    executor: Literal["thread", "process"] | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
@@ -224,13 +236,15 @@ def background_work_item(
             same key waits, `queue` returns the handle of that one. One that runs does not count.
         concurrency: How many items of this function run at once in this process.
         concurrency_key: As `unique_key`; `concurrency` is counted for each key.
+        executor: "process" for a helper process, which leaves the processor to requests; default: a thread. The
+            function stands in a module under its own name, is not async, and its arguments can be pickled.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
     options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
     options.update(retry=retry, expires=expires)
-    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key, executor=executor)
     if unknown:
         names = ", ".join(map(repr, unknown))
         raise InvalidWorkItem(f"background_work_item() got unknown option(s) {names}; it takes {', '.join(options)}")

@@ -10,6 +10,7 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import printable
+from django_qbwi.intake.crossing import Crossing, checked_executor, crossing
 from django_qbwi.intake.keys import Keys, checked_keys, keyed
 from django_qbwi.intake.retries import Retry
 
@@ -54,20 +55,27 @@ class Start(NamedTuple):
     """How its keys are made."""
     keyed: Keyed | None = None
     """Those of one call, made where it was queued."""
+    executor: str | None = None
+    """What runs it, None for the threads and the loop of this process."""
+    crossing: Crossing | None = None
+    """One call as it gets into a helper process, packed where it was queued."""
 
     def of_method(self) -> Start:
         """Return it for a method that was decorated in its class."""
         return self if self.keys is None else self._replace(keys=Keys(*self.keys[:3], of_method=True))
 
     def of_call(self, work_item: Callable[..., Any], args: tuple[Any, ...]) -> Start:
-        """Return it with the keys of a call as it is queued, if there are to be any; once made they stay.
+        """Return it with what is made of a call as it is queued, its keys for instance; once made that stays.
 
         Raises:
-            InvalidWorkItem: A key raises, or is no plain value.
+            InvalidWorkItem: A key raises, or is no plain value; or the call cannot get into a helper process.
         """
-        if self.keys is None or self.keyed is not None:
-            return self
-        return self._replace(keyed=keyed(self.keys, work_item, args))
+        start = self
+        if start.executor is not None and start.crossing is None:
+            start = start._replace(crossing=crossing(work_item, args))
+        if start.keys is None or start.keyed is not None:
+            return start
+        return start._replace(keyed=keyed(start.keys, work_item, args))
 
 
 NO_START = Start()
@@ -84,6 +92,7 @@ def checked_start(
     unique_key: Any = None,
     concurrency: Any = None,
     concurrency_key: Any = None,
+    executor: Any = None,
 ) -> Start:
     """Return these as an item has them.
 
@@ -106,7 +115,8 @@ def checked_start(
     if expires is not None:
         expires = _checked_expiry(expires, delay)
     keys = checked_keys(unique_key, concurrency, concurrency_key)
-    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys)
+    executor = None if executor is None else checked_executor(executor)
+    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys, executor=executor)
 
 
 def _checked_seconds(name: str, seconds: Any) -> float:
