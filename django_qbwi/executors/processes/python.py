@@ -32,9 +32,6 @@ def _candidates() -> Iterator[str]:
     names = (f"python{version}", f"python{sys.version_info.major}", "python")
     for prefix in (sys.prefix, sys.exec_prefix):
         yield from (os.path.join(prefix, "bin", name) for name in names)
-    base = str(getattr(sys, "_base_executable", None))
-    if _is_python(base):
-        yield base
     for folder in (sysconfig.get_config_var("BINDIR"), os.path.join(sys.base_prefix, "bin")):
         if folder:
             yield from (os.path.join(folder, name) for name in names)
