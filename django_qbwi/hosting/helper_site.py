@@ -9,7 +9,6 @@ from typing import Any
 
 import django
 
-from django_qbwi import conf
 from django_qbwi.connections import ConnectionEnvironment
 from django_qbwi.intake.activation import active
 from django_qbwi.intake.carriers import load_carriers, restored
@@ -20,15 +19,15 @@ from django_qbwi.intake.snapshot import RequestSnapshot
 class HelperSite(ConnectionEnvironment):
     """Has connection hygiene around items, as the parent has it, and brings back what crosses with a call."""
 
-    def __init__(self, settings_module: str) -> None:
-        """Set Django up.
+    def __init__(self, settings_module: str, context: list[str]) -> None:
+        """Set Django up, and load the carriers that the parent has.
 
         Raises:
             Exception: Whatever the settings and the apps raise.
         """
         os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
         django.setup()
-        self._carriers = {sign_of(carrier): carrier for carrier in load_carriers(conf.load().context)}
+        self._carriers = {sign_of(carrier): carrier for carrier in load_carriers(context)}
         super().__init__()
 
     def __repr__(self) -> str:

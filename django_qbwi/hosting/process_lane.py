@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
@@ -58,7 +60,7 @@ def process_lane(scheduler: WorkItemScheduler, settings: conf.Settings, environm
     Raises:
         ImproperlyConfigured: There is no settings module that helpers could be set up with.
     """
-    module = getattr(django_settings, "SETTINGS_MODULE", None)
+    module = _settings_module()
     if not module:
         raise ImproperlyConfigured(
             'executor="process" needs a settings module, with which helper processes are set up, and the settings '
@@ -67,13 +69,21 @@ def process_lane(scheduler: WorkItemScheduler, settings: conf.Settings, environm
     return holding(scheduler.lock, _attach, scheduler, settings, environment, module)
 
 
+def _settings_module() -> str | None:
+    found: Any = django_settings
+    # override_settings() lays others above those of the module.
+    while getattr(found, "SETTINGS_MODULE", None) is None and hasattr(found, "default_settings"):
+        found = found.default_settings
+    return getattr(found, "SETTINGS_MODULE", None)
+
+
 def _attach(
     scheduler: WorkItemScheduler, settings: conf.Settings, environment: Environment, module: str
 ) -> ProcessLane:
     lane = scheduler.lanes.get(PROCESS)
     if lane is None:
         lane = Lane[WorkItem](PROCESS, "sync", Limits(running=settings.process_workers))
-        setup = Setup(settings=module, nice=settings.process_nice, python=settings.process_python)
+        setup = Setup(module, settings.process_nice, settings.process_python, settings.context)
         ProcessExecutor(scheduler, lane, setup, max_items=settings.process_max_items, environment=environment)
         # In one store: others go through the lanes without the lock.
         scheduler.lanes = {**scheduler.lanes, PROCESS: lane}

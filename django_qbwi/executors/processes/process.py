@@ -12,6 +12,7 @@ import selectors
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from django_qbwi.core.exceptions import HelperDied
@@ -38,8 +39,10 @@ class Setup(NamedTuple):
     nice: int = 10
     python: str | None = None
     """The interpreter, None for that of this process."""
+    context: Sequence[str] = ()
+    """Dotted paths of the carriers."""
     site: str = _SITE
-    """The path `module:name` of what sets up the site there, called with `settings`."""
+    """The path `module:name` of what sets up the site there, called with `settings` and `context`."""
 
 
 class HelperProcess:
@@ -71,7 +74,8 @@ class HelperProcess:
         self._selector = new_selector() or selectors.DefaultSelector()
         self._selector.register(self._from, selectors.EVENT_READ)
         self._selector.register(self._death[0], selectors.EVENT_READ)
-        start = {"path": sys.path, "site": setup.site, "settings": setup.settings, "nice": setup.nice}
+        start = {"path": sys.path, "nice": setup.nice, "site": setup.site}
+        start |= {"settings": setup.settings, "context": list(setup.context)}
         with contextlib.suppress(OSError):
             # It may be gone already, which is seen where it is waited for.
             self._write(frame_of(start))  # type: ignore[arg-type]  # the one message that is read without ours

@@ -37,12 +37,12 @@ def serve(start: dict[str, Any], inbox: int, outbox: int) -> int:
     """Run items until the parent says the end; return the exit status of the process.
 
     Args:
-        start: How it is set up: `site` is the path of what knows Django, `settings` the settings module.
+        start: How it is set up: `site` is the path of what knows Django, which gets `settings` and `context`.
         inbox, outbox: The descriptors of the pipes from and to the parent.
     """
     told = Outbox(outbox)
     try:
-        site = found_at(start["site"])(start["settings"])
+        site = found_at(start["site"])(start["settings"], start["context"])
         forward_records(told)
     except BaseException as error:
         # User code returns to us here: settings, and the apps' ready().

@@ -19,7 +19,7 @@ logger = logging.getLogger("tests.helpers")
 class PlainSite:
     """A site without Django."""
 
-    def __init__(self, settings: str) -> None:
+    def __init__(self, settings: str, context: list[str]) -> None:
         if settings == "broken":
             raise LookupError("no such settings")
         if settings == "dead":
