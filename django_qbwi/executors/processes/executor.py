@@ -187,7 +187,8 @@ class ProcessExecutor(ThreadExecutor):
             return helper
         try:
             helper = self._start(self._setup)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:
+            # No process, no thread, no descriptor, no Python; or what other libraries have made of those.
             self._count_death(None)
             raise HelperDied(f"no helper process could be started: {error}") from error
         with self._lock:

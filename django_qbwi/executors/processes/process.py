@@ -19,7 +19,15 @@ from django_qbwi.core.exceptions import HelperDied
 from django_qbwi.executors.processes import helper
 from django_qbwi.executors.processes.frames import Frames, Message, frame_of
 from django_qbwi.executors.processes.python import find_python
-from django_qbwi.machine.primitives import Alarm, holding, new_rlock, new_selector, start_thread
+from django_qbwi.machine.primitives import (
+    Alarm,
+    holding,
+    new_rlock,
+    new_selector,
+    process_spawner,
+    process_waiter,
+    start_thread,
+)
 
 _READY_SECONDS = 60.0
 _STACK_SECONDS = 0.25
@@ -256,7 +264,7 @@ class HelperProcess:
             self._close_all()
             if pid is not None:
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                process_waiter()(pid, 0)
             raise
         finally:
             for fd in theirs:
@@ -278,7 +286,7 @@ class HelperProcess:
 
     def _reap(self, pid: int) -> None:
         try:
-            self.status = os.waitpid(pid, 0)[1]
+            self.status = process_waiter()(pid, 0)[1]
         except ChildProcessError:
             self.status = _UNKNOWN
 
@@ -312,12 +320,12 @@ def _spawn(python: str, theirs: tuple[int, ...]) -> int:
     argv = [python, "-P", os.path.abspath(helper.__file__)]
     try:
         try:
-            return os.posix_spawn(
+            return process_spawner()(
                 python, argv, os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=defaults
             )
         except NotImplementedError:
             # The helper does it by itself.
-            return os.posix_spawn(python, argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=defaults)
+            return process_spawner()(python, argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=defaults)
     finally:
         for fd in high:
             os.close(fd)
