@@ -87,6 +87,8 @@ def test_what_is_allowed(key: str) -> None:
         "``True``, ``False``": ([True, False], [0, 1, None]),
         '``"error"``, ``"warn"``, ``"allow"``': (["error", "warn", "allow"], ["ERROR", True, None]),
         "an alias of ``TASKS``, or ``None``": (["durable", None], ["", 5, True]),
+        "0 to 19": ([0, 10, 19], [-1, 20, 1.5, True, None]),
+        "a path, or ``None``": (["/usr/bin/python3", None], ["", 5, True]),
         "a dotted path": (["django.core.mail.backends.smtp.EmailBackend"], ["", 5, None]),
         "a list or tuple of dotted paths": ([[], (), ["a.path"]], ["a.path", [5], None]),
     }
