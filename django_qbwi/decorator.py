@@ -17,6 +17,7 @@ from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.names import name_of
 from django_qbwi.handoff.engines import expect_items
 from django_qbwi.intake.callables import examine, parameter_of
+from django_qbwi.intake.crossing import expect_crossing
 from django_qbwi.intake.decorated import DecoratedFunction
 from django_qbwi.intake.options import NO_START, Start, checked, checked_start
 from django_qbwi.intake.retries import Retry
@@ -70,7 +71,7 @@ class _Decorated(DecoratedFunction):
         if hand_off is not None:
             self._expect_engine(hand_off)
         if start.executor is not None:
-            self._expect_crossing()
+            expect_crossing(self, self._is_async, isinstance(self, BackgroundMethod))
         self._of_method = False
         self._delay = delay
         self._priority = priority
@@ -101,14 +102,6 @@ class _Decorated(DecoratedFunction):
     def _expect_engine(self, alias: str) -> None:
         """Have the engine know the task that runs such functions."""
         expect_items(alias)
-
-    def _expect_crossing(self) -> None:
-        """Refuse what never gets into a helper process."""
-        if self._is_async:
-            raise InvalidWorkItem(
-                f'{name_of(self)} is async, and has executor="process": async items run on the loop of this process. '
-                "Leave the executor out"
-            )
 
     def using(
         self,
@@ -234,12 +227,6 @@ class BackgroundMethod(_Decorated, Generic[S, P, R]):
         raise InvalidWorkItem(
             f"{name_of(self)} is a method, and has hand_off={alias!r}: the workers of an engine find functions of "
             "modules by their names. Decorate a function, and give it the primary key of the instance"
-        )
-
-    def _expect_crossing(self) -> None:
-        raise InvalidWorkItem(
-            f'{name_of(self)} is a method, and has executor="process": a helper process finds functions of modules by '
-            "their names. Decorate a function, and give it the primary key of the instance"
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
@@ -71,12 +72,10 @@ else:
         - The item runs in a context of its own: nothing of the request flows into it but the arguments.
         - An exception of the item is logged and kept in the handle; it never reaches the caller.
         - An item has no result. Nothing is kept over a crash or a SIGKILL.
-
-        Never blocks, takes microseconds, and may be called from any thread and on a running event loop.
+        - Queueing never blocks, takes microseconds, and may be done in any thread and on a running event loop.
 
         Args:
-            work_item: What to call; its first argument is a `CancellationToken`.
-            args: Its further arguments; for keyword arguments use `functools.partial`.
+            work_item, args: What to call, with the token first; for keyword arguments use `functools.partial`.
             name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
             delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
@@ -86,16 +85,14 @@ else:
             A handle, to look at the item, wait for it or cancel it.
 
         Raises:
-            InvalidWorkItem: `work_item` cannot be called so, or an option is wrong.
-            CapturedRequest: It would carry the request along, which is over when it runs.
+            InvalidWorkItem: It cannot be called so, or an option is wrong; CapturedRequest: it would carry the request.
             QueueFull: QBWI["MAX_QUEUED"] items wait already, or MAX_DELAYED for their time.
             SchedulerDraining, SchedulerClosed, NotHosted: The process is ending, or the app is not set up.
         """
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            options = {"name": name, "timeout": timeout, "delay": delay, "expires": expires, "executor": executor}
-            return work_item.using(**options).queue(*args)
+            return _changed(work_item, name, timeout, None, delay, expires, executor).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
         if delay is not None or expires is not None or executor is not None:
@@ -139,8 +136,7 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            options = {"name": name, "timeout": timeout, "using": using, "delay": delay, "expires": expires}
-            work_item.using(**options, executor=executor).queue_on_commit(*args)
+            _changed(work_item, name, timeout, using, delay, expires, executor).queue_on_commit(*args)
             return
         start = None
         if delay is not None or expires is not None or executor is not None:
@@ -236,8 +232,7 @@ def background_work_item(
             same key waits, `queue` returns the handle of that one. One that runs does not count.
         concurrency: How many items of this function run at once in this process.
         concurrency_key: As `unique_key`; `concurrency` is counted for each key.
-        executor: "process" for a helper process, which leaves the processor to requests; default: a thread. The
-            function stands in a module under its own name, is not async, and its arguments can be pickled.
+        executor: "process" for a helper process, default: a thread. The arguments are pickled for it.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
@@ -248,13 +243,26 @@ def background_work_item(
     if unknown:
         names = ", ".join(map(repr, unknown))
         raise InvalidWorkItem(f"background_work_item() got unknown option(s) {names}; it takes {', '.join(options)}")
+    return functools.partial(_decorated, options) if function is None else _decorated(options, function)
 
-    def decorate(decorated: Any) -> Any:
-        if not callable(decorated) and type(decorated) is not classmethod:
-            raise InvalidWorkItem(f"background_work_item decorates functions, not {decorated!r}")
-        return decorate_function(decorated, options)
 
-    return decorate if function is None else decorate(function)
+def _decorated(options: dict[str, Any], function: Any) -> Any:
+    if not callable(function) and type(function) is not classmethod:
+        raise InvalidWorkItem(f"background_work_item decorates functions, not {function!r}")
+    return decorate_function(function, options)
+
+
+def _changed(
+    work_item: BackgroundWorkItem[..., Any],
+    name: str | None,
+    timeout: float | None,
+    using: str | None,
+    delay: float | None,
+    expires: float | None,
+    executor: Literal["thread", "process"] | None,
+) -> BackgroundWorkItem[..., Any]:
+    options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay, "expires": expires}
+    return work_item.using(**options, executor=executor)
 
 
 class Decorator(Protocol):

@@ -190,7 +190,7 @@ def test_wrong_decorations_are_refused() -> None:
             def resize(self, token: Any) -> None:
                 """Do nothing."""
 
-    with pytest.raises(InvalidWorkItem, match=r"is async.*Leave the executor out"):
+    with pytest.raises(InvalidWorkItem, match=r"is async.*leave the executor out"):
 
         @background_work_item(executor="process")
         async def load(token: Any) -> None:

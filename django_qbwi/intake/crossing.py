@@ -58,6 +58,21 @@ def checked_executor(executor: Any) -> str | None:
     return PROCESS
 
 
+def expect_crossing(decorated: Any, is_async: bool, is_method: bool) -> None:
+    """Refuse at its decoration what never crosses.
+
+    Raises:
+        InvalidWorkItem: It is async, or a method; the message says what to do.
+    """
+    if is_method:
+        raise InvalidWorkItem(
+            f'{name_of(decorated)} is a method, and has executor="process": a helper process finds functions of '
+            "modules by their names. Decorate a function, and give it the primary key of the instance"
+        )
+    if is_async:
+        raise _async_refusal(f'{name_of(decorated)} has executor="process", and')
+
+
 def crossing(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Crossing:
     """Return a call, as it is queued, as it crosses.
 
@@ -67,7 +82,7 @@ def crossing(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Crossing:
     function, keywords = parts_of_call(work_item)
     who = f'{name_of(function)} has executor="process", and'
     if is_async(function):
-        raise InvalidWorkItem(f"{who} is async: async items run on the loop of this process; leave the executor out")
+        raise _async_refusal(who)
     path = import_path_of(function)
     if path is None or path.startswith("__main__:"):
         where = "stands in __main__, which a helper process does not run" if path else "cannot be imported by its name"
@@ -85,6 +100,10 @@ def crossing(work_item: Callable[..., Any], args: tuple[Any, ...]) -> Crossing:
             f"{who} {what} cannot be pickled ({type_of(error)}: {message_of(error)}): give plain values, and the "
             "primary key of an object"
         ) from error
+
+
+def _async_refusal(who: str) -> InvalidWorkItem:
+    return InvalidWorkItem(f"{who} is async: async items run on the loop of this process; leave the executor out")
 
 
 def sign_of(carrier: Any) -> str:
