@@ -121,6 +121,17 @@ def test_item_that_needs_its_time_has_it(ending: Row, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [ENDINGS[0], ENDINGS[6]], ids=lambda row: row.id)
+def test_sigterm_for_all_processes_of_a_service(ending: Row, tmp_path: Path) -> None:
+    """systemd's way: the helper gets it too, and its item has its time all the same."""
+    with open_site(ending, tmp_path) as site:
+        stage = Stage(site, "helped_item", "sync_item")
+        os.kill(stage.helper, signal.SIGTERM)
+        stage.end(ending)
+        stage.await_no_helper()
+        assert stage.endings() == ["succeeded"]
+
+
+@pytest.mark.parametrize("ending", [ENDINGS[0], ENDINGS[6]], ids=lambda row: row.id)
 def test_item_that_never_ends_is_ended_at_the_limit(ending: Row, tmp_path: Path) -> None:
     """Its helper is ended with the server, and it has one ending."""
     with open_site(ending, tmp_path, settings={"SHUTDOWN_TIMEOUT": LIMIT}) as site:

@@ -4,6 +4,8 @@ A helper is a program of our own, never a fork of the server and never its `__ma
 thread of the server's process, its proxy, which takes items from the lane as any other worker does: statuses, records,
 signals, timeouts, attempts and the drain are those of every item.
 
+It ignores SIGTERM but its parent's: systemd sends that to all processes of a service at once, whose items have time.
+
 States of a helper: STARTING (Django is set up) -> IDLE <-> BUSY with one item -> ENDING (it was told to, or it was
 sent a signal) -> GONE (its exit status is known).
 

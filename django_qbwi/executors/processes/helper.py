@@ -24,6 +24,7 @@ def main() -> int:
     with contextlib.suppress(OSError):
         # Where the system could not do it at the start: the terminal's Ctrl-C is the parent's.
         os.setsid()
+    _leave_sigterm_to_the_parent()
     _live_no_longer_than_the_parent()
     _close_what_was_inherited()
     start = _first_message()
@@ -34,6 +35,16 @@ def main() -> int:
     from django_qbwi.executors.processes.service import serve
 
     return serve(start, INBOX, OUTBOX)
+
+
+def _leave_sigterm_to_the_parent() -> None:
+    """Ignore SIGTERM, and unblock it: systemd sends it to all processes of a service, whose items have time left.
+
+    By a handler, which what items start does not inherit.
+    """
+    signal.signal(signal.SIGTERM, lambda signum, frame: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _live_no_longer_than_the_parent() -> None:

@@ -200,9 +200,9 @@ class HelperProcess:
         )
 
     def terminate(self) -> None:
-        """Send SIGTERM, whose default action ends it at once."""
+        """Have it die of SIGTERM, which it heeds from us alone; in code that holds the interpreter it does not."""
         self.is_ended = True
-        holding(self._lock, self._send_signal, signal.SIGTERM)
+        self.tell(("terminate",))
 
     def kill(self) -> None:
         """Send SIGKILL; also to one that has been told to end, and did not. Any thread."""
@@ -316,16 +316,20 @@ def _spawn(python: str, theirs: tuple[int, ...]) -> int:
     actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]  # type: ignore[list-item]
     actions += [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(high, targets, strict=True)]
     defaults = [getattr(signal, name) for name in _DEFAULTS if hasattr(signal, name)]
+    # Until it has a handler.
+    blocked = {signal.SIGTERM}
     # -P: the folder of the program is no place from where modules are imported.
     argv = [python, "-P", os.path.abspath(helper.__file__)]
     try:
         try:
             return process_spawner()(
-                python, argv, os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=defaults
+                python, argv, os.environ, file_actions=actions, setsid=True, setsigmask=blocked, setsigdef=defaults
             )
         except NotImplementedError:
             # The helper does it by itself.
-            return process_spawner()(python, argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=defaults)
+            return process_spawner()(
+                python, argv, os.environ, file_actions=actions, setsigmask=blocked, setsigdef=defaults
+            )
     finally:
         for fd in high:
             os.close(fd)

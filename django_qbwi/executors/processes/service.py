@@ -11,8 +11,10 @@ import contextlib
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
+import types
 from contextvars import Context
 from typing import Any
 
@@ -50,6 +52,7 @@ def serve(start: dict[str, Any], inbox: int, outbox: int) -> int:
         return 1
     told.send(("ready", os.getpid()))
     service = _Service(site, told)
+    signal.signal(signal.SIGTERM, service.heed_sigterm)
     threading.Thread(target=service.hear, args=(Frames(inbox),), name="qbwi-parent", daemon=True).start()
     service.run()
     return 0
@@ -68,6 +71,7 @@ class _Service:
         self._token: HelperToken | None = None
         self._pid = os.getpid()
         self._main = threading.get_ident()
+        self._is_told_to_go = False
         self._state = ThreadState()
 
     def run(self) -> None:
@@ -86,6 +90,12 @@ class _Service:
                 sys.stdout.flush()
             self._outbox.tell_progress()
             self._outbox.send(ended)
+
+    def heed_sigterm(self, signum: int, frame: types.FrameType | None) -> None:
+        """Die of SIGTERM, if the parent has said so; anybody else's is ignored, as in `helper`."""
+        if self._is_told_to_go:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
 
     def _run(self, token: HelperToken, about: dict[str, Any], payload: bytes) -> Message:
         self._state.begin()
@@ -126,6 +136,10 @@ class _Service:
                 self._calls.put((self._token, message))
             elif kind == "end":
                 self._calls.put(None)
+            elif kind == "terminate":
+                self._is_told_to_go = True
+                # The main thread heeds it, or whatever handler the item has set.
+                os.kill(os.getpid(), signal.SIGTERM)
             elif kind == "stack":
                 self._outbox.send(("stack", stack_of_thread(self._main)))
             else:

@@ -184,8 +184,21 @@ def test_item_that_ignores_its_timeout_is_ended(hire: Hire, arrived: Path, funct
     assert (handle.status, handle.info.cancel_reason) == (S.CANCELLED, CancelReason.TIMEOUT)
     assert crew.run(functions.nothing) is S.SUCCEEDED
     assert (crew.scheduler.totals[S.CANCELLED], crew.observer.statuses()) == (1, [S.CANCELLED, S.SUCCEEDED])
-    if function is functions.ignore_all:
+    if function is not functions.ignore:
         assert "SIGKILL" in crew.started[0].reason
+
+
+def test_sigterm_of_somebody_else_is_ignored(crew: Crew, arrived: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """systemd sends it to all processes of a service; the item has the time that the end of the server leaves."""
+    caplog.set_level(logging.INFO)
+    handle = crew.queue(functions.heed, str(arrived))
+    until(arrived.exists)
+    os.kill(crew.started[0].pid, signal.SIGTERM)
+    handle.cancel("later")
+    assert handle.wait(PATIENCE)
+    assert "requested later None" in caplog.messages
+    assert crew.run(functions.nothing) is S.SUCCEEDED
+    assert len(crew.started) == 1
 
 
 def test_item_is_ended_at_the_limit_of_the_drain(crew: Crew, arrived: Path) -> None:
