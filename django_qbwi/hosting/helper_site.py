@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import django
+from django.conf import settings
 
 from django_qbwi.connections import ConnectionEnvironment
 from django_qbwi.intake.activation import active
@@ -26,6 +27,7 @@ class HelperSite(ConnectionEnvironment):
             Exception: Whatever the settings and the apps raise.
         """
         os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
+        settings.LOGGING = _without_handlers(settings.LOGGING)
         django.setup()
         self._carriers = {sign_of(carrier): carrier for carrier in load_carriers(context)}
         super().__init__()
@@ -40,3 +42,10 @@ class HelperSite(ConnectionEnvironment):
         captured = tuple((self._carriers[sign], value) for sign, value in carried)
         with restored(captured), contextlib.nullcontext() if snapshot is None else active(snapshot):
             yield
+
+
+def _without_handlers(given: Any) -> Any:
+    """Return LOGGING with its levels only: records are the parent's, whose files are not to be opened here as well."""
+    if not isinstance(given, dict) or not isinstance(given.get("handlers"), dict):
+        return given
+    return {**given, "handlers": {name: {"class": "logging.NullHandler"} for name in given["handlers"]}}

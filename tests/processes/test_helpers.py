@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes.harness import PATIENCE, Site, _lives
+from tests.processes.harness import PATIENCE, ROOT, Site, _lives
 from tests.processes.matrix import (
     GUNICORN_GEVENT,
     GUNICORN_GTHREAD,
@@ -139,6 +141,19 @@ def test_item_that_never_ends_is_ended_at_the_limit(ending: Row, tmp_path: Path)
         stage.end(ending)
         stage.await_no_helper()
         assert stage.endings() == ["cancelled"]
+
+
+@pytest.mark.parametrize("server", [GUNICORN_GTHREAD, GUNICORN_GEVENT, UVICORN], ids=lambda server: server.name)
+def test_command_shows_where_the_helper_is(server: Server, tmp_path: Path) -> None:
+    """`manage.py qbwi stacks` has the stack of the item, asked of its helper."""
+    row = Row(server=server, event=TERM)
+    with open_site(row, tmp_path) as site:
+        Stage(site, "helped_endless_item", "endless_item")
+        command = [sys.executable, "-m", "django", "qbwi", "stacks"]
+        result = subprocess.run(
+            command, cwd=ROOT, env=site._environ, capture_output=True, text=True, timeout=PATIENCE, check=True
+        )
+        assert "time.sleep(600)" in result.stdout
 
 
 @pytest.mark.parametrize("server", [GUNICORN_GTHREAD, GUNICORN_GEVENT], ids=lambda server: server.name)

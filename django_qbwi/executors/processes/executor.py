@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -79,15 +80,10 @@ class ProcessExecutor(ThreadExecutor):
             run = self._runs.get(item)
             if run is None or run.helper.is_ended:
                 continue
-            helper = run.helper
-            logger.warning(
-                "Work item id=%s name=%s does not end though it was cancelled: its helper process %d is ended",
-                item.id,
-                item.name,
-                helper.pid,
-            )
-            helper.terminate()
-            self._scheduler.keeper.call_at(self._scheduler.clock() + _KILL_SECONDS, helper.kill)
+            run.helper.terminate()
+            self._scheduler.keeper.call_at(self._scheduler.clock() + _KILL_SECONDS, run.helper.kill)
+            # The thread that holds the exit writes no record: a handler of the log may be stuck.
+            self._scheduler.keeper.post(functools.partial(_tell_of_the_end, item, run.helper.pid))
 
     def stack(self, item: WorkItem) -> str:
         """Return the stack of the main thread of the item's helper; waits a moment for its answer."""
@@ -233,3 +229,12 @@ class ProcessExecutor(ThreadExecutor):
             refused = self._deaths.died(name)
         if refused:
             logger.error("Work item name=%s is refused for a minute: its helper processes die, three in a row", name)
+
+
+def _tell_of_the_end(item: WorkItem, pid: int) -> None:
+    logger.warning(
+        "Work item id=%s name=%s does not end though it was cancelled: its helper process %d is ended",
+        item.id,
+        item.name,
+        pid,
+    )

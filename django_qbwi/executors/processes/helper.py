@@ -96,4 +96,6 @@ def _read(size: int) -> bytes:
 
 
 if __name__ == "__main__":
+    # Its frames are known as ours where the stack of an item is shown.
+    __name__ = "django_qbwi.executors.processes.helper"
     sys.exit(main())

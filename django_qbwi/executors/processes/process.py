@@ -76,17 +76,19 @@ class HelperProcess:
         self._waiting: list[Alarm] = []
         self._stack = ""
         self._let_go = False
-        self.pid: Final = self._start(find_python(setup.python))
-        os.set_blocking(self._to, False)
-        self._frames = Frames(self._from)
         self._selector = new_selector() or selectors.DefaultSelector()
-        self._selector.register(self._from, selectors.EVENT_READ)
-        self._selector.register(self._death[0], selectors.EVENT_READ)
-        start = {"path": sys.path, "nice": setup.nice, "site": setup.site}
-        start |= {"settings": setup.settings, "context": list(setup.context)}
-        with contextlib.suppress(OSError):
-            # It may be gone already, which is seen where it is waited for.
-            self._write(frame_of(start))  # type: ignore[arg-type]  # the one message that is read without ours
+        try:
+            self.pid: Final = self._start(find_python(setup.python))
+        except BaseException:
+            self._selector.close()
+            raise
+        self._frames = Frames(self._from)
+        try:
+            self._introduce(setup)
+        except BaseException:
+            self.kill()
+            holding(self._lock, self._leave)
+            raise
 
     def __repr__(self) -> str:
         return f"<HelperProcess pid={self.pid} items={self.items} status={self.status}>"
@@ -250,6 +252,16 @@ class HelperProcess:
             self._close()
 
     # The start and the end.
+
+    def _introduce(self, setup: Setup) -> None:
+        os.set_blocking(self._to, False)
+        self._selector.register(self._from, selectors.EVENT_READ)
+        self._selector.register(self._death[0], selectors.EVENT_READ)
+        start = {"path": sys.path, "nice": setup.nice, "site": setup.site}
+        start |= {"settings": setup.settings, "context": list(setup.context)}
+        with contextlib.suppress(OSError):
+            # It may be gone already, which is seen where it is waited for.
+            self._write(frame_of(start))  # type: ignore[arg-type]  # the one message that is read without ours
 
     def _start(self, python: str) -> int:
         pipes = [os.pipe() for _ in range(4)]

@@ -250,6 +250,7 @@ def test_stack_is_that_of_the_helper(crew: Crew, arrived: Path) -> None:
     handle = crew.queue(functions.heed, str(arrived))
     until(arrived.exists)
     until(lambda: "token.wait()" in crew.scheduler.stack(handle._item))
+    assert not any(name in crew.scheduler.stack(handle._item) for name in ("helper.py", "service.py"))
     handle.cancel()
     assert handle.wait(PATIENCE)
 
