@@ -39,6 +39,8 @@ _ELSEWHERE = {
     "enqueue": "queue",
 }
 
+_OF_QUEUE_FUNCTIONS = ("name", "timeout", "using", "delay", "expires", "executor")
+
 
 class _Decorated(DecoratedFunction):
     """A decorated function with its options."""
@@ -135,6 +137,10 @@ class _Decorated(DecoratedFunction):
         given = {option: value for option, value in options.items() if value is not None}
         found = type(self)(self._function, **{**self._changes(), **given})
         return found.as_method() if self._of_method else found
+
+    def changed(self, *options: Any) -> Self:
+        """Return it with those that the queue functions take, in their order."""
+        return self.using(**dict(zip(_OF_QUEUE_FUNCTIONS, options, strict=True)))
 
     def as_method(self) -> Self:
         """Note, of a new one, that its class has it decorated: its keys get the instance."""

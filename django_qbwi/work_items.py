@@ -92,7 +92,7 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            return _changed(work_item, name, timeout, None, delay, expires, executor).queue(*args)
+            return work_item.changed(name, timeout, None, delay, expires, executor).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
         if delay is not None or expires is not None or executor is not None:
@@ -122,11 +122,8 @@ else:
             work_item: As for `queue_background_work_item`.
             args: Its further arguments.
             using: Alias of the database whose transaction counts, default: the default one.
-            name: As for `queue_background_work_item`.
-            timeout: As for `queue_background_work_item`.
-            delay: As for `queue_background_work_item`, from the commit on.
-            expires: As for `queue_background_work_item`, from the commit on.
-            executor: As for `background_work_item`.
+            name, timeout, executor: As for `queue_background_work_item`.
+            delay, expires: As for `queue_background_work_item`, from the commit on.
 
         Raises:
             InvalidWorkItem: It cannot be called so, an option is wrong, or this is a running event loop, where Django
@@ -136,7 +133,7 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            _changed(work_item, name, timeout, using, delay, expires, executor).queue_on_commit(*args)
+            work_item.changed(name, timeout, using, delay, expires, executor).queue_on_commit(*args)
             return
         start = None
         if delay is not None or expires is not None or executor is not None:
@@ -250,19 +247,6 @@ def _decorated(options: dict[str, Any], function: Any) -> Any:
     if not callable(function) and type(function) is not classmethod:
         raise InvalidWorkItem(f"background_work_item decorates functions, not {function!r}")
     return decorate_function(function, options)
-
-
-def _changed(
-    work_item: BackgroundWorkItem[..., Any],
-    name: str | None,
-    timeout: float | None,
-    using: str | None,
-    delay: float | None,
-    expires: float | None,
-    executor: Literal["thread", "process"] | None,
-) -> BackgroundWorkItem[..., Any]:
-    options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay, "expires": expires}
-    return work_item.using(**options, executor=executor)
 
 
 class Decorator(Protocol):
