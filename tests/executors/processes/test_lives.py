@@ -12,6 +12,7 @@ import pytest
 
 from django_qbwi.core.exceptions import HelperDied
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.executors.processes import deaths, executor
 from django_qbwi.executors.processes import process as process_module
 from django_qbwi.executors.processes.process import HelperProcess, Setup
 from django_qbwi.executors.processes.python import find_python
@@ -92,8 +93,6 @@ def test_retired_helper_exits_by_itself(crew: Crew) -> None:
 
 def test_one_that_does_not_end_is_killed(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     """The farewell is short."""
-    from django_qbwi.executors.processes import executor
-
     monkeypatch.setattr(executor, "_FAREWELL_SECONDS", 0.01)
     assert crew.run(functions.nothing) is S.SUCCEEDED
     os.kill(crew.started[0].pid, signal.SIGSTOP)
@@ -126,6 +125,23 @@ def test_end_of_the_process_does_not_wait_for_a_late_start(hire: Hire) -> None:
     handle.cancel()
     crew.scheduler.retire()
     assert crew.scheduler.join(PATIENCE)
+
+
+@pytest.mark.slow
+def test_storm_of_deaths(hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helpers that are killed at any moment leave each item with one ending, and no other trace."""
+    monkeypatch.setattr(deaths, "_LONGEST_SECONDS", 0.001)
+    crew = hire(workers=2, max_items=5)
+    calls = [(functions.nothing, ()), (functions.leave_with, (1,)), (functions.fail, (ValueError(),))] * 10
+    handles = [crew.queue(function, *args, name=str(number)) for number, (function, args) in enumerate(calls)]
+    for handle in handles[::4]:
+        handle.add_done_callback(lambda handle: [helper.kill() for helper in list(crew.started)[-2:]])
+    assert all(handle.wait(PATIENCE) for handle in handles)
+    crew.await_empty()
+    assert sum(crew.scheduler.totals.values()) == len(handles)
+    assert sorted(item.name for name, item, _ in crew.observer.events if name == "finished") == sorted(
+        handle.name for handle in handles
+    )
 
 
 def test_system_that_starts_no_process_fails_the_item(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
