@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from django_qbwi.core.exceptions import (
         CapturedRequest,
+        HelperDied,
         InspectionError,
         InvalidWorkItem,
         NotHosted,
@@ -44,6 +45,7 @@ _HOMES = {
     "core.cancellation": ("CancelReason", "CancellationToken", "CancellationTokenSource", "OperationCancelled"),
     "core.exceptions": (
         "CapturedRequest",
+        "HelperDied",
         "InspectionError",
         "InvalidWorkItem",
         "NotHosted",
@@ -99,6 +101,7 @@ __all__ = [  # noqa: RUF022 - in the order of the documentation
     "SchedulerDraining",
     "SchedulerClosed",
     "NotHosted",
+    "HelperDied",
     "InspectionError",
     "ProcessUnreachable",
     "WorkItemNotFound",

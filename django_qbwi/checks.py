@@ -41,6 +41,10 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     except ImproperlyConfigured as error:
         hint = "Give the dotted path of an object or a class with capture() and restore(captured)."
         return [Error(str(error), hint=hint, id="qbwi.E003")]
+    python = loaded.process_python
+    if python is not None and not (os.path.isfile(python) and os.access(python, os.X_OK)):
+        hint = "Give the path of the python of this site, or leave it out."
+        return [Error(f'QBWI["PROCESS_PYTHON"] is {python!r}, and no program', hint=hint, id="qbwi.E003")]
     if loaded.cancel_after > 0 and loaded.cancel_after >= loaded.shutdown_timeout:
         return [
             Warning(

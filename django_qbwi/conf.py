@@ -75,6 +75,14 @@ class Settings:
     """Directory in which each process notes its items, so that the next one tells of those that a SIGKILL took."""
     pools: Mapping[str, PoolSettings] = dataclasses.field(default_factory=dict)
     """Workers and bounds of their own for the items that name one of these."""
+    process_workers: int = 2
+    """Helper processes for items with `executor="process"`, at least 1; none is started before the first of those."""
+    process_nice: int = 10
+    """Added to the niceness of helper processes, 0 to 19, so that requests win."""
+    process_max_items: int = 1000
+    """Items after which a helper process is replaced, at least 1."""
+    process_python: str | None = None
+    """Path of the interpreter of helper processes; None: that of this process."""
     email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
     """Dotted path of the backend to which `contrib.mail` hands the mail."""
     email_hand_off: str | None = None
@@ -193,6 +201,7 @@ def _is_directory(value: Any) -> bool:
     return value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value) != "")
 
 
+_MAX_NICE = 19
 _COUNT = (_is_count, "an integer of 1 or more")
 _SPAN = (_is_span, "a number of seconds, 0 or more")
 _FLAG = (_is_flag, "True or False")
@@ -219,6 +228,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "crash_report": (_is_directory, "the path of a directory, or None"),
     "engine": _ALIAS,
     "pools": (lambda value: isinstance(value, dict), "a dict of pools, each with a dict of its bounds"),
+    "process_workers": _COUNT,
+    "process_nice": (lambda value: _is_size(value) and value <= _MAX_NICE, "an integer from 0 to 19"),
+    "process_max_items": _COUNT,
+    "process_python": (lambda value: value is None or (isinstance(value, str) and value != ""), "a path, or None"),
     "email_backend": (lambda value: isinstance(value, str) and value != "", "the dotted path of an email backend"),
     "email_hand_off": _ALIAS,
 }

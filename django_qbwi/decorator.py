@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
@@ -17,6 +17,7 @@ from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.names import name_of
 from django_qbwi.handoff.engines import expect_items
 from django_qbwi.intake.callables import examine, parameter_of
+from django_qbwi.intake.crossing import expect_crossing
 from django_qbwi.intake.decorated import DecoratedFunction
 from django_qbwi.intake.options import NO_START, Start, checked, checked_alias, checked_start, refusing_unknown
 from django_qbwi.intake.retries import Retry
@@ -37,6 +38,8 @@ _ELSEWHERE = {
     "delay_on_commit": "queue_on_commit",
     "enqueue": "queue",
 }
+
+_OF_QUEUE_FUNCTIONS = ("name", "timeout", "using", "delay", "expires", "executor")
 
 
 class _Decorated(DecoratedFunction):
@@ -59,25 +62,26 @@ class _Decorated(DecoratedFunction):
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
         pool: str | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
-        self._keys = {"unique_key": unique_key, "concurrency": concurrency, "concurrency_key": concurrency_key}
-        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys, pool=pool)
+        options: dict[str, Any] = {"delay": delay, "priority": priority, "hand_off": hand_off, "retry": retry}
+        options.update(expires=expires, wait_for_room=wait_for_room, unique_key=unique_key, concurrency=concurrency)
+        options.update(concurrency_key=concurrency_key, pool=pool, executor=executor)
+        start = checked_start(**options)
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
             self._expect_engine(hand_off)
+        if start.executor is not None:
+            expect_crossing(self, self._is_async, isinstance(self, BackgroundMethod))
         self._of_method = False
-        self._delay = delay
-        self._priority = priority
-        self._retry = retry
-        self._expires = expires
-        self._wait_for_room = wait_for_room
         self.pool = pool
         self._name = name
         self._timeout = timeout
         self._using = using
+        self._options = {**options, "name": name, "timeout": timeout, "using": using}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name or name_of(self._function)}>"
@@ -91,10 +95,7 @@ class _Decorated(DecoratedFunction):
             raise AttributeError(f"{self!r} has no .{name}(...): a work item is queued with .{ours}(...)")
 
     def _changes(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
-        options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
-        options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys, pool=self.pool)
-        return {option: value for option, value in options.items() if value is not None}
+        return {option: value for option, value in self._options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
         """Have the engine know the task that runs such functions."""
@@ -117,21 +118,27 @@ class _Decorated(DecoratedFunction):
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
         pool: str | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> Self:
         """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
 
         Args:
             name, timeout, delay, expires: As for the one.
-            priority, hand_off, retry, unique_key, concurrency, concurrency_key, pool: As for the other.
+            priority, hand_off, retry, unique_key, concurrency, concurrency_key, pool, executor: As for the other.
             using: The database alias for `queue_on_commit`.
             wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
         """
         options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
         options.update(priority=priority, hand_off=hand_off, retry=retry, expires=expires, wait_for_room=wait_for_room)
-        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key, pool=pool)
+        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+        options.update(pool=pool, executor=executor)
         given = {option: value for option, value in options.items() if value is not None}
         found = type(self)(self._function, **{**self._changes(), **given})
         return found.as_method() if self._of_method else found
+
+    def changed(self, *options: Any) -> Self:
+        """Return it with those that the queue functions take, in their order."""
+        return self.using(**dict(zip(_OF_QUEUE_FUNCTIONS, options, strict=True)))
 
     def as_method(self) -> Self:
         """Note, of a new one, that its class has it decorated: its keys get the instance."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 from django_qbwi import hosting
 from django_qbwi.core.cancellation import CancellationToken
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> WorkItemHandle:
         """Queue it."""
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
     ) -> None:
         """Queue it on commit."""
 
@@ -59,6 +62,7 @@ else:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
         **unknown: Any,
     ) -> WorkItemHandle:
         """Run `work_item(token, *args)` in the background of this process, soon.
@@ -68,33 +72,32 @@ else:
         - The item runs in a context of its own: nothing of the request flows into it but the arguments.
         - An exception of the item is logged and kept in the handle; it never reaches the caller.
         - An item has no result. Nothing is kept over a crash or a SIGKILL.
-
-        Never blocks, takes microseconds, and may be called from any thread and on a running event loop.
+        - Queueing never blocks, takes microseconds, and may be done in any thread and on a running event loop.
 
         Args:
-            work_item: What to call; its first argument is a `CancellationToken`.
-            args: Its further arguments; for keyword arguments use `functools.partial`.
+            work_item, args: What to call, with the token first; for keyword arguments use `functools.partial`.
             name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
             delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
+            executor: As for `background_work_item`.
 
         Returns:
             A handle, to look at the item, wait for it or cancel it.
 
         Raises:
-            InvalidWorkItem: `work_item` cannot be called so, or an option is wrong.
-            CapturedRequest: It would carry the request along, which is over when it runs.
+            InvalidWorkItem: It cannot be called so, or an option is wrong; CapturedRequest: it would carry the request.
             QueueFull: QBWI["MAX_QUEUED"] items wait already, or as its pool takes; or MAX_DELAYED for their time.
             SchedulerDraining, SchedulerClosed, NotHosted: The process is ending, or the app is not set up.
         """
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            return work_item.using(name=name, timeout=timeout, delay=delay, expires=expires).queue(*args)
+            return work_item.changed(name, timeout, None, delay, expires, executor).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
-        if delay is not None or expires is not None:
-            return hosting.queue(work_item, args, name, timeout, start=checked_start(delay, None, expires=expires))
+        if delay is not None or expires is not None or executor is not None:
+            start = checked_start(delay, None, expires=expires, executor=executor)
+            return hosting.queue(work_item, args, name, timeout, start=start)
         return hosting.queue(work_item, args, name, timeout)
 
     def queue_on_commit(
@@ -106,6 +109,7 @@ else:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        executor: Literal["thread", "process"] | None = None,
         **unknown: Any,
     ) -> None:
         """Queue `work_item(token, *args)` when the current transaction commits; at once where none is open.
@@ -118,10 +122,8 @@ else:
             work_item: As for `queue_background_work_item`.
             args: Its further arguments.
             using: Alias of the database whose transaction counts, default: the default one.
-            name: As for `queue_background_work_item`.
-            timeout: As for `queue_background_work_item`.
-            delay: As for `queue_background_work_item`, from the commit on.
-            expires: As for `queue_background_work_item`, from the commit on.
+            name, timeout, executor: As for `queue_background_work_item`.
+            delay, expires: As for `queue_background_work_item`, from the commit on.
 
         Raises:
             InvalidWorkItem: It cannot be called so, an option is wrong, or this is a running event loop, where Django
@@ -131,10 +133,11 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            options = work_item.using(name=name, timeout=timeout, using=using, delay=delay, expires=expires)
-            options.queue_on_commit(*args)
+            work_item.changed(name, timeout, using, delay, expires, executor).queue_on_commit(*args)
             return
-        start = None if delay is None and expires is None else checked_start(delay, None, expires=expires)
+        start = None
+        if delay is not None or expires is not None or executor is not None:
+            start = checked_start(delay, None, expires=expires, executor=executor)
         queue_call_on_commit(work_item, args, name, timeout, using, start)
 
 
@@ -194,6 +197,7 @@ def background_work_item(
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
     pool: str | None = None,
+    executor: Literal["thread", "process"] | None = None,
 ) -> Decorator: ...
 
 
@@ -211,6 +215,7 @@ def background_work_item(
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
     pool: str | None = None,
+    executor: Literal["thread", "process"] | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
@@ -225,23 +230,25 @@ def background_work_item(
             same key waits, `queue` returns the handle of that one. One that runs does not count.
         concurrency, concurrency_key: How many items of this function run at once in this process; by a key, of each.
         pool: Name of a pool of QBWI["POOLS"], whose workers and bound are its own; default: "default".
+        executor: "process" for a helper process, default: a thread. The arguments are pickled for it.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
     options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
     options.update(retry=retry, expires=expires)
-    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key, pool=pool)
+    options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+    options.update(pool=pool, executor=executor)
     if unknown:
         names = ", ".join(map(repr, unknown))
         raise InvalidWorkItem(f"background_work_item() got unknown option(s) {names}; it takes {', '.join(options)}")
+    return functools.partial(_decorated, options) if function is None else _decorated(options, function)
 
-    def decorate(decorated: Any) -> Any:
-        if not callable(decorated) and type(decorated) is not classmethod:
-            raise InvalidWorkItem(f"background_work_item decorates functions, not {decorated!r}")
-        return decorate_function(decorated, options)
 
-    return decorate if function is None else decorate(function)
+def _decorated(options: dict[str, Any], function: Any) -> Any:
+    if not callable(function) and type(function) is not classmethod:
+        raise InvalidWorkItem(f"background_work_item decorates functions, not {function!r}")
+    return decorate_function(function, options)
 
 
 class Decorator(Protocol):

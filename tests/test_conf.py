@@ -35,6 +35,10 @@ DEFAULTS = {
     "ENGINE": None,
     "CRASH_REPORT": None,
     "POOLS": {},
+    "PROCESS_WORKERS": 2,
+    "PROCESS_NICE": 10,
+    "PROCESS_MAX_ITEMS": 1000,
+    "PROCESS_PYTHON": None,
     "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
     "EMAIL_HAND_OFF": None,
 }
@@ -60,6 +64,10 @@ INVALID = {
     "ENGINE": ["", 1, ["durable"]],
     "CRASH_REPORT": ["", 1, True, ["/var/lib/crashes"]],
     "POOLS": [None, [], "mail"],
+    "PROCESS_WORKERS": [0, -1, 1.5, None],
+    "PROCESS_NICE": [-1, 20, "10", True],
+    "PROCESS_MAX_ITEMS": [0, 10.0, None],
+    "PROCESS_PYTHON": ["", 5, b"/usr/bin/python3"],
     "EMAIL_BACKEND": ["", None, 5],
     "EMAIL_HAND_OFF": ["", 1, ["durable"]],
 }
@@ -85,6 +93,10 @@ VALID = {
     "ENGINE": [None, "durable"],
     "CRASH_REPORT": [None, "/var/lib/crashes", Path("/var/lib/crashes")],
     "POOLS": [{}],
+    "PROCESS_WORKERS": [1, 8],
+    "PROCESS_NICE": [0, 19],
+    "PROCESS_MAX_ITEMS": [1, 50],
+    "PROCESS_PYTHON": [None, "/usr/bin/python3"],
     "EMAIL_BACKEND": ["django.core.mail.backends.locmem.EmailBackend"],
     "EMAIL_HAND_OFF": [None, "durable"],
 }
@@ -226,3 +238,10 @@ def test_other_settings_do_not_matter() -> None:
         before = hosting.scheduler()
         with override_settings(LANGUAGE_CODE="de"):
             assert hosting.scheduler() is before
+
+
+@override_settings(QBWI={"PROCESS_PYTHON": "/no/python"})
+def test_python_that_is_none() -> None:
+    """`manage.py check` finds it, before an item fails by it."""
+    [error] = checks.check_settings(None)
+    assert (error.id, error.msg) == ("qbwi.E003", "QBWI[\"PROCESS_PYTHON\"] is '/no/python', and no program")

@@ -46,6 +46,10 @@ class NotHosted(WorkItemRejected):
     """There is no scheduler in this process: the app is not installed, or Django is not set up yet."""
 
 
+class HelperDied(QBWIError, RuntimeError):
+    """A helper process has ended in the middle of its item, or did not start; the message says how. The item failed."""
+
+
 class InspectionError(QBWIError):
     """Looking into the processes of the site, or steering them, did not work."""
 

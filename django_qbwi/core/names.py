@@ -51,6 +51,11 @@ class FunctionWrapper:
     """What to do where it was queued without the instance or class that it is a method of; None if it is no method."""
 
     @property
+    def carried(self) -> tuple[tuple[Any, Any], ...]:
+        """What it restores around the function: carriers, each with what it has captured."""
+        return ()
+
+    @property
     def function(self) -> Callable[..., Any]:
         """The function inside."""
         raise NotImplementedError

@@ -44,6 +44,8 @@ _MAX_WORKERS = 4
 class ThreadExecutor:
     """Runs the items of a lane on at most `lane.limits.running` threads (and as many overdue ones)."""
 
+    thread_name = "qbwi-worker"
+
     def __init__(
         self,
         scheduler: WorkItemScheduler,
@@ -306,7 +308,7 @@ class ThreadExecutor:
 
         self.lives[worker] = weakref.ref(held[0], died)
         try:
-            start_thread(functools.partial(worker.run, held), f"{self._name}-{next(self._numbers)}")
+            start_thread(functools.partial(worker.run, held), f"{self.thread_name}-{next(self._numbers)}")
         except RuntimeError:
             del self.lives[worker]
             raise

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django_qbwi import conf
 from django_qbwi.core.attempts import let_try_again
@@ -35,6 +35,9 @@ from django_qbwi.lifecycle.drain import DrainCoordinator
 from django_qbwi.machine.service_thread import ServiceThread
 from django_qbwi.signals import SignalsAndRecords
 
+if TYPE_CHECKING:
+    from django_qbwi.hosting.process_lane import ProcessLane
+
 _FAREWELL_SECONDS = 1.0
 
 
@@ -62,6 +65,7 @@ class Assembly:
         self.host = host
         self._started = started
         self._engines: dict[str, Engine] = {}
+        self._processes: ProcessLane | None = None
         self.item_timeout = settings.item_timeout
         self.options = Options(timeout=settings.item_timeout)
         """Those of an item that asks for nothing."""
@@ -103,7 +107,10 @@ class Assembly:
         timeout = self.item_timeout if timeout is None else timeout
         if start is None:
             return Options(name, timeout)
-        lane = lane_name(start.pool, is_async)
+        if start.executor is None or self.settings.immediate:
+            lane = lane_name(start.pool, is_async)
+        else:
+            lane = self.processes().lane.name
         return Options(name, timeout, lane, start.priority, retry=start.retry, expires=start.expires, keyed=start.keyed)
 
     def start_of(self, start: Start, work_item: Callable[..., Any], args: tuple[Any, ...]) -> Start:
@@ -114,6 +121,19 @@ class Assembly:
         """
         check_pool(start.pool, self.settings.pools)
         return start.of_call(work_item, args)
+
+    def processes(self) -> ProcessLane:
+        """Return what runs items in helper processes, made for the first of them.
+
+        Raises:
+            ImproperlyConfigured: There is no settings module that they could be set up with.
+        """
+        if self._processes is None:
+            # Not at the top: a process that has no such item imports nothing of it.
+            from django_qbwi.hosting.process_lane import process_lane
+
+            self._processes = process_lane(self.scheduler, self.settings, self.environment)
+        return self._processes
 
     def engine(self, alias: str) -> Engine:
         """Return the engine of an alias, which was looked at.
@@ -147,6 +167,8 @@ class Assembly:
         """Let a new item be tried again, or move, as it asks for; see `make_movable` and `call_for_engine`."""
         if start is None:
             return
+        if start.crossing is not None and self._processes is not None and item.lane is self._processes.lane:
+            self._processes.put(item, start.crossing)
         if start.retry is not None:
             let_try_again(item)
         elif start.expires is not None:
@@ -250,9 +272,14 @@ class Assembly:
             self.host,
             shutdown_timeout=self.settings.shutdown_timeout,
             cancel_after=self.settings.cancel_after,
-            move=self.mover.sign,
+            move=self._signed,
             last_writes=self.kept,
         )
+
+    def _signed(self, limit: float) -> None:
+        self.mover.sign(limit)
+        if self._processes is not None:
+            self._processes.deadline_changed()
 
     def _report(self, items: list[WorkItem]) -> None:
         for item in items:

@@ -94,6 +94,15 @@ class Surrounded(FunctionWrapper):
         """The function that was queued."""
         return self._function
 
+    @property
+    def carried(self) -> Carried:
+        """What it restores around the function."""
+        return self._carried
+
+    def around(self, function: Callable[..., Any]) -> Surrounded:
+        """Return the same around another function, which is not async."""
+        return Surrounded(function, self._snapshot, self._carried, is_async=False)
+
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         async with self._asurroundings():
             try:

@@ -16,6 +16,7 @@ from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.keys import Keyed
 from django_qbwi.core.lanes import DEFAULT
 from django_qbwi.core.names import printable
+from django_qbwi.intake.crossing import Crossing, checked_executor, crossing
 from django_qbwi.intake.keys import Keys, checked_keys, keyed
 from django_qbwi.intake.retries import Retry
 
@@ -65,20 +66,27 @@ class Start(NamedTuple):
     """Those of one call, made where it was queued."""
     pool: str | None = None
     """Whose workers run it; None for the default one."""
+    executor: str | None = None
+    """What runs it, None for the threads and the loop of this process."""
+    crossing: Crossing | None = None
+    """One call as it gets into a helper process, packed where it was queued."""
 
     def of_method(self) -> Start:
         """Return it for a method that was decorated in its class."""
         return self if self.keys is None else self._replace(keys=Keys(*self.keys[:3], of_method=True))
 
     def of_call(self, work_item: Callable[..., Any], args: tuple[Any, ...]) -> Start:
-        """Return it with the keys of a call as it is queued, if there are to be any; once made they stay.
+        """Return it with what is made of a call as it is queued, its keys for instance; once made that stays.
 
         Raises:
-            InvalidWorkItem: A key raises, or is no plain value.
+            InvalidWorkItem: A key raises, or is no plain value; or the call cannot get into a helper process.
         """
-        if self.keys is None or self.keyed is not None:
-            return self
-        return self._replace(keyed=keyed(self.keys, work_item, args))
+        start = self
+        if start.executor is not None and start.crossing is None:
+            start = start._replace(crossing=crossing(work_item, args))
+        if start.keys is None or start.keyed is not None:
+            return start
+        return start._replace(keyed=keyed(start.keys, work_item, args))
 
 
 NO_START = Start()
@@ -96,6 +104,7 @@ def checked_start(
     concurrency: Any = None,
     concurrency_key: Any = None,
     pool: Any = None,
+    executor: Any = None,
 ) -> Start:
     """Return these as an item has them.
 
@@ -120,7 +129,13 @@ def checked_start(
     if pool is not None and (not isinstance(pool, str) or not pool):
         raise InvalidWorkItem(f'pool is {pool!r}: give the name of a pool, as QBWI["POOLS"] has it, or leave it out')
     keys = checked_keys(unique_key, concurrency, concurrency_key)
-    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys, pool=pool)
+    executor = None if executor is None else checked_executor(executor)
+    if executor is not None and pool is not None:
+        raise InvalidWorkItem(
+            f'pool is {pool!r} and executor is "process": helper processes are no part of a pool. Leave one of them out'
+        )
+    start = Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys)
+    return start._replace(pool=pool, executor=executor)
 
 
 def check_pool(pool: str | None, pools: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import functools
+import os
 import queue
 import selectors
 import signal
@@ -106,6 +107,18 @@ def new_selector() -> selectors.BaseSelector | None:
             continue  # this system has none of that kind
         return selector
     return None
+
+
+def process_spawner() -> Callable[..., int]:
+    """Return `os.posix_spawn`, where gevent's tells its hub of the child, which only the main thread may do."""
+    spawn: Callable[..., int] = _original("os", "posix_spawn", getattr(os, "posix_spawn", None))
+    return spawn
+
+
+def process_waiter() -> Callable[[int, int], tuple[int, int]]:
+    """Return `os.waitpid`, where gevent's asks its hub."""
+    wait: Callable[[int, int], tuple[int, int]] = _original("os", "waitpid", getattr(os, "waitpid", None))
+    return wait
 
 
 class Alarm:

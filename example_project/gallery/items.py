@@ -95,7 +95,10 @@ def draw_overview(token: CancellationToken, width: int) -> None:
 
 @copies_request
 def make_album(token: CancellationToken, visit: RequestSnapshot, album_id: int) -> None:
-    """Print the newest pictures as a PDF, with the address of the site on each page, and report each page."""
+    """Print the newest pictures as a PDF, with the address of the site on each page, and report each page.
+
+    That is much to compute: it is done in a helper process, beside the requests.
+    """
     pages = []
     newest = list(Upload.objects.order_by("-pk")[:MOST_PAGES])
     for number, upload in enumerate(newest, start=1):

@@ -17,6 +17,7 @@ from django_qbwi import (
     CancellationTokenSource,
     CancelReason,
     CapturedRequest,
+    HelperDied,
     InvalidWorkItem,
     NotHosted,
     OperationCancelled,
@@ -321,6 +322,19 @@ def tried_again(token: CancellationToken, address: str) -> None: ...
 @background_work_item(retry=Retry(on=OSError, backoff=later))
 async def tried_again_async(token: CancellationToken, address: str) -> int:
     return len(address)
+
+
+@background_work_item(executor="process", retry=Retry(on=HelperDied))
+def computed(token: CancellationToken, below: int) -> None: ...
+
+
+def processes() -> None:
+    assert_type(computed.queue(5), WorkItemHandle)
+    assert_type(computed.using(executor="thread").queue(5), WorkItemHandle)
+    assert_type(queue_background_work_item(computed, 5, executor="process"), WorkItemHandle)
+    queue_on_commit(computed, 5, executor="process")
+    died: type[RuntimeError] = HelperDied
+    print(died)
 
 
 def attempts() -> None:

@@ -102,6 +102,12 @@ def wrong_retries() -> None:
     queue_background_work_item(ship, 1, retry=Retry())  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
+def wrong_executors() -> None:
+    background_work_item(executor="gpu")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    decorated.using(executor=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue_background_work_item(ship, 1, executor="gpu")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 def wrong_methods(shop: Shop) -> None:
     shop.open.queue("noon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     shop.open.queue()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -58,8 +58,27 @@ class RqHorseHost(ServerHost):
         )
 
 
+class HelperHost(ServerHost):
+    """A helper process of our own, which runs one item at a time for its parent, and ends when that says so."""
+
+    name = "helper process"
+    is_final = True
+    takes_handlers = False
+    opens_channel = False
+    holds_at_exit = False
+
+    def refusal(self) -> str | None:
+        """Nothing could wait for the items."""
+        return (
+            'this is a helper process, which runs an item with executor="process" and ends when its parent says so: '
+            "call the function in the item itself, or have the item write down what is to be queued"
+        )
+
+
 def by_stack() -> ServerHost | None:
     """Tell such a process by what its main thread is doing; None if it is none."""
+    if runs("django_qbwi.executors.processes.service", "serve"):
+        return HelperHost()
     if runs("rq.worker", "main_work_horse"):
         return RqHorseHost()
     if runs("billiard.pool", "workloop"):

@@ -196,6 +196,23 @@ def _wait_forked(tells: Any) -> None:
     time.sleep(600)
 
 
+def helped_item(token: Any) -> None:
+    """Work for `SECONDS` in a helper process, whatever comes."""
+    sync_item(token)
+
+
+def helped_honouring_item(token: Any) -> None:
+    """Wait in a helper process for the cancellation, and leave."""
+    honouring_item(token)
+
+
+def helped_endless_item(token: Any) -> None:
+    """Never look at the token, never end, in a helper process."""
+    endless_item(token)
+
+
+HELPED = {function.__name__: function for function in (helped_item, helped_honouring_item, helped_endless_item)}
+
 ITEMS = {
     function.__name__: function
     for function in (
@@ -269,7 +286,10 @@ def queue(name: str) -> None:
     from django_qbwi import WorkItemRejected, queue_background_work_item
 
     try:
-        queue_background_work_item(ITEMS[name])
+        if name in HELPED:
+            queue_background_work_item(HELPED[name], executor="process")
+        else:
+            queue_background_work_item(ITEMS[name])
     except WorkItemRejected as error:
         report("rejected", name, error=type(error).__name__)
     else:
