@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -18,6 +18,7 @@ from django_qbwi.core.names import name_of
 from django_qbwi.handoff.engines import expect_items
 from django_qbwi.intake.callables import examine, parameter_of
 from django_qbwi.intake.decorated import DecoratedFunction
+from django_qbwi.intake.labels import merged
 from django_qbwi.intake.options import NO_START, Start, checked, checked_start
 from django_qbwi.intake.retries import Retry
 from django_qbwi.intake.snapshot import RequestSnapshot
@@ -58,11 +59,13 @@ class _Decorated(DecoratedFunction):
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
         self._keys = {"unique_key": unique_key, "concurrency": concurrency, "concurrency_key": concurrency_key}
-        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys)
+        start = checked_start(delay, priority, hand_off, retry, expires, wait_for_room, **self._keys, labels=labels)
+        self._labels = start.labels
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
@@ -92,6 +95,7 @@ class _Decorated(DecoratedFunction):
         options: dict[str, Any] = {"name": self._name, "timeout": self._timeout, "using": self._using}
         options.update(delay=self._delay, priority=self._priority, hand_off=self.hand_off, retry=self._retry)
         options.update(expires=self._expires, wait_for_room=self._wait_for_room, **self._keys)
+        options.update(labels=dict(self._labels) or None)
         return {option: value for option, value in options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
@@ -113,18 +117,21 @@ class _Decorated(DecoratedFunction):
         unique_key: Callable[..., object] | None = None,
         concurrency: int | None = None,
         concurrency_key: Callable[..., object] | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> Self:
         """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
 
         Args:
             name, timeout, delay, expires: As for the one.
             priority, hand_off, retry, unique_key, concurrency, concurrency_key: As for the other.
+            labels: Further ones; one of a name that the function has already replaces that.
             using: The database alias for `queue_on_commit`.
             wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
         """
         options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
         options.update(priority=priority, hand_off=hand_off, retry=retry, expires=expires, wait_for_room=wait_for_room)
         options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
+        options.update(labels=None if labels is None else merged(self._labels, labels))
         given = {option: value for option, value in options.items() if value is not None}
         found = type(self)(self._function, **{**self._changes(), **given})
         return found.as_method() if self._of_method else found

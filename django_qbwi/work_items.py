@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 from django_qbwi import hosting
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> WorkItemHandle:
         """Queue it."""
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> None:
         """Queue it on commit."""
 
@@ -59,6 +61,7 @@ else:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        labels: Mapping[str, object] | None = None,
         **unknown: Any,
     ) -> WorkItemHandle:
         """Run `work_item(token, *args)` in the background of this process, soon.
@@ -77,6 +80,7 @@ else:
             name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
             delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
+            labels: At most 8 short plain values to find it by, as `{"order": 42}`; they are shown: no secrets.
 
         Returns:
             A handle, to look at the item, wait for it or cancel it.
@@ -90,11 +94,13 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            return work_item.using(name=name, timeout=timeout, delay=delay, expires=expires).queue(*args)
+            options = {"name": name, "timeout": timeout, "delay": delay, "expires": expires, "labels": labels}
+            return work_item.using(**options).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
-        if delay is not None or expires is not None:
-            return hosting.queue(work_item, args, name, timeout, start=checked_start(delay, None, expires=expires))
+        if delay is not None or expires is not None or labels is not None:
+            start = checked_start(delay, None, expires=expires, labels=labels)
+            return hosting.queue(work_item, args, name, timeout, start=start)
         return hosting.queue(work_item, args, name, timeout)
 
     def queue_on_commit(
@@ -106,6 +112,7 @@ else:
         timeout: float | None = None,
         delay: float | None = None,
         expires: float | None = None,
+        labels: Mapping[str, object] | None = None,
         **unknown: Any,
     ) -> None:
         """Queue `work_item(token, *args)` when the current transaction commits; at once where none is open.
@@ -122,6 +129,7 @@ else:
             timeout: As for `queue_background_work_item`.
             delay: As for `queue_background_work_item`, from the commit on.
             expires: As for `queue_background_work_item`, from the commit on.
+            labels: As for `queue_background_work_item`.
 
         Raises:
             InvalidWorkItem: It cannot be called so, an option is wrong, or this is a running event loop, where Django
@@ -131,10 +139,11 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            options = work_item.using(name=name, timeout=timeout, using=using, delay=delay, expires=expires)
-            options.queue_on_commit(*args)
+            options = {"name": name, "timeout": timeout, "delay": delay, "expires": expires, "labels": labels}
+            work_item.using(using=using, **options).queue_on_commit(*args)
             return
-        start = None if delay is None and expires is None else checked_start(delay, None, expires=expires)
+        is_plain = delay is None and expires is None and labels is None
+        start = None if is_plain else checked_start(delay, None, expires=expires, labels=labels)
         queue_call_on_commit(work_item, args, name, timeout, using, start)
 
 
@@ -193,6 +202,7 @@ def background_work_item(
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
+    labels: Mapping[str, object] | None = None,
 ) -> Decorator: ...
 
 
@@ -209,13 +219,14 @@ def background_work_item(
     unique_key: Callable[..., object] | None = None,
     concurrency: int | None = None,
     concurrency_key: Callable[..., object] | None = None,
+    labels: Mapping[str, object] | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
 
     Args:
         function: Takes a `CancellationToken` first; sync or async.
-        name, timeout, expires: As for `queue_background_work_item`.
+        name, timeout, expires, labels: As for `queue_background_work_item`.
         priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
         hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
             under its own name, and its arguments are JSON.
@@ -229,7 +240,7 @@ def background_work_item(
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
     options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
-    options.update(retry=retry, expires=expires)
+    options.update(retry=retry, expires=expires, labels=labels)
     options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
     if unknown:
         names = ", ".join(map(repr, unknown))

@@ -87,6 +87,13 @@ def add_options(parser: argparse.ArgumentParser, *, first: bool) -> None:
         **default,
     )
     parser.add_argument("--pid", action="append", type=int, help="Only this process; may be repeated.", **default)
+    parser.add_argument(
+        "--label",
+        action="append",
+        metavar="NAME=VALUE",
+        help="Only items with this label; a text without = is looked for in names and values. If repeated, all count.",
+        **default,
+    )
 
 
 def is_number(word: str) -> bool:

@@ -7,6 +7,7 @@ import shutil
 from typing import Any
 
 from django_qbwi.console import bars
+from django_qbwi.console.labels import texts
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
 from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
 from django_qbwi.console.tables import Cell, Column, render
@@ -80,6 +81,8 @@ class Printer:
             rows["turn"] = "waits for that of its key"
         if item["progress"] is not None:
             rows["progress"] = bars.sentence(item["progress"], now)
+        if item.get("labels"):
+            rows["labels"] = ", ".join(texts(item["labels"]))
         if process["age"] is not None:
             rows["told"] = f"{span(process['age'])} ago, to the shared registry; the stack is to be had on that host"
         for name, value in rows.items():

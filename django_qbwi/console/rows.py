@@ -8,6 +8,7 @@ from typing import Any
 
 from django_qbwi.console import bars
 from django_qbwi.console.dashboard import capacity
+from django_qbwi.console.labels import texts
 from django_qbwi.console.tables import Cell, Column, Style
 from django_qbwi.console.text import seconds_between, span
 from django_qbwi.console.waits import Wait
@@ -105,6 +106,7 @@ class Rows:
             notes.append(f"cancel: {clean(item['cancel_reason'])}")
         if item["error"] is not None:
             notes.append(clean(item["error"]["type"]))
+        notes += texts(item.get("labels"))
         if item["origin"] is not None:
             notes.append(clean(item["origin"])[:60])
         return [

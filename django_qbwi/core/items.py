@@ -225,6 +225,7 @@ class WorkItem(Waited):
             pid=self.owner.pid,
             thread=None if run is None else run.thread,
             progress=None if run is None else run.token.progress,
+            labels=dict(self.options.labels),
         )
 
     def _moment(self, monotonic: float | None) -> datetime.datetime | None:
@@ -234,8 +235,7 @@ class WorkItem(Waited):
 class WorkItemHandle(ProcessLocal):
     """What the caller of `queue` holds: to look at an item, to wait for it, to cancel it.
 
-    All of it may be used from any thread; it keeps the item's outcome, never its function, arguments or frames
-    beyond the item's end.
+    Any thread may use it; it keeps the item's outcome, never its function, arguments or frames beyond the item's end.
     """
 
     pass_instead = "handle.id or handle.info"

@@ -94,7 +94,16 @@ class Assembly:
         timeout = self.item_timeout if timeout is None else timeout
         if start is None:
             return Options(name, timeout)
-        return Options(name, timeout, None, start.priority, retry=start.retry, expires=start.expires, keyed=start.keyed)
+        return Options(
+            name,
+            timeout,
+            None,
+            start.priority,
+            retry=start.retry,
+            expires=start.expires,
+            keyed=start.keyed,
+            labels=start.labels,
+        )
 
     def engine(self, alias: str) -> Engine:
         """Return the engine of an alias, which was looked at.
@@ -143,7 +152,9 @@ class Assembly:
             InvalidWorkItem: It is no decorated function that can be imported, or its arguments are no JSON.
             ImproperlyConfigured: Nothing can move to the engine.
         """
-        options = {"name": item.options.name, "timeout": item.options.timeout}
+        options: dict[str, Any] = {"name": item.options.name, "timeout": item.options.timeout}
+        if item.options.labels:
+            options["labels"] = dict(item.options.labels)
         return DecoratedCall(self.engine(alias), *item.work, options)
 
     def host_is(self, host: servers.ServerHost) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.connections import thread_state
@@ -15,6 +15,7 @@ from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Process
 from django_qbwi.hosting.unusual import queue_from, queue_unusually
 from django_qbwi.intake.callables import examine
+from django_qbwi.intake.labels import of_mapping
 from django_qbwi.intake.options import NO_START, Start
 
 
@@ -91,6 +92,7 @@ class PreparedCalls:
         timeout: float | None,
         item_id: str,
         hand_off: str,
+        labels: Mapping[str, Any] | None = None,
     ) -> WorkItem:
         """Run a decorated function in this thread, the worker's of an engine; its rest may move to the same engine.
 
@@ -102,7 +104,9 @@ class PreparedCalls:
         here = self._find()
         assembly = here.admitting or here.admit()
         scheduler = assembly.scheduler
-        item = scheduler.make_item(Call(work_item, args, is_async, NO_ORIGIN, assembly.options_of(name, timeout)))
+        start = NO_START._replace(labels=of_mapping(labels)) if labels else None
+        options = assembly.options_of(name, timeout, start)
+        item = scheduler.make_item(Call(work_item, args, is_async, NO_ORIGIN, options))
         item.known_id = item_id
         assembly.make_movable(item, assembly.call_for_engine(item, hand_off), fresh_id=True)
         # The end of this process is one for it, as for any item.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
+from django_qbwi.core.records import Label
 
 SCHEMA = 1
 """The version of the JSON; a reader refuses any other."""
@@ -162,6 +163,21 @@ def _progress(value: Any) -> dict[str, Any]:
     return fields(value, _PROGRESS_FIELDS)
 
 
+def _labels(value: Any) -> dict[str, Label]:
+    if value is None:
+        # Another version may not say them.
+        return {}
+    if not isinstance(value, dict) or len(value) > _MAX_LABELS:
+        raise _unfit(value, "an object")
+    return {text(name, 100): _label(entry) for name, entry in value.items()}
+
+
+def _label(value: Any) -> Label:
+    if value is None or isinstance(value, bool):
+        return value
+    return text(value, 200) if isinstance(value, str) else number(value)
+
+
 def _amount(value: Any) -> float:
     if number(value) < 0:
         raise _unfit(value, "a number that is not negative")
@@ -185,6 +201,7 @@ def _unfit(value: Any, wanted: str) -> ProcessUnreachable:
 _MAX_NUMBER = 2**63
 _MAX_ITEMS = 1_000
 _MAX_LIMITS = 100
+_MAX_LABELS = 100
 
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "pid": whole,
@@ -225,6 +242,7 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "pid": whole,
     "thread": optional(bounded(200)),
     "progress": optional(_progress),  # another version may not say it
+    "labels": _labels,
 }
 _PROGRESS_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "done": _amount,

@@ -10,7 +10,9 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import printable
+from django_qbwi.core.records import Labels
 from django_qbwi.intake.keys import Keys, checked_keys, keyed
+from django_qbwi.intake.labels import checked_labels
 from django_qbwi.intake.retries import Retry
 
 MAX_PRIORITY = 100
@@ -54,6 +56,8 @@ class Start(NamedTuple):
     """How its keys are made."""
     keyed: Keyed | None = None
     """Those of one call, made where it was queued."""
+    labels: Labels = ()
+    """For display and search."""
 
     def of_method(self) -> Start:
         """Return it for a method that was decorated in its class."""
@@ -84,6 +88,7 @@ def checked_start(
     unique_key: Any = None,
     concurrency: Any = None,
     concurrency_key: Any = None,
+    labels: Any = None,
 ) -> Start:
     """Return these as an item has them.
 
@@ -106,7 +111,8 @@ def checked_start(
     if expires is not None:
         expires = _checked_expiry(expires, delay)
     keys = checked_keys(unique_key, concurrency, concurrency_key)
-    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys)
+    found = checked_labels(labels)
+    return Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys, labels=found)
 
 
 def _checked_seconds(name: str, seconds: Any) -> float:

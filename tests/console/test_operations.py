@@ -84,6 +84,7 @@ def entry(item_id: str = "a") -> dict[str, Any]:
         "status": "running",
         "queued_at": now,
         "held": False,
+        "labels": {},
         "overdue": False,
         "pid": 1,
     }
