@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import io
-import logging
+import logging.config
 
-from django.conf import settings
 from django.core.management import call_command
 from django.test import RequestFactory, TransactionTestCase
+from mysite.logs import LOGGING
 from shop import items, views
 
 from django_qbwi import recent_items
@@ -34,12 +34,12 @@ class ThePageTests(TransactionTestCase):
     def test_line_of_the_log(self) -> None:
         """It is that of the page."""
         written = io.StringIO()
-        handler = logging.root.handlers[0]
-        self.assertEqual(settings.LOGGING["root"]["handlers"], ["console"])
-        before = handler.setStream(written)
+        logging.config.dictConfig(LOGGING)
+        (handler,) = logging.root.handlers
         try:
+            handler.setStream(written)
             self.assertTrue(items.ship.using(labels={"order": 42, "shop": "east"}).queue(42).wait(30))
         finally:
-            handler.setStream(before)
+            logging.root.removeHandler(handler)
         line = "WARNING shop.items.ship kind=shipping order=42 shop=east [-] To the post office\n"
         self.assertEqual(written.getvalue(), line)
