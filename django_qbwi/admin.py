@@ -52,6 +52,7 @@ class WorkItemAdmin(_ModelAdmin):
         view = self.admin_site.admin_view
         return [
             path("", view(self.changelist_view), name=self._url_name("changelist")),
+            path("statistics/", view(self.statistics_view), name=self._url_name("statistics")),
             path("cancel/", view(self.cancel_view), name=self._url_name("cancel")),
             path("<path:object_id>/change/", view(self.change_view), name=self._url_name("change")),
         ]
@@ -119,6 +120,20 @@ class WorkItemAdmin(_ModelAdmin):
             "log": self._log_of(item.id),
         }
         return self._render(request, "change_form", context, extra_context)
+
+    def statistics_view(self, request: HttpRequest) -> HttpResponse:
+        """Show for each name how many items have ended, and how long they waited and ran."""
+        self._require(self.has_view_permission(request))
+        found = operations.statistics()
+        asked = found.asked
+        context = {
+            "title": _("Numbers by name"),
+            "live": True,
+            "names": [dashboard.NameRow.of(row) for row in found.names],
+            "answered": len(asked.answered),
+            "asked": len(asked.answered) + len(asked.unresponsive) + len(asked.refused),
+        }
+        return self._render(request, "statistics", context, None)
 
     def cancel_view(self, request: HttpRequest) -> HttpResponse:
         """Ask whether the posted items shall be cancelled, and with `confirm` cancel them."""

@@ -64,26 +64,21 @@ else:
         labels: Mapping[str, object] | None = None,
         **unknown: Any,
     ) -> WorkItemHandle:
-        """Run `work_item(token, *args)` in the background of this process, soon.
+        """Run `work_item(token, *args)` in the background of this process, soon, and return its handle.
 
         - The item is any callable; sync, async, or sync and returning an awaitable (it has ended when that has).
         - The process does not end before the item has, as far as the server allows; the token says when to hurry.
         - The item runs in a context of its own: nothing of the request flows into it but the arguments.
         - An exception of the item is logged and kept in the handle; it never reaches the caller.
         - An item has no result. Nothing is kept over a crash or a SIGKILL.
-
-        Never blocks, takes microseconds, and may be called from any thread and on a running event loop.
+        - Never blocks, takes microseconds, and may be called from any thread and on a running event loop.
 
         Args:
-            work_item: What to call; its first argument is a `CancellationToken`.
-            args: Its further arguments; for keyword arguments use `functools.partial`.
+            work_item, args: What to call, with a token and these; for keyword arguments use `functools.partial`.
             name: For logs and lists, default: module and qualified name of the function.
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
             delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
             labels: At most 8 short plain values to find it by, as `{"order": 42}`; they are shown: no secrets.
-
-        Returns:
-            A handle, to look at the item, wait for it or cancel it.
 
         Raises:
             InvalidWorkItem: `work_item` cannot be called so, or an option is wrong.
@@ -98,10 +93,10 @@ else:
             return work_item.using(**options).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
-        if delay is not None or expires is not None or labels is not None:
-            start = checked_start(delay, None, expires=expires, labels=labels)
-            return hosting.queue(work_item, args, name, timeout, start=start)
-        return hosting.queue(work_item, args, name, timeout)
+        if delay is None and expires is None and labels is None:
+            return hosting.queue(work_item, args, name, timeout)
+        start = checked_start(delay, None, expires=expires, labels=labels)
+        return hosting.queue(work_item, args, name, timeout, start=start)
 
     def queue_on_commit(
         work_item: Callable[..., Any],
@@ -227,14 +222,13 @@ def background_work_item(
     Args:
         function: Takes a `CancellationToken` first; sync or async.
         name, timeout, expires, labels: As for `queue_background_work_item`.
-        priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
+        priority: -100 to 100, default 0: higher ones start first, within one as they came.
         hand_off: Alias of TASKS, whose engine gets what this process cannot finish. The function stands in a module
             under its own name, and its arguments are JSON.
         retry: What follows a failed attempt, default: nothing.
         unique_key: Called with the item's own arguments, where it is queued; while an item of this function with the
             same key waits, `queue` returns the handle of that one. One that runs does not count.
-        concurrency: How many items of this function run at once in this process.
-        concurrency_key: As `unique_key`; `concurrency` is counted for each key.
+        concurrency, concurrency_key: How many items of this function run at once here; for each key, if there is one.
 
     Raises:
         InvalidWorkItem: It is not such a function, or an option is wrong.

@@ -13,6 +13,7 @@ from typing import Any
 from django_qbwi.console import labels
 from django_qbwi.console.bars import Bar
 from django_qbwi.console.cards import Card, cards
+from django_qbwi.console.statistics import OfName
 from django_qbwi.console.text import MAX_TEXT, long_span, moment_of, printable_lines, seconds_from
 from django_qbwi.console.waits import Wait
 from django_qbwi.core.names import printable
@@ -135,6 +136,26 @@ class ItemRow:
     def is_live(self) -> bool:
         """True if it is queued or running, and so can be cancelled."""
         return self.status in _LIVE
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NameRow:
+    """The numbers of one name; spans as pairs of title and text, which is empty where nothing has begun."""
+
+    name: str
+    count: int
+    failures: int
+    waited: list[dict[str, str]]
+    ran: list[dict[str, str]]
+
+    @classmethod
+    def of(cls, row: OfName) -> NameRow:
+        """Describe the numbers of one name."""
+        waited, ran = (
+            [{"title": title, "text": long_span(getattr(of, title))} for title in ("p50", "p95", "p99")]
+            for of in (row.waiting, row.running)
+        )
+        return cls(name=row.name, count=row.count, failures=row.failures, waited=waited, ran=ran)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

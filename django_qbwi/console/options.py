@@ -40,6 +40,11 @@ VERBS: Mapping[str, Verb] = {
         ),
         Verb(name="stacks", help="Show where all running items are.", may_be_watched=True),
         Verb(
+            name="stats",
+            help="Show for each name how many items ended and failed, and how long they waited and ran.",
+            may_be_watched=True,
+        ),
+        Verb(
             name="drain",
             help="Cancel all items of a process, which goes on, and wait for their end.",
             arguments={"--all": {"action": "store_true", "default": False, "help": "Drain all of this machine."}},

@@ -9,7 +9,8 @@ from typing import Any
 from django_qbwi.console import bars
 from django_qbwi.console.labels import texts
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
-from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, Rows
+from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, STATISTICS_COLUMNS, Rows
+from django_qbwi.console.statistics import Statistics
 from django_qbwi.console.tables import Cell, Column, render
 from django_qbwi.console.text import clean_lines, seconds_between, span
 from django_qbwi.core.names import clean
@@ -91,6 +92,13 @@ class Printer:
         for line in clean_lines(text or ""):
             self._output.write(f"  {line}")
         self._output.write("")
+
+    def statistics(self, found: Statistics) -> None:
+        """Write the numbers of each name."""
+        if not found.names:
+            self._output.write("No item has ended yet.")
+        rows_of = Rows(self._style)
+        self._table(STATISTICS_COLUMNS, [rows_of.of_name(row) for row in found.names])
 
     def outcome(self, item_id: str, found: Cancellation) -> None:
         """Write what became of the wish to cancel one item."""

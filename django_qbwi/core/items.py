@@ -41,7 +41,7 @@ class WorkItem(Waited):
     __slots__ = (
         "__weakref__",
         "_id",
-        "_work",
+        "called",
         "ending",
         "is_async",
         "lane",
@@ -63,7 +63,7 @@ class WorkItem(Waited):
         """Make it of the fields of a `Call`; a call of its own for each item cost a sixth of queueing it."""
         self.owner: Owner[WorkItem] = owner
         self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if is_async else SYNC)]
-        self._work: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
+        self.called: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
         """What to call with what, in one store, until it is dropped; then what its name is made of."""
         self.is_async = is_async
         self.origin = origin
@@ -124,7 +124,7 @@ class WorkItem(Waited):
         """The given name, or that of the function."""
         name = self.options.name
         if name is None:
-            work = self._work
+            work = self.called
             name = work if type(work) is str else name_of(work[0] if type(work) is tuple else work)
         return name
 
@@ -135,14 +135,14 @@ class WorkItem(Waited):
         Raises:
             RuntimeError: It has ended, and both were dropped.
         """
-        work = self._work
+        work = self.called
         if type(work) is not tuple:
             raise RuntimeError(f"the call of {self.name} was dropped at its end")
         return work
 
     def replace_work(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Have something else called in its next run."""
-        self._work = (function, args)
+        self.called = (function, args)
 
     @property
     def timeout(self) -> float | None:
@@ -187,7 +187,7 @@ class WorkItem(Waited):
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
-        work, name = self._work, self.options.name
+        work, name = self.called, self.options.name
         if type(work) is not tuple:
             return
         function = work[0]
@@ -198,7 +198,7 @@ class WorkItem(Waited):
                 name = name_of(function)
         finally:
             # Unnamed if the object's own code has left where it was asked.
-            self._work = name or (function if type(function) is types.FunctionType else "<unnamed>")
+            self.called = name or (function if type(function) is types.FunctionType else "<unnamed>")
 
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""

@@ -134,6 +134,11 @@ class Subject:
             for item in running
         ]
 
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return the numbers of each name: how many items have ended, and how long they waited and ran, by bucket."""
+        inspected = self._find()
+        return {} if inspected is None else inspected.scheduler.statistics.by_name()
+
     def cancel(self, item_ids: Iterable[str], by: str) -> dict[str, bool]:
         """Cancel those items that are known here; see `WorkItemHandle.cancel` for what is returned of each.
 

@@ -157,6 +157,19 @@ class Command(BaseCommand):
             self.stdout.write("Nothing is running.")
         self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
 
+    def _stats(self, options: dict[str, Any]) -> None:
+        for name in ("status", "label"):
+            if options[name]:
+                raise CommandError(f"--{name} is for items that are listed; `stats` counts all that have ended.")
+        found = operations.statistics(options["pid"] or None)
+        if options["format"] == "json":
+            self._write_json(found.to_dict())
+        for row in found.to_dict()["names"] if options["format"] == "jsonl" else ():
+            self._write_json(row, "jsonl")
+        if options["format"] == "table":
+            self._printer.statistics(found)
+        self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
+
     def _cancel(self, options: dict[str, Any]) -> None:
         found = operations.cancel(options["ids"], by=_who())
         if options["format"] == "json":
