@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 SETTING = "QBWI"
+LINK_FIELDS = ("id", "request_id", "trace_id")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,10 @@ class Settings:
     """Whether other processes of the site may ask this one what it runs, and cancel items."""
     engine: str | None = None
     """Alias of TASKS: decorated functions run there instead of here."""
+    log_lines: int = 50
+    """The last lines that are kept of what an item logs, for those who look at it; 0 for none."""
+    links: Mapping[str, str] | None = None
+    """Titles and URLs of what other systems know of an item; with {id}, {request_id} and {trace_id}."""
     email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
     """Dotted path of the backend to which `contrib.mail` hands the mail."""
     email_hand_off: str | None = None
@@ -135,6 +142,22 @@ def _is_list_of_paths(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(path, str) and path for path in value)
 
 
+def _is_links(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return value is None
+    return all(isinstance(title, str) and title and _is_link(url) for title, url in value.items())
+
+
+def _is_link(url: Any) -> bool:
+    if not isinstance(url, str) or re.match(r"https?://[^{}\s/]", url) is None:
+        return False
+    try:
+        parts = list(Formatter().parse(url))
+    except ValueError:
+        return False
+    return all(name in (None, *LINK_FIELDS) and not form and not conversion for _, name, form, conversion in parts)
+
+
 _COUNT = (_is_count, "an integer of 1 or more")
 _SPAN = (_is_span, "a number of seconds, 0 or more")
 _FLAG = (_is_flag, "True or False")
@@ -157,6 +180,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "warn_in_transaction": _FLAG,
     "inspection": _FLAG,
     "engine": _ALIAS,
+    "log_lines": (_is_size, "an integer of 0 or more"),
+    "links": (
+        _is_links,
+        "a dict of titles and http(s) URLs with no other fields than {id}, {request_id} and {trace_id}, or None",
+    ),
     "email_backend": (lambda value: isinstance(value, str) and value != "", "the dotted path of an email backend"),
     "email_hand_off": _ALIAS,
 }

@@ -30,6 +30,8 @@ DEFAULTS = {
     "CONTEXT": (),
     "WARN_IN_TRANSACTION": True,
     "ENGINE": None,
+    "LOG_LINES": 50,
+    "LINKS": None,
     "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
     "EMAIL_HAND_OFF": None,
 }
@@ -72,6 +74,8 @@ VALID = {
     "CONTEXT": [[], ("a.path",)],
     "WARN_IN_TRANSACTION": [True, False],
     "ENGINE": [None, "durable"],
+    "LOG_LINES": [0, 7],
+    "LINKS": [{}, {"Logs": "https://logs.example.com/?q={id}"}],
     "EMAIL_BACKEND": ["django.core.mail.backends.locmem.EmailBackend"],
     "EMAIL_HAND_OFF": [None, "durable"],
 }

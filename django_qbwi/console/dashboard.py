@@ -139,6 +139,26 @@ class ItemRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LineRow:
+    """One line that an item has logged."""
+
+    at: datetime.datetime
+    level: str
+    logger: str
+    text: str
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> LineRow:
+        """Describe a line."""
+        return cls(
+            at=datetime.datetime.fromisoformat(line["at"]),
+            level=printable(str(line["level"])),
+            logger=printable(str(line["logger"])),
+            text=printable_lines(str(line["text"])),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NameRow:
     """The numbers of one name; spans as pairs of title and text, which is empty where nothing has begun."""
 

@@ -39,6 +39,7 @@ from django_qbwi.inspection.records import (
     fields,
     flag,
     item_from_dict,
+    log_from_list,
     number,
     optional,
     text,
@@ -314,8 +315,8 @@ def _read(answers: list[tuple[int, Any]], read: Callable[[Any], Any]) -> tuple[l
 
 
 def _entry(answer: Any) -> FoundItem:
-    found = fields(answer, {"process": _head, "item": item_from_dict, "stack": optional(text)})
-    return FoundItem(**found)
+    rules = {"process": _head, "item": item_from_dict, "stack": optional(text), "log": log_from_list}
+    return FoundItem(**fields(answer, {**rules, "trace_id": optional(bounded(100))}))
 
 
 def _entries(answer: Any) -> list[FoundItem]:

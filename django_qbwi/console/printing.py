@@ -6,8 +6,10 @@ import datetime
 import shutil
 from typing import Any
 
+from django_qbwi import hosting
 from django_qbwi.console import bars
 from django_qbwi.console.labels import texts
+from django_qbwi.console.links import links
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
 from django_qbwi.console.rows import ITEM_COLUMNS, PROCESS_COLUMNS, STATISTICS_COLUMNS, Rows
 from django_qbwi.console.statistics import Statistics
@@ -86,12 +88,26 @@ class Printer:
             rows["labels"] = ", ".join(texts(item["labels"]))
         if process["age"] is not None:
             rows["told"] = f"{span(process['age'])} ago, to the shared registry; the stack is to be had on that host"
+        if details:
+            values = {**item, "trace_id": entry.trace_id}
+            rows |= links(hosting.this_process().current.settings.links, values)
         for name, value in rows.items():
             self._output.write(f"  {name.replace('_', ' '):<13} {clean(str(value))}")
         text = entry.stack if item["error"] is None else item["error"]["traceback"]
         for line in clean_lines(text or ""):
             self._output.write(f"  {line}")
+        if details:
+            self._log(entry.log)
         self._output.write("")
+
+    def _log(self, lines: list[dict[str, Any]]) -> None:
+        if lines:
+            self._output.write("  log")
+        for line in lines:
+            first, *rest = clean_lines(line["text"]) or [""]
+            self._output.write(f"    {line['at'][11:19]} {clean(line['level'])} {clean(line['logger'])}: {first}")
+            for further in rest:
+                self._output.write(f"      {further}")
 
     def statistics(self, found: Statistics) -> None:
         """Write the numbers of each name."""

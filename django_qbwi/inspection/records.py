@@ -79,6 +79,17 @@ def item_from_dict(value: Any) -> Item:
     return fields(value, _ITEM_FIELDS)
 
 
+def log_from_list(value: Any) -> list[dict[str, Any]]:
+    """Return the lines that an item of another process has logged, which another version may not send.
+
+    Raises:
+        ProcessUnreachable: They are none.
+    """
+    if not isinstance(value, list | None):
+        raise _unfit(value, "a list")
+    return [fields(line, _LINE_FIELDS) for line in (value or [])[:_MAX_LINES]]
+
+
 def text(value: Any, limit: int = 100_000) -> str:
     """Return `value`, which has to be a text, cut to `limit` characters."""
     if not isinstance(value, str):
@@ -202,6 +213,7 @@ _MAX_NUMBER = 2**63
 _MAX_ITEMS = 1_000
 _MAX_LIMITS = 100
 _MAX_LABELS = 100
+_MAX_LINES = 1_000
 
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "pid": whole,
@@ -243,6 +255,12 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "thread": optional(bounded(200)),
     "progress": optional(_progress),  # another version may not say it
     "labels": _labels,
+}
+_LINE_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "at": moment,
+    "level": bounded(50),
+    "logger": bounded(200),
+    "text": bounded(1_000),
 }
 _PROGRESS_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "done": _amount,

@@ -87,6 +87,10 @@ def test_what_is_allowed(key: str) -> None:
         "``True``, ``False``": ([True, False], [0, 1, None]),
         '``"error"``, ``"warn"``, ``"allow"``': (["error", "warn", "allow"], ["ERROR", True, None]),
         "an alias of ``TASKS``, or ``None``": (["durable", None], ["", 5, True]),
+        "a dict of titles and URLs, or ``None``": (
+            [None, {}, {"Logs": "https://logs.example.com/?q={id}"}],
+            [[], {"Logs": "logs"}, {"": "https://logs.example.com/"}, {"Logs": "https://logs.example.com/{pid}"}],
+        ),
         "a dotted path": (["django.core.mail.backends.smtp.EmailBackend"], ["", 5, None]),
         "a list or tuple of dotted paths": ([[], (), ["a.path"]], ["a.path", [5], None]),
     }
