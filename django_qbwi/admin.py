@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -24,7 +25,9 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_qbwi import hosting
 from django_qbwi.console import dashboard, operations
+from django_qbwi.console.links import links
 from django_qbwi.console.text import long_span, printable_lines
 from django_qbwi.core.exceptions import WorkItemNotFound
 from django_qbwi.core.names import printable
@@ -52,6 +55,7 @@ class WorkItemAdmin(_ModelAdmin):
         view = self.admin_site.admin_view
         return [
             path("", view(self.changelist_view), name=self._url_name("changelist")),
+            path("statistics/", view(self.statistics_view), name=self._url_name("statistics")),
             path("cancel/", view(self.cancel_view), name=self._url_name("cancel")),
             path("<path:object_id>/change/", view(self.change_view), name=self._url_name("change")),
         ]
@@ -116,9 +120,25 @@ class WorkItemAdmin(_ModelAdmin):
             "server": printable(str(found["process"]["server"])),
             "told": long_span(found["process"].get("age")),
             "stack": printable_lines(found["stack"] or ""),
+            "lines": [dashboard.LineRow.of(line) for line in found["log"]],
+            "links": links(_link_templates(), {**found["item"], "trace_id": found["trace_id"]}),
             "log": self._log_of(item.id),
         }
         return self._render(request, "change_form", context, extra_context)
+
+    def statistics_view(self, request: HttpRequest) -> HttpResponse:
+        """Show for each name how many items have ended, and how long they waited and ran."""
+        self._require(self.has_view_permission(request))
+        found = operations.statistics()
+        asked = found.asked
+        context = {
+            "title": _("Numbers by name"),
+            "live": True,
+            "names": [dashboard.NameRow.of(row) for row in found.names],
+            "answered": len(asked.answered),
+            "asked": len(asked.answered) + len(asked.unresponsive) + len(asked.refused),
+        }
+        return self._render(request, "statistics", context, None)
 
     def cancel_view(self, request: HttpRequest) -> HttpResponse:
         """Ask whether the posted items shall be cancelled, and with `confirm` cancel them."""
@@ -265,6 +285,10 @@ class WorkItemAdmin(_ModelAdmin):
     def _require(allowed: bool) -> None:
         if not allowed:
             raise PermissionDenied
+
+
+def _link_templates() -> Mapping[str, str] | None:
+    return hosting.this_process().current.settings.links
 
 
 def _now() -> datetime.datetime:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -15,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_qbwi.core.lanes import DEFAULT
 
 SETTING = "QBWI"
+LINK_FIELDS = ("id", "request_id", "trace_id")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,10 @@ class Settings:
     """Items after which a helper process is replaced, at least 1."""
     process_python: str | None = None
     """Path of the interpreter of helper processes; None: that of this process."""
+    log_lines: int = 50
+    """The last lines that are kept of what an item logs, for those who look at it; 0 for none."""
+    links: Mapping[str, str] | None = None
+    """Titles and URLs of what other systems know of an item; with {id}, {request_id} and {trace_id}."""
     email_backend: str = "django.core.mail.backends.smtp.EmailBackend"
     """Dotted path of the backend to which `contrib.mail` hands the mail."""
     email_hand_off: str | None = None
@@ -202,6 +209,24 @@ def _is_directory(value: Any) -> bool:
 
 
 _MAX_NICE = 19
+
+
+def _is_links(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return value is None
+    return all(isinstance(title, str) and title and _is_link(url) for title, url in value.items())
+
+
+def _is_link(url: Any) -> bool:
+    if not isinstance(url, str) or re.match(r"https?://[^{}\s/]", url) is None:
+        return False
+    try:
+        parts = list(Formatter().parse(url))
+    except ValueError:
+        return False
+    return all(name in (None, *LINK_FIELDS) and not form and not conversion for _, name, form, conversion in parts)
+
+
 _COUNT = (_is_count, "an integer of 1 or more")
 _SPAN = (_is_span, "a number of seconds, 0 or more")
 _FLAG = (_is_flag, "True or False")
@@ -232,6 +257,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "process_nice": (lambda value: _is_size(value) and value <= _MAX_NICE, "an integer from 0 to 19"),
     "process_max_items": _COUNT,
     "process_python": (lambda value: value is None or (isinstance(value, str) and value != ""), "a path, or None"),
+    "log_lines": (_is_size, "an integer of 0 or more"),
+    "links": (
+        _is_links,
+        "a dict of titles and http(s) URLs with no other fields than {id}, {request_id} and {trace_id}, or None",
+    ),
     "email_backend": (lambda value: isinstance(value, str) and value != "", "the dotted path of an email backend"),
     "email_hand_off": _ALIAS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -19,6 +19,7 @@ from django_qbwi.handoff.engines import expect_items
 from django_qbwi.intake.callables import examine, parameter_of
 from django_qbwi.intake.crossing import expect_crossing
 from django_qbwi.intake.decorated import DecoratedFunction
+from django_qbwi.intake.labels import merged
 from django_qbwi.intake.options import NO_START, Start, checked, checked_alias, checked_start, refusing_unknown
 from django_qbwi.intake.retries import Retry
 from django_qbwi.intake.snapshot import RequestSnapshot
@@ -39,7 +40,7 @@ _ELSEWHERE = {
     "enqueue": "queue",
 }
 
-_OF_QUEUE_FUNCTIONS = ("name", "timeout", "using", "delay", "expires", "executor")
+_OF_QUEUE_FUNCTIONS = ("name", "timeout", "using", "delay", "expires", "executor", "labels")
 
 
 class _Decorated(DecoratedFunction):
@@ -63,25 +64,27 @@ class _Decorated(DecoratedFunction):
         concurrency_key: Callable[..., object] | None = None,
         pool: str | None = None,
         executor: Literal["thread", "process"] | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> None:
         name, timeout = checked(name, timeout)
         super().__init__(function)
         options: dict[str, Any] = {"delay": delay, "priority": priority, "hand_off": hand_off, "retry": retry}
         options.update(expires=expires, wait_for_room=wait_for_room, unique_key=unique_key, concurrency=concurrency)
-        options.update(concurrency_key=concurrency_key, pool=pool, executor=executor)
+        options.update(concurrency_key=concurrency_key, pool=pool, executor=executor, labels=labels)
         start = checked_start(**options)
+        self._labels = start.labels
         self._start = None if start == NO_START and delay is None and priority is None else start
         self.hand_off = hand_off
         if hand_off is not None:
             self._expect_engine(hand_off)
         if start.executor is not None:
             expect_crossing(self, self._is_async, isinstance(self, BackgroundMethod))
-        self._of_method = False
-        self.pool = pool
+        self.pool, self._of_method = pool, False
         self._name = name
         self._timeout = timeout
         self._using = using
-        self._options = {**options, "name": name, "timeout": timeout, "using": using}
+        options.update(name=name, timeout=timeout, using=using, labels=dict(start.labels) or None)
+        self._options = options
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name or name_of(self._function)}>"
@@ -119,19 +122,21 @@ class _Decorated(DecoratedFunction):
         concurrency_key: Callable[..., object] | None = None,
         pool: str | None = None,
         executor: Literal["thread", "process"] | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> Self:
         """Return it with other options, those of `queue_background_work_item` and `background_work_item`, and these.
 
         Args:
             name, timeout, delay, expires: As for the one.
             priority, hand_off, retry, unique_key, concurrency, concurrency_key, pool, executor: As for the other.
+            labels: Further ones; one of a name that the function has already replaces that.
             using: The database alias for `queue_on_commit`.
             wait_for_room: Seconds for which `queue` may block while the queue is full, in a command or an item.
         """
         options: dict[str, Any] = {"name": name, "timeout": timeout, "using": using, "delay": delay}
         options.update(priority=priority, hand_off=hand_off, retry=retry, expires=expires, wait_for_room=wait_for_room)
-        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
-        options.update(pool=pool, executor=executor)
+        options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key, pool=pool)
+        options.update(executor=executor, labels=None if labels is None else merged(self._labels, labels))
         given = {option: value for option, value in options.items() if value is not None}
         found = type(self)(self._function, **{**self._changes(), **given})
         return found.as_method() if self._of_method else found

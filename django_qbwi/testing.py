@@ -16,11 +16,12 @@ from django_qbwi import hosting
 from django_qbwi.core.calls import NO_ORIGIN, Call
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
 from django_qbwi.core.items import WorkItem, WorkItemHandle, handle_of
-from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.records import Labels, WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.hosting.assembly import Assembly
 from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.intake.intake import Surrounded, origin_of
+from django_qbwi.intake.options import NO_START
 from django_qbwi.machine.running_loop import refuse_on_running_loop
 
 Waits = Literal["real", "skip", "cancel"]
@@ -332,9 +333,10 @@ def _make(
     is_async: bool,
     name: str | None,
     timeout: float | None,
+    labels: Labels = (),
 ) -> tuple[Assembly, WorkItem]:
     assembly = hosting.this_process().current
-    options = assembly.options_of(name, timeout)
+    options = assembly.options_of(name, timeout, NO_START._replace(labels=labels) if labels else None)
     origin = origin_of(work_item, args) or NO_ORIGIN
     item = assembly.scheduler.make_item(Call(work_item, args, is_async, origin, options))
     if waits != "real":

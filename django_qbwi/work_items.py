@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, TypeVarTuple, overload
 
 from django_qbwi import hosting
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         delay: float | None = None,
         expires: float | None = None,
         executor: Literal["thread", "process"] | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> WorkItemHandle:
         """Queue it."""
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         delay: float | None = None,
         expires: float | None = None,
         executor: Literal["thread", "process"] | None = None,
+        labels: Mapping[str, object] | None = None,
     ) -> None:
         """Queue it on commit."""
 
@@ -63,9 +65,10 @@ else:
         delay: float | None = None,
         expires: float | None = None,
         executor: Literal["thread", "process"] | None = None,
+        labels: Mapping[str, object] | None = None,
         **unknown: Any,
     ) -> WorkItemHandle:
-        """Run `work_item(token, *args)` in the background of this process, soon.
+        """Run `work_item(token, *args)` in the background of this process, soon, and return its handle.
 
         - The item is any callable; sync, async, or sync and returning an awaitable (it has ended when that has).
         - The process does not end before the item has, as far as the server allows; the token says when to hurry.
@@ -80,9 +83,7 @@ else:
             timeout: Seconds after its start at which the token is cancelled, default: QBWI["ITEM_TIMEOUT"].
             delay, expires: Seconds until it may start, and within which it has to start, else it ends DISCARDED.
             executor: As for `background_work_item`.
-
-        Returns:
-            A handle, to look at the item, wait for it or cancel it.
+            labels: At most 8 short plain values to find it by, as `{"order": 42}`; they are shown: no secrets.
 
         Raises:
             InvalidWorkItem: It cannot be called so, or an option is wrong; CapturedRequest: it would carry the request.
@@ -92,13 +93,13 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            return work_item.changed(name, timeout, None, delay, expires, executor).queue(*args)
+            return work_item.changed(name, timeout, None, delay, expires, executor, labels).queue(*args)
         if name is not None or timeout is not None:
             name, timeout = checked(name, timeout)
-        if delay is not None or expires is not None or executor is not None:
-            start = checked_start(delay, None, expires=expires, executor=executor)
-            return hosting.queue(work_item, args, name, timeout, start=start)
-        return hosting.queue(work_item, args, name, timeout)
+        if delay is None and expires is None and executor is None and labels is None:
+            return hosting.queue(work_item, args, name, timeout)
+        start = checked_start(delay, None, expires=expires, executor=executor, labels=labels)
+        return hosting.queue(work_item, args, name, timeout, start=start)
 
     def queue_on_commit(
         work_item: Callable[..., Any],
@@ -110,6 +111,7 @@ else:
         delay: float | None = None,
         expires: float | None = None,
         executor: Literal["thread", "process"] | None = None,
+        labels: Mapping[str, object] | None = None,
         **unknown: Any,
     ) -> None:
         """Queue `work_item(token, *args)` when the current transaction commits; at once where none is open.
@@ -122,7 +124,7 @@ else:
             work_item: As for `queue_background_work_item`.
             args: Its further arguments.
             using: Alias of the database whose transaction counts, default: the default one.
-            name, timeout, executor: As for `queue_background_work_item`.
+            name, timeout, executor, labels: As for `queue_background_work_item`.
             delay, expires: As for `queue_background_work_item`, from the commit on.
 
         Raises:
@@ -133,11 +135,11 @@ else:
         if unknown:
             raise unknown_keyword(unknown)
         if type(work_item) is BackgroundWorkItem:
-            work_item.changed(name, timeout, using, delay, expires, executor).queue_on_commit(*args)
+            work_item.changed(name, timeout, using, delay, expires, executor, labels).queue_on_commit(*args)
             return
         start = None
-        if delay is not None or expires is not None or executor is not None:
-            start = checked_start(delay, None, expires=expires, executor=executor)
+        if delay is not None or expires is not None or executor is not None or labels is not None:
+            start = checked_start(delay, None, expires=expires, executor=executor, labels=labels)
         queue_call_on_commit(work_item, args, name, timeout, using, start)
 
 
@@ -198,6 +200,7 @@ def background_work_item(
     concurrency_key: Callable[..., object] | None = None,
     pool: str | None = None,
     executor: Literal["thread", "process"] | None = None,
+    labels: Mapping[str, object] | None = None,
 ) -> Decorator: ...
 
 
@@ -216,14 +219,15 @@ def background_work_item(
     concurrency_key: Callable[..., object] | None = None,
     pool: str | None = None,
     executor: Literal["thread", "process"] | None = None,
+    labels: Mapping[str, object] | None = None,
     **unknown: Any,
 ) -> Any:
     """Give a function `queue`, `queue_on_commit` and `using`; with or without parentheses.
 
     Args:
         function: Takes a `CancellationToken` first; sync or async.
-        name, timeout, expires: As for `queue_background_work_item`.
-        priority: -100 to 100, default 0: those with a higher one start first, within one as they came.
+        name, timeout, expires, labels: As for `queue_background_work_item`.
+        priority: -100 to 100, default 0: higher ones start first, within one as they came.
         hand_off: Alias of TASKS, whose engine gets what cannot finish here: a function of a module, with JSON for it.
         retry: What follows a failed attempt, default: nothing.
         unique_key: Called with the item's own arguments, where it is queued; while an item of this function with the
@@ -236,7 +240,7 @@ def background_work_item(
         InvalidWorkItem: It is not such a function, or an option is wrong.
     """
     options: dict[str, Any] = {"name": name, "timeout": timeout, "priority": priority, "hand_off": hand_off}
-    options.update(retry=retry, expires=expires)
+    options.update(retry=retry, expires=expires, labels=labels)
     options.update(unique_key=unique_key, concurrency=concurrency, concurrency_key=concurrency_key)
     options.update(pool=pool, executor=executor)
     if unknown:

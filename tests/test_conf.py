@@ -39,6 +39,8 @@ DEFAULTS = {
     "PROCESS_NICE": 10,
     "PROCESS_MAX_ITEMS": 1000,
     "PROCESS_PYTHON": None,
+    "LOG_LINES": 50,
+    "LINKS": None,
     "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
     "EMAIL_HAND_OFF": None,
 }
@@ -97,6 +99,8 @@ VALID = {
     "PROCESS_NICE": [0, 19],
     "PROCESS_MAX_ITEMS": [1, 50],
     "PROCESS_PYTHON": [None, "/usr/bin/python3"],
+    "LOG_LINES": [0, 7],
+    "LINKS": [{}, {"Logs": "https://logs.example.com/?q={id}"}],
     "EMAIL_BACKEND": ["django.core.mail.backends.locmem.EmailBackend"],
     "EMAIL_HAND_OFF": [None, "durable"],
 }

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from django_qbwi.console import sparklines
+from django_qbwi.console import labels
 from django_qbwi.console.bars import Bar
+from django_qbwi.console.cards import Card, cards
 from django_qbwi.console.pools import PoolRow, busy_pools, capacity, named_pool
-from django_qbwi.console.text import MAX_TEXT, long_span, printable_lines, seconds_from
+from django_qbwi.console.statistics import OfName
+from django_qbwi.console.text import MAX_TEXT, long_span, moment_of, printable_lines, seconds_from
 from django_qbwi.console.waits import Wait
 from django_qbwi.core.names import printable
 from django_qbwi.core.records import WorkItemStatus
@@ -35,6 +37,8 @@ class Filters:
     kind: str = ""
     name: str = ""
     pid: str = ""
+    label: str = ""
+    """`name=value`, or a part of either."""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Filters:
@@ -45,6 +49,7 @@ class Filters:
             kind=_one_of(KINDS, query.get("kind", "")),
             name=printable(query.get("name", "").strip()),
             pid=pid if pid.isascii() and pid.isdigit() else "",
+            label=printable(query.get("label", "").strip()),
         )
 
     @property
@@ -62,6 +67,7 @@ class Filters:
             (not self.status or item["status"] == self.status)
             and (not self.kind or item["kind"] == self.kind)
             and (not self.name or self.name.casefold() in str(item["name"]).casefold())
+            and (not self.label or labels.has_label(item, self.label))
         )
 
 
@@ -95,12 +101,13 @@ class ItemRow:
     error_message: str
     traceback: str
     progress: Bar | None
+    labels: list[str]
 
     @classmethod
     def of(cls, item: Mapping[str, Any], now: datetime.datetime, max_text: int = _MAX_EXCERPT) -> ItemRow:
         """Describe an item by the fields that are named here, and no others; the end of a long traceback is kept."""
         queued_at = datetime.datetime.fromisoformat(item["queued_at"])
-        started_at, finished_at = _moment(item, "started_at"), _moment(item, "finished_at")
+        started_at, finished_at = moment_of(item, "started_at"), moment_of(item, "finished_at")
         error = item.get("error") or {}
         return cls(
             id=str(item["id"]),
@@ -128,12 +135,53 @@ class ItemRow:
             error_message=printable_lines(str(error.get("message") or ""), max_text),
             traceback=printable_lines(str(error.get("traceback") or ""), max_text),
             progress=Bar.of(item.get("progress"), now),
+            labels=labels.texts(item.get("labels")),
         )
 
     @property
     def is_live(self) -> bool:
         """True if it is queued or running, and so can be cancelled."""
         return self.status in _LIVE
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LineRow:
+    """One line that an item has logged."""
+
+    at: datetime.datetime
+    level: str
+    logger: str
+    text: str
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> LineRow:
+        """Describe a line."""
+        return cls(
+            at=datetime.datetime.fromisoformat(line["at"]),
+            level=printable(str(line["level"])),
+            logger=printable(str(line["logger"])),
+            text=printable_lines(str(line["text"])),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NameRow:
+    """The numbers of one name; spans as pairs of title and text, which is empty where nothing has begun."""
+
+    name: str
+    count: int
+    failures: int
+    waited: list[dict[str, str]]
+    ran: list[dict[str, str]]
+
+    @classmethod
+    def of(cls, row: OfName) -> NameRow:
+        """Describe the numbers of one name."""
+        waited, ran = (
+            [{"title": title, "text": long_span(getattr(of, title))} for title in ("p50", "p95", "p99")]
+            for of in (row.waiting, row.running)
+        )
+        return cls(name=row.name, count=row.count, failures=row.failures, waited=waited, ran=ran)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,17 +209,6 @@ class ProcessSection:
     rows: list[ItemRow]
     hidden: int
     """Live items that pass the filters, and for which there was no room."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """One number of the whole site, and how it got there."""
-
-    key: str
-    value: int
-    of: str = ""
-    """The value by kinds, each with its capacity."""
-    spark: sparklines.Sparkline | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +260,7 @@ def compose(overview: Mapping[str, Any], filters: Filters, now: datetime.datetim
         stale=stale,
         draining=[section for section in sections if section.state == "draining"],
         truncated=bool(overview.get("truncated")),
-        cards=_cards(processes, now),
+        cards=cards(processes, capacity(processes), now),
         pids=list(dict.fromkeys(section.pid for section in sections)),
         processes=[
             section
@@ -253,7 +290,7 @@ def detail(item: Mapping[str, Any], now: datetime.datetime) -> ItemRow:
 
 
 def _section(process: Mapping[str, Any], filters: Filters, now: datetime.datetime) -> ProcessSection:
-    started_at = _moment(process, "started_at")
+    started_at = moment_of(process, "started_at")
     items = [item for item in process["items"] if filters.accept(item)]
     return ProcessSection(
         pid=str(process["pid"]),
@@ -279,64 +316,14 @@ def _silence(process: Mapping[str, Any]) -> str:
     return f"{printable(str(process['host']))}:{process['pid']} ({long_span(process['age'])})"
 
 
-def _cards(processes: list[Mapping[str, Any]], now: datetime.datetime) -> list[Card]:
-    edge, known = sparklines.next_step(now), _known_since(processes)
-    live = [item for process in processes for item in process["items"]]
-    ended = [item for process in processes for item in process["recent"]]
-    ends = [(item["status"], _moment(item, "finished_at")) for item in ended]
-    lines = {
-        "processes": sparklines.levels(
-            ((started, None) for process in processes if (started := _moment(process, "started_at"))), edge
-        ),
-        "running": sparklines.levels(_stays([*live, *ended], "started_at", "finished_at"), edge, known),
-        "queued": sparklines.levels(_stays([*live, *ended], "queued_at", "started_at"), edge, known),
-        "finished": sparklines.events((end for _, end in ends if end), edge, known),
-        "failed": sparklines.events((end for status, end in ends if end and status == "failed"), edge, known),
-    }
-    totals = {name: sum(process[name] for process in processes) for name in ("running", "queued", "finished", "failed")}
-    totals["processes"] = len(processes)
-    return [
-        Card(
-            key=name,
-            value=totals[name],
-            of=capacity(processes) if name == "running" else "",
-            spark=sparklines.sparkline(counts),
-        )
-        for name, counts in lines.items()
-    ]
-
-
-def _stays(items: Iterable[Mapping[str, Any]], entered: str, left: str) -> Iterable[sparklines.Interval]:
-    """Return from when to when each item was in a state; one that ended without the next state left it then."""
-    for item in items:
-        start = _moment(item, entered)
-        if start is not None:
-            yield start, _moment(item, left) or _moment(item, "finished_at")
-
-
-def _known_since(processes: list[Mapping[str, Any]]) -> datetime.datetime | None:
-    """Return since when every ended item is remembered: what a process forgot must not look like a quiet time."""
-    oldest = []
-    for process in processes:
-        if process["finished"] > len(process["recent"]):
-            moments = [moment for item in process["recent"] if (moment := _moment(item, "finished_at"))]
-            oldest.append(min(moments, default=datetime.datetime.max.replace(tzinfo=datetime.UTC)))
-    return max(oldest, default=None)
-
-
 def _remaining(process: Mapping[str, Any]) -> int | None:
     value = process.get("remaining")
     return None if value is None or process["state"] != "draining" else max(0, round(value))
 
 
 def _narrows(filters: Filters) -> bool:
-    return bool(filters.status or filters.kind or filters.name)
+    return bool(filters.status or filters.kind or filters.name or filters.label)
 
 
 def _one_of(known: tuple[str, ...], value: object) -> str:
     return value if isinstance(value, str) and value in known else ""
-
-
-def _moment(source: Mapping[str, Any], key: str) -> datetime.datetime | None:
-    value = source.get(key)
-    return None if value is None else datetime.datetime.fromisoformat(value)

@@ -27,6 +27,7 @@ from django_qbwi.console.results import (
     ShownProcess,
     Stacks,
 )
+from django_qbwi.console.statistics import Statistics, from_dict, merged
 from django_qbwi.core.exceptions import InspectionError, ProcessUnreachable, WorkItemNotFound
 from django_qbwi.core.names import printable
 from django_qbwi.hosting.identity import sites
@@ -38,6 +39,7 @@ from django_qbwi.inspection.records import (
     fields,
     flag,
     item_from_dict,
+    log_from_list,
     number,
     optional,
     text,
@@ -146,6 +148,14 @@ def stacks() -> Stacks:
     """Return all items that run, each with its process and stack."""
     asked, answers = _ask({"operation": "stacks"}, lambda subject: subject.stacks(), _entries)
     return Stacks(asked=asked, entries=tuple(entry for entries in answers for entry in entries))
+
+
+def statistics(pids: Iterable[int] | None = None) -> Statistics:
+    """Return the numbers of all names, added up over the processes of this machine, or over those with `pids`."""
+    request = {"operation": "statistics"}
+    wanted = None if pids is None else set(pids)
+    asked, answers = _ask(request, lambda subject: subject.statistics(), from_dict, pids=wanted)
+    return Statistics(asked=asked, names=merged(answers))
 
 
 def drain(pids: Iterable[int] | None = None, *, by: str = "an operator") -> Drain:
@@ -305,8 +315,8 @@ def _read(answers: list[tuple[int, Any]], read: Callable[[Any], Any]) -> tuple[l
 
 
 def _entry(answer: Any) -> FoundItem:
-    found = fields(answer, {"process": _head, "item": item_from_dict, "stack": optional(text)})
-    return FoundItem(**found)
+    rules = {"process": _head, "item": item_from_dict, "stack": optional(text), "log": log_from_list}
+    return FoundItem(**fields(answer, {**rules, "trace_id": optional(bounded(100))}))
 
 
 def _entries(answer: Any) -> list[FoundItem]:

@@ -41,6 +41,11 @@ VERBS: Mapping[str, Verb] = {
         ),
         Verb(name="stacks", help="Show where all running items are.", may_be_watched=True),
         Verb(
+            name="stats",
+            help="Show for each name how many items ended and failed, and how long they waited and ran.",
+            may_be_watched=True,
+        ),
+        Verb(
             name="drain",
             help="Cancel all items of a process, which goes on, and wait for their end.",
             arguments={"--all": {"action": "store_true", "default": False, "help": "Drain all of this machine."}},
@@ -115,6 +120,13 @@ def add_options(parser: argparse.ArgumentParser, *, first: bool) -> None:
         **default,
     )
     parser.add_argument("--pid", action="append", type=int, help="Only this process; may be repeated.", **default)
+    parser.add_argument(
+        "--label",
+        action="append",
+        metavar="NAME=VALUE",
+        help="Only items with this label; a text without = is looked for in names and values. If repeated, all count.",
+        **default,
+    )
 
 
 def is_number(word: str) -> bool:

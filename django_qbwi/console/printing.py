@@ -6,10 +6,14 @@ import datetime
 import shutil
 from typing import Any
 
+from django_qbwi import hosting
 from django_qbwi.console import bars, scheduled
+from django_qbwi.console.labels import texts
+from django_qbwi.console.links import links
 from django_qbwi.console.pools import named_pool
 from django_qbwi.console.results import Cancellation, DrainedProcess, FoundItem, Overview, pids
-from django_qbwi.console.rows import ITEM_COLUMNS, POOL_COLUMNS, PROCESS_COLUMNS, Rows
+from django_qbwi.console.rows import ITEM_COLUMNS, POOL_COLUMNS, PROCESS_COLUMNS, STATISTICS_COLUMNS, Rows
+from django_qbwi.console.statistics import Statistics
 from django_qbwi.console.tables import Cell, Column, render
 from django_qbwi.console.text import clean_lines, seconds_between, span
 from django_qbwi.core.names import clean
@@ -89,14 +93,37 @@ class Printer:
             rows["turn"] = "waits for that of its key"
         if item["progress"] is not None:
             rows["progress"] = bars.sentence(item["progress"], now)
+        if item.get("labels"):
+            rows["labels"] = ", ".join(texts(item["labels"]))
         if process["age"] is not None:
             rows["told"] = f"{span(process['age'])} ago, to the shared registry; the stack is to be had on that host"
+        if details:
+            values = {**item, "trace_id": entry.trace_id}
+            rows |= links(hosting.this_process().current.settings.links, values)
         for name, value in rows.items():
             self._output.write(f"  {name.replace('_', ' '):<13} {clean(str(value))}")
         text = entry.stack if item["error"] is None else item["error"]["traceback"]
         for line in clean_lines(text or ""):
             self._output.write(f"  {line}")
+        if details:
+            self._log(entry.log)
         self._output.write("")
+
+    def _log(self, lines: list[dict[str, Any]]) -> None:
+        if lines:
+            self._output.write("  log")
+        for line in lines:
+            first, *rest = clean_lines(line["text"]) or [""]
+            self._output.write(f"    {line['at'][11:19]} {clean(line['level'])} {clean(line['logger'])}: {first}")
+            for further in rest:
+                self._output.write(f"      {further}")
+
+    def statistics(self, found: Statistics) -> None:
+        """Write the numbers of each name."""
+        if not found.names:
+            self._output.write("No item has ended yet.")
+        rows_of = Rows(self._style)
+        self._table(STATISTICS_COLUMNS, [rows_of.of_name(row) for row in found.names])
 
     def outcome(self, item_id: str, found: Cancellation) -> None:
         """Write what became of the wish to cancel one item."""

@@ -135,10 +135,14 @@ class FoundItem:
     item: Item
     stack: str | None
     """That of its thread, or the await chain of its task; None if it does not run, or runs on another host."""
+    log: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """The last lines that it has logged, each with `at`, `level`, `logger` and `text`."""
+    trace_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {"process": self.process, "item": self.item, "stack": self.stack}
+        entry = {"process": self.process, "item": self.item, "stack": self.stack}
+        return {**entry, "log": self.log, "trace_id": self.trace_id}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,11 @@ import socket
 from typing import Any
 
 from django_qbwi.console import bars
+from django_qbwi.console.labels import texts
 from django_qbwi.console.pools import busy_pools, capacity, named_pool
+from django_qbwi.console.statistics import OfName
 from django_qbwi.console.tables import Cell, Column, Style
-from django_qbwi.console.text import seconds_between, span
+from django_qbwi.console.text import long_span, seconds_between, span
 from django_qbwi.console.waits import Wait
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.names import clean
@@ -44,6 +46,17 @@ ITEM_COLUMNS = (
     Column(title="PROGRESS", importance=2, right=True),
     Column(title="NAME", flexible=True),
     Column(title="NOTES", importance=5),
+)
+STATISTICS_COLUMNS = (
+    Column(title="NAME", flexible=True),
+    Column(title="COUNT", right=True),
+    Column(title="FAILED", right=True),
+    Column(title="WAITED P50", importance=1, right=True),
+    Column(title="P95", right=True),
+    Column(title="P99", importance=2, right=True),
+    Column(title="RAN P50", importance=1, right=True),
+    Column(title="P95", right=True),
+    Column(title="P99", importance=2, right=True),
 )
 
 
@@ -121,6 +134,7 @@ class Rows:
             notes.append(f"cancel: {clean(item['cancel_reason'])}")
         if item["error"] is not None:
             notes.append(clean(item["error"]["type"]))
+        notes += texts(item.get("labels"))
         if item["origin"] is not None:
             notes.append(clean(item["origin"])[:60])
         return [
@@ -134,6 +148,15 @@ class Rows:
             Cell(bars.short(item["progress"])),
             Cell(clean(item["name"])),
             Cell(", ".join(notes)),
+        ]
+
+    def of_name(self, row: OfName) -> list[Cell]:
+        """Return the row of the numbers of one name."""
+        return [
+            Cell(clean(row.name)),
+            Cell(str(row.count)),
+            Cell(str(row.failures), self._style.ERROR if row.failures else None),
+            *(Cell(long_span(found)) for of in (row.waiting, row.running) for found in (of.p50, of.p95, of.p99)),
         ]
 
     def _host(self, host: str) -> Cell:

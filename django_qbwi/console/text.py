@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from django_qbwi.core.names import clean
 
@@ -31,6 +33,12 @@ def seconds_between(start: str | None, end: str | None, now: datetime.datetime) 
         return None
     until = now if end is None else datetime.datetime.fromisoformat(end)
     return (until - datetime.datetime.fromisoformat(start)).total_seconds()
+
+
+def moment_of(source: Mapping[str, Any], key: str) -> datetime.datetime | None:
+    """Return an ISO 8601 time that a process has sent as a moment, None where there is none."""
+    value = source.get(key)
+    return None if value is None else datetime.datetime.fromisoformat(value)
 
 
 def seconds_from(start: datetime.datetime, end: datetime.datetime) -> float:

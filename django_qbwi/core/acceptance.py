@@ -17,6 +17,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import DEFAULT, Pool
 from django_qbwi.core.ports import NullObserver, Observer
 from django_qbwi.core.starting import Starting
+from django_qbwi.core.statistics import Statistics
 from django_qbwi.core.timetable import Timetable
 from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import holding
@@ -49,7 +50,7 @@ class Acceptance(Starting):
         # No attribute more than 30, with those of the scheduler: the interpreter finds no others as quickly.
         keeper = ServiceThread("qbwi-keeper", clock) if keeper is None else keeper
         bounds = Bounds(Pool(DEFAULT, max_queued), max_delayed, accept_while_draining)
-        super().__init__(stop, clock, history_size, Turns(keeper.post), bounds, start)
+        super().__init__(stop, clock, history_size, Turns(keeper.post), bounds, Statistics(keeper.post), start)
         self._acquire, self._release = self.lock.acquire, self.lock.release
         self.observer: Observer[WorkItem] = NullObserver() if observer is None else observer
         self.keeper = keeper

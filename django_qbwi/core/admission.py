@@ -15,6 +15,7 @@ from django_qbwi.core.exceptions import QueueFull, SchedulerClosed, SchedulerDra
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane, Pool
 from django_qbwi.core.moving import MovingItems
+from django_qbwi.core.statistics import Statistics
 from django_qbwi.core.stop import StopFlag
 from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import holding
@@ -50,8 +51,9 @@ class Admission(MovingItems):
         history_size: int,
         turns: Turns,
         bounds: Bounds,
+        statistics: Statistics,
     ) -> None:
-        super().__init__(stop, clock, history_size, turns)
+        super().__init__(stop, clock, history_size, turns, statistics)
         self._held = False
         # None until the exit is held for the first time.
         self._queued_in_hold: set[WorkItem] | None = None

@@ -176,7 +176,9 @@ class RetriedItems(PatientCallers):
         token = run.token
         # `make_movable` may have put another one there, of the same kind.
         assert isinstance(token, CheckpointToken)
-        return Attempt(self.stop, token.successor(), failed, run.attempt + 1, run.call)
+        following = Attempt(self.stop, token.successor(), failed, run.attempt + 1, run.call)
+        following.note_as(run)
+        return following
 
     def give_back(self, item: WorkItem) -> None:
         """Have the end of an item told, and settle it; in this thread."""

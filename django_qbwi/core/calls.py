@@ -15,6 +15,7 @@ from django_qbwi.core.exceptions import InvalidWorkItem
 from django_qbwi.core.keys import Keyed
 from django_qbwi.core.names import FunctionWrapper, is_partial, name_of, parts_of_partial
 from django_qbwi.core.ports import Movable, Retries
+from django_qbwi.core.records import Labels
 
 Origin = tuple[str | None, str | None]
 """Method and path of the request that queued it, and the request's id, where known."""
@@ -27,7 +28,7 @@ _PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KE
 class Options:
     """How a call wants to be run. Frozen, as a call is; the same object serves all calls that ask for the same."""
 
-    __slots__ = ("expires", "keyed", "lane", "movable", "name", "priority", "retry", "timeout")
+    __slots__ = ("expires", "keyed", "labels", "lane", "movable", "name", "priority", "retry", "timeout")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Options:
         retry: Retries | None = None,
         expires: float | None = None,
         keyed: Keyed | None = None,
+        labels: Labels = (),
     ) -> None:
         self.name: Final = name
         """For display; None stands for that of the function."""
@@ -56,6 +58,8 @@ class Options:
         """Seconds from queueing within which it starts, or never; None where there is no such limit."""
         self.keyed: Final = keyed
         """With which other items it takes turns; None if with none. With keys they serve one call only."""
+        self.labels: Final = labels
+        """For display and search; with some they serve one call only."""
 
     def __repr__(self) -> str:
         return f"<Options name={self.name!r} timeout={self.timeout} lane={self.lane!r} priority={self.priority}>"

@@ -41,7 +41,7 @@ class WorkItem(Waited):
     __slots__ = (
         "__weakref__",
         "_id",
-        "_work",
+        "called",
         "ending",
         "is_async",
         "lane",
@@ -63,7 +63,7 @@ class WorkItem(Waited):
         """Make it of the fields of a `Call`; a call of its own for each item cost a sixth of queueing it."""
         self.owner: Owner[WorkItem] = owner
         self.lane: Lane[WorkItem] = owner.lanes[options.lane or (ASYNC if is_async else SYNC)]
-        self._work: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
+        self.called: tuple[Callable[..., Any], tuple[Any, ...]] | str | types.FunctionType = (function, args)
         """What to call with what, in one store, until it is dropped; then what its name is made of."""
         self.is_async = is_async
         self.origin = origin
@@ -123,7 +123,7 @@ class WorkItem(Waited):
         """The given name, or that of the function."""
         name = self.options.name
         if name is None:
-            work = self._work
+            work = self.called
             name = work if type(work) is str else name_of(work[0] if type(work) is tuple else work)
         return name
 
@@ -134,14 +134,14 @@ class WorkItem(Waited):
         Raises:
             RuntimeError: It has ended, and both were dropped.
         """
-        work = self._work
+        work = self.called
         if type(work) is not tuple:
             raise RuntimeError(f"the call of {self.name} was dropped at its end")
         return work
 
     def replace_work(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Have something else called in its next run."""
-        self._work = (function, args)
+        self.called = (function, args)
 
     @property
     def timeout(self) -> float | None:
@@ -186,7 +186,7 @@ class WorkItem(Waited):
 
     def forget_call(self) -> None:
         """Drop function and arguments, which may be large, as soon as they are no longer needed."""
-        work, name = self._work, self.options.name
+        work, name = self.called, self.options.name
         if type(work) is not tuple:
             return
         function = work[0]
@@ -197,7 +197,7 @@ class WorkItem(Waited):
                 name = name_of(function)
         finally:
             # Unnamed if the object's own code has left where it was asked.
-            self._work = name or (function if type(function) is types.FunctionType else "<unnamed>")
+            self.called = name or (function if type(function) is types.FunctionType else "<unnamed>")
 
     def info(self) -> WorkItemInfo:
         """Describe the item as it is now; any thread, never blocks."""
@@ -226,6 +226,7 @@ class WorkItem(Waited):
             pid=self.owner.pid,
             thread=None if run is None else run.thread,
             progress=None if run is None else run.token.progress,
+            labels=dict(self.options.labels),
         )
 
     def _moment(self, monotonic: float | None) -> datetime.datetime | None:
@@ -235,15 +236,14 @@ class WorkItem(Waited):
 class WorkItemHandle(ProcessLocal):
     """What the caller of `queue` holds: to look at an item, to wait for it, to cancel it.
 
-    All of it may be used from any thread. Beyond the item's end it keeps neither function, arguments nor frames.
+    Any thread may use it; it keeps the item's outcome, never its function, arguments or frames beyond the item's end.
     """
 
     pass_instead = "handle.id or handle.info"
 
     __slots__ = ("__weakref__", "_item")
 
-    _item: WorkItem
-    # No __init__: a call of one, where an item is queued, takes as long as all that it would do.
+    _item: WorkItem  # No __init__: a call of one, where an item is queued, takes as long as all that it would do.
 
     def __repr__(self) -> str:
         return f"<WorkItemHandle id={self.id} name={self.name} status={self.status}>"

@@ -11,6 +11,10 @@ from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.failures import message_of, traceback_text, type_of
 from django_qbwi.core.progress import Progress
 
+Label = str | int | float | bool | None
+Labels = tuple[tuple[str, Label], ...]
+"""Names with their values, in the order in which they were given."""
+
 _MAX_ORIGIN = 2_000
 _MAX_LABEL = 200
 
@@ -125,6 +129,8 @@ class WorkItemInfo:
     """Name of the thread that runs it, or ran it."""
     progress: Progress | None = None
     """What it reported last by `token.report`, None if it never did."""
+    labels: dict[str, Label] = dataclasses.field(default_factory=dict, hash=False)
+    """What it was labelled with where it was queued."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON: times as ISO 8601 strings, enums as strings."""
@@ -151,6 +157,7 @@ class WorkItemInfo:
             "pid": self.pid,
             "thread": None if self.thread is None else self.thread[:_MAX_LABEL],
             "progress": None if self.progress is None else self.progress.to_dict(),
+            "labels": dict(self.labels),
         }
 
 

@@ -19,6 +19,7 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
+from django_qbwi.core.statistics import AT_A_TIME, Statistics
 from django_qbwi.core.turns import Turns
 from django_qbwi.machine.forks import OwnProcess
 from django_qbwi.machine.primitives import Lock, holding, new_lock
@@ -32,7 +33,14 @@ class WorkItemRegistry:
     - No counter of its own: each count is the length of a container, which nothing can tear apart.
     """
 
-    def __init__(self, stop: StopFlag, clock: Callable[[], float], history_size: int, turns: Turns) -> None:
+    def __init__(
+        self,
+        stop: StopFlag,
+        clock: Callable[[], float],
+        history_size: int,
+        turns: Turns,
+        statistics: Statistics,
+    ) -> None:
         self.clock = clock
         self.process = OwnProcess()
         self.stop = stop
@@ -49,8 +57,7 @@ class WorkItemRegistry:
         # For room in a queue, in the order in which they came.
         self._callers: list[Caller] = []
         self._finished: deque[WorkItem] = deque(maxlen=history_size)
-        # By the plain string: hashing a member of an enum is a call of Python code.
-        self._totals = dict.fromkeys((status._value_ for status in WorkItemStatus if status.is_terminal), 0)
+        self.statistics = statistics
         self._ids = Ids()
         self._turns = turns
         self._wall_clock_offset = time.time() - clock()
@@ -93,7 +100,9 @@ class WorkItemRegistry:
     @property
     def totals(self) -> dict[WorkItemStatus, int]:
         """How many items have ended, by status."""
-        return {WorkItemStatus(value): total for value, total in holding(self.lock, self._totals.copy).items()}
+        return {
+            WorkItemStatus(value): total for value, total in holding(self.lock, self.statistics.totals.copy).items()
+        }
 
     def live_items(self, limit: int | None = None) -> list[WorkItem]:
         """Return the items that run, then those that are queued, oldest first; `limit` at the most.
@@ -227,12 +236,16 @@ class WorkItemRegistry:
         else:
             place = self._running
         if item in place and ending is not None:
-            finished = self._finished
+            finished, statistics = self._finished, self.statistics
+            totals = statistics.totals
             kept = item if ending.exception is None else for_history(item)
             # No call between these: an exception from a signal handler cannot come in between.
             finished += (kept,)
-            self._totals[ending.status._value_] += 1
+            total = totals[ending.status._value_] = totals[ending.status._value_] + 1
             del place[item]
+            statistics.uncounted.append(kept)
+            if not total % AT_A_TIME:
+                statistics.have_counted()
 
     def _reason_of(self, item: WorkItem) -> CancelReason | None:
         # One that has no token yet would get a cancelled one.

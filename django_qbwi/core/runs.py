@@ -7,11 +7,35 @@ and leaves no item that has half ended.
 
 from __future__ import annotations
 
+import collections
 from contextvars import Context
-from typing import Final
+from typing import Final, NamedTuple
 
 from django_qbwi.core.cancellation import CancellationToken, CancelReason, StopFlag
 from django_qbwi.core.records import WorkItemError, WorkItemStatus
+
+
+class LogLine(NamedTuple):
+    """One record that an item has logged."""
+
+    at: float
+    """Seconds since the epoch."""
+    level: str
+    logger: str
+    text: str
+
+
+class Noted:
+    """What is noted of an item while it runs, for those who look at it."""
+
+    __slots__ = ("lines", "trace_id")
+
+    def __init__(self) -> None:
+        self.lines: collections.deque[LogLine] | None = None
+        self.trace_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Noted lines={len(self.lines or ())} trace_id={self.trace_id}>"
 
 
 class Run:
@@ -20,7 +44,7 @@ class Run:
     Lock: that of the item's owner.
     """
 
-    __slots__ = ("attempt", "context", "early", "ident", "overdue", "started", "thread", "token", "told")
+    __slots__ = ("_kept", "attempt", "context", "early", "ident", "overdue", "started", "thread", "token", "told")
 
     def __init__(self, stop: StopFlag, early: bool = False, attempt: int = 1) -> None:
         self.token = CancellationToken(stop, waits=early)
@@ -37,6 +61,36 @@ class Run:
         self.overdue = False
         self.told = False
         """Whether the telling of its end has begun, which is done once at the most."""
+
+    @property
+    def lines(self) -> collections.deque[LogLine] | None:
+        """The last lines that the item has logged, None if it never has; its further attempts have the same."""
+        return self._noted.lines
+
+    @lines.setter
+    def lines(self, lines: collections.deque[LogLine] | None) -> None:
+        self._noted.lines = lines
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that tells of the item, None if nobody has said."""
+        return self._noted.trace_id
+
+    @trace_id.setter
+    def trace_id(self, trace_id: str | None) -> None:
+        self._noted.trace_id = trace_id
+
+    @property
+    def _noted(self) -> Noted:
+        # In a slot that stays empty, and costs nothing, as long as nobody asks.
+        noted: Noted | None = getattr(self, "_kept", None)
+        if noted is None:
+            noted = self._kept = Noted()
+        return noted
+
+    def note_as(self, before: Run) -> None:
+        """Go on with what was noted of the run before."""
+        self._kept = before._noted
 
     @property
     def last_failure(self) -> Ending | None:

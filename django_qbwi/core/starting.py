@@ -12,6 +12,7 @@ from django_qbwi.core.adoption import Adoption
 from django_qbwi.core.exceptions import WorkItemRejected
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
+from django_qbwi.core.statistics import Statistics
 from django_qbwi.core.stop import StopFlag
 from django_qbwi.core.turns import Turns
 from django_qbwi.machine.primitives import STARTS_NO_THREADS_LATE, holding, new_rlock
@@ -31,10 +32,11 @@ class Starting(Adoption):
         history_size: int,
         turns: Turns,
         bounds: Bounds,
+        statistics: Statistics,
         start: Callable[[], None],
     ) -> None:
         """Make it; `start` is called once, with the first item."""
-        super().__init__(stop, clock, history_size, turns, bounds)
+        super().__init__(stop, clock, history_size, turns, bounds, statistics)
         self._start = start
         self._started = False
         # Held while the first threads are started, which happens once, also when many threads queue at once.

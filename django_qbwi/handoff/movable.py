@@ -125,6 +125,7 @@ def make_movable(item: WorkItem, movable: MovableItem) -> None:
         retry=options.retry,
         expires=options.expires,
         keyed=options.keyed,
+        labels=options.labels,
     )
     item.run.token = CheckpointToken(item.owner.stop, movable.prove, moves=True)
     item.add_waiter(movable.forget)

@@ -36,6 +36,7 @@ from django_qbwi.inspection.registry import Registry
 from django_qbwi.inspection.schedules import Schedules
 from django_qbwi.inspection.subject import Subject
 from django_qbwi.lifecycle import interpreter, servers
+from django_qbwi.logs import lines
 from django_qbwi.signals import scheduler_logger
 
 _processes: dict[int, Process] = {}
@@ -73,6 +74,7 @@ def start() -> None:
         file_changed.connect(_on_file_changed, dispatch_uid="django_qbwi.hosting")
         autoreload_started.connect(_on_autoreload_started, dispatch_uid="django_qbwi.hosting")
         servers.tell_the_parent(_on_autoreload_of_another)
+        lines.install(_most_lines)
     # Where nothing can run (eventlet), the first queueing says so; the site shall start.
     with contextlib.suppress(NotHosted):
         _find_process()
@@ -208,6 +210,10 @@ def _find_process() -> Process:
 def _open_registry(subject: Subject) -> None:
     for registry in _registries:
         registry.open(subject)
+
+
+def _most_lines() -> int:
+    return this_process().current.settings.log_lines
 
 
 def _at_exit() -> None:

@@ -71,7 +71,7 @@ class Admission:
     ) -> WorkItemHandle:
         """Queue a call whose options were validated; of one that went through `take`, `taken` says if it is async.
 
-        `start` does not count where items are run at the call, or captured. Raises what the public function does.
+        Of `start` only labels count where items are run at the call, or captured. Raises as the public function.
         """
         is_new = (is_async := self._recognise(work_item, args)) is None
         if is_async is None:
@@ -84,7 +84,7 @@ class Admission:
             work_item, args, origin = self._look_at(assembly, work_item, args, is_async, taken is not None)
         start = start and assembly.start_of(start, work_item, args)
         if here.interceptors:
-            return here.interceptors[-1](work_item, args, is_async, name, timeout)
+            return here.interceptors[-1](work_item, args, is_async, name, timeout, start.labels if start else ())
         is_plain = name is None and timeout is None and start is None
         options = assembly.options if is_plain else assembly.options_of(name, timeout, start, is_async)
         item = WorkItem(assembly.scheduler, work_item, args, is_async, origin or NO_ORIGIN, options)

@@ -111,7 +111,13 @@ class Assembly:
             lane = lane_name(start.pool, is_async)
         else:
             lane = self.processes().lane.name
-        return Options(name, timeout, lane, start.priority, retry=start.retry, expires=start.expires, keyed=start.keyed)
+        further: dict[str, Any] = {
+            "retry": start.retry,
+            "expires": start.expires,
+            "keyed": start.keyed,
+            "labels": start.labels,
+        }
+        return Options(name, timeout, lane, start.priority, **further)
 
     def start_of(self, start: Start, work_item: Callable[..., Any], args: tuple[Any, ...]) -> Start:
         """Return how a call starts, which is made here and now.
@@ -184,7 +190,9 @@ class Assembly:
             InvalidWorkItem: It is no decorated function that can be imported, or its arguments are no JSON.
             ImproperlyConfigured: Nothing can move to the engine.
         """
-        options = {"name": item.options.name, "timeout": item.options.timeout}
+        options: dict[str, Any] = {"name": item.options.name, "timeout": item.options.timeout}
+        if item.options.labels:
+            options["labels"] = dict(item.options.labels)
         return DecoratedCall(self.engine(alias), *item.work, options)
 
     def host_is(self, host: servers.ServerHost) -> None:

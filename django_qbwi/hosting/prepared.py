@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.core.attempts import let_try_again
@@ -15,6 +15,7 @@ from django_qbwi.hosting.immediate import run_immediately
 from django_qbwi.hosting.process import Process
 from django_qbwi.hosting.unusual import queue_from, queue_unusually
 from django_qbwi.intake.callables import examine
+from django_qbwi.intake.labels import of_mapping
 from django_qbwi.intake.options import NO_START, Start, check_pool
 
 
@@ -93,6 +94,7 @@ class PreparedCalls:
         timeout: float | None,
         item_id: str,
         hand_off: str,
+        labels: Mapping[str, Any] | None = None,
     ) -> WorkItem:
         """Run a decorated function in this thread, the worker's of an engine; its rest may move to the same engine.
 
@@ -104,7 +106,9 @@ class PreparedCalls:
         here = self._find()
         assembly = here.admitting or here.admit()
         scheduler = assembly.scheduler
-        item = scheduler.make_item(Call(work_item, args, is_async, NO_ORIGIN, assembly.options_of(name, timeout)))
+        start = NO_START._replace(labels=of_mapping(labels)) if labels else None
+        options = assembly.options_of(name, timeout, start)
+        item = scheduler.make_item(Call(work_item, args, is_async, NO_ORIGIN, options))
         item.known_id = item_id
         assembly.make_movable(item, assembly.call_for_engine(item, hand_off), fresh_id=True)
         # The end of this process is one for it, as for any item.

@@ -34,7 +34,7 @@ _SIGTERM = int(signal.SIGTERM)
 _getsignal = _signal.getsignal
 
 Interceptor = Callable[..., WorkItemHandle]
-"""Called with a work item, its arguments, whether it is async, its name and timeout.
+"""Called with a work item, its arguments, whether it is async, its name, timeout and maybe labels.
 
 And maybe with `prepare`: what to call with the item before it is run.
 """

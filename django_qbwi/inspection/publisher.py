@@ -229,6 +229,8 @@ def answer(subject: Subject, request: Any, limit: int, peer: str) -> Any:
         return subject.find(str(request.get("id")), with_stack=request.get("stack") is not False)
     if operation == "result":
         return subject.result(str(request.get("kept")), str(request.get("id")))
+    if operation == "statistics":
+        return subject.statistics()
     if operation == "stacks":
         return subject.stacks(limit)
     by = f"{str(request.get('by'))[:150]} ({peer})" if operation in {"cancel", "drain"} else ""

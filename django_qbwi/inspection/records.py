@@ -15,6 +15,7 @@ from typing import Any
 
 from django_qbwi.core.exceptions import ProcessUnreachable
 from django_qbwi.core.lanes import DEFAULT
+from django_qbwi.core.records import Label
 from django_qbwi.inspection.pools import PoolCounts, pool_fields
 
 SCHEMA = 1
@@ -80,6 +81,17 @@ def item_from_dict(value: Any) -> Item:
         ProcessUnreachable: It is none.
     """
     return fields(value, _ITEM_FIELDS)
+
+
+def log_from_list(value: Any) -> list[dict[str, Any]]:
+    """Return the lines that an item of another process has logged, which another version may not send.
+
+    Raises:
+        ProcessUnreachable: They are none.
+    """
+    if not isinstance(value, list | None):
+        raise _unfit(value, "a list")
+    return [fields(line, _LINE_FIELDS) for line in (value or [])[:_MAX_LINES]]
 
 
 def text(value: Any, limit: int = 100_000) -> str:
@@ -174,6 +186,21 @@ def _progress(value: Any) -> dict[str, Any]:
     return fields(value, _PROGRESS_FIELDS)
 
 
+def _labels(value: Any) -> dict[str, Label]:
+    if value is None:
+        # Another version may not say them.
+        return {}
+    if not isinstance(value, dict) or len(value) > _MAX_LABELS:
+        raise _unfit(value, "an object")
+    return {text(name, 100): _label(entry) for name, entry in value.items()}
+
+
+def _label(value: Any) -> Label:
+    if value is None or isinstance(value, bool):
+        return value
+    return text(value, 200) if isinstance(value, str) else number(value)
+
+
 def _amount(value: Any) -> float:
     if number(value) < 0:
         raise _unfit(value, "a number that is not negative")
@@ -208,6 +235,8 @@ _MAX_NUMBER = 2**63
 _MAX_ITEMS = 1_000
 _MAX_LIMITS = 100
 _MAX_POOLS = 1_000
+_MAX_LABELS = 100
+_MAX_LINES = 1_000
 
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "pid": whole,
@@ -252,6 +281,13 @@ _ITEM_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "pid": whole,
     "thread": optional(bounded(200)),
     "progress": optional(_progress),  # another version may not say it
+    "labels": _labels,
+}
+_LINE_FIELDS: Mapping[str, Callable[[Any], Any]] = {
+    "at": moment,
+    "level": bounded(50),
+    "logger": bounded(200),
+    "text": bounded(1_000),
 }
 _PROGRESS_FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "done": _amount,

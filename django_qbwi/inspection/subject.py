@@ -18,7 +18,8 @@ from django_qbwi.core.admission import SchedulerState
 from django_qbwi.core.cancellation import CancellationToken, CancelReason
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.names import printable
-from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.core.records import WorkItemStatus, utc
+from django_qbwi.core.runs import LogLine
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.inspection.cancelling import Canceller
 from django_qbwi.inspection.pools import counts_of_pools
@@ -117,7 +118,13 @@ class Subject:
         runs = with_stack and item.status is WorkItemStatus.RUNNING
         # Read before the description, which may say that it has ended since: a stack without an owner helps nobody.
         stack = own_frames(inspected.scheduler.stack(item)) if runs else None
-        return {"process": self._head(inspected), "item": item.info().to_dict(), "stack": stack}
+        return {
+            "process": self._head(inspected),
+            "item": item.info().to_dict(),
+            "stack": stack,
+            "log": [] if item.last_run is None else [_line(line) for line in list(item.last_run.lines or ())],
+            "trace_id": None if item.last_run is None else item.last_run.trace_id,
+        }
 
     def result(self, kept_under: str, result_id: str) -> dict[str, Any] | None:
         """Return the result of a task, or None if it is not known here; `kept_under` says whose tasks are meant."""
@@ -135,6 +142,11 @@ class Subject:
             {"process": head, "item": item.info().to_dict(), "stack": own_frames(scheduler.stack(item))}
             for item in running
         ]
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return the numbers of each name: how many items have ended, and how long they waited and ran, by bucket."""
+        inspected = self._find()
+        return {} if inspected is None else inspected.scheduler.statistics.by_name()
 
     def cancel(self, item_ids: Iterable[str], by: str) -> dict[str, bool]:
         """Cancel those items that are known here; see `WorkItemHandle.cancel` for what is returned of each.
@@ -298,6 +310,10 @@ def _bounded(line: str) -> str:
 def _known(scheduler: WorkItemScheduler, item_ids: set[str]) -> list[WorkItem]:
     # The ids of items that nobody has looked at do not exist yet, and are not made here.
     return [item for item in (*scheduler.live_items(), *scheduler.finished_items()) if item.known_id in item_ids]
+
+
+def _line(line: LogLine) -> dict[str, Any]:
+    return {"at": utc(line.at).isoformat(), "level": line.level, "logger": line.logger, "text": line.text}
 
 
 def _describe(item: WorkItem) -> Item:

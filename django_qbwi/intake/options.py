@@ -16,8 +16,10 @@ from django_qbwi.core.items import WorkItemHandle
 from django_qbwi.core.keys import Keyed
 from django_qbwi.core.lanes import DEFAULT
 from django_qbwi.core.names import printable
+from django_qbwi.core.records import Labels
 from django_qbwi.intake.crossing import Crossing, checked_executor, crossing
 from django_qbwi.intake.keys import Keys, checked_keys, keyed
+from django_qbwi.intake.labels import checked_labels
 from django_qbwi.intake.retries import Retry
 
 P = ParamSpec("P")
@@ -70,6 +72,8 @@ class Start(NamedTuple):
     """What runs it, None for the threads and the loop of this process."""
     crossing: Crossing | None = None
     """One call as it gets into a helper process, packed where it was queued."""
+    labels: Labels = ()
+    """For display and search."""
 
     def of_method(self) -> Start:
         """Return it for a method that was decorated in its class."""
@@ -105,6 +109,7 @@ def checked_start(
     concurrency_key: Any = None,
     pool: Any = None,
     executor: Any = None,
+    labels: Any = None,
 ) -> Start:
     """Return these as an item has them.
 
@@ -134,7 +139,8 @@ def checked_start(
         raise InvalidWorkItem(
             f'pool is {pool!r} and executor is "process": helper processes are no part of a pool. Leave one of them out'
         )
-    start = Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys)
+    found = checked_labels(labels)
+    start = Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys, labels=found)
     return start._replace(pool=pool, executor=executor)
 
 

@@ -43,8 +43,7 @@ _MOST_RESULTS = 1000
 class TaskQueueing:
     """Runs tasks as work items of this process; mixed into the base class of a framework.
 
-    - A task is accepted or refused at the call, as any work item; with ON_COMMIT, behind the commit.
-    - Its result has the id of its work item.
+    - A task is accepted or refused at the call, as any work item, whose id it has; with ON_COMMIT, behind the commit.
     - `enqueue` and `aenqueue` neither block nor change threads.
     """
 

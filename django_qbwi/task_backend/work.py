@@ -50,6 +50,7 @@ def run_work_item(context: Any, path: str, args: list[Any], kwargs: dict[str, An
         timeout=options.get("timeout"),
         item_id=str(result.id).replace("-", ""),
         hand_off=result.backend,
+        labels=options.get("labels"),
     )
     # At a checkpoint it leaves its code, and the rest moves in a thread of its own.
     item.wait(None)

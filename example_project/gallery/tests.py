@@ -256,6 +256,7 @@ class FromTheButtonToTheResultTests(GalleryTestCase):
             with self.assertRaises(RuntimeError):
                 self.client.post("/albums/")
         self.assertEqual(queue.call_args.kwargs["expires"], 600)
+        self.assertEqual(queue.call_args.kwargs["labels"], {"album": Album.objects.get().pk})
 
     @override_settings(QBWI={"IMMEDIATE": True})
     def test_album(self):

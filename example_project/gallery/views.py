@@ -97,7 +97,14 @@ def order_album(request: HttpRequest) -> HttpResponse:
     """
     album = Album.objects.create()
     handle = queue_background_work_item(
-        items.make_album, request, album.pk, name=f"album {album.pk}", timeout=120, expires=600, executor="process"
+        items.make_album,
+        request,
+        album.pk,
+        name="album",
+        timeout=120,
+        expires=600,
+        executor="process",
+        labels={"album": album.pk},
     )  # nobody waits at that page for ten minutes until it begins
     handles.remember(handle)
     return redirect("gallery:album", signed_id(handle))

@@ -86,11 +86,12 @@ def entry(item_id: str = "a") -> dict[str, Any]:
         "queued_at": now,
         "held": False,
         "pool": "default",
+        "labels": {},
         "overdue": False,
         "pid": 1,
     }
     process = {"pid": 1, "host": "h", "server": "s", "state": "open", "age": None}
-    return {"process": process, "item": item, "stack": "  here\n"}
+    return {"process": process, "item": item, "stack": "  here\n", "log": [], "trace_id": None}
 
 
 def test_overview_has_the_schema_of_the_contract(held: WorkItemHandle) -> None:

@@ -92,7 +92,7 @@ def test_f48_in_a_finalizer_while_the_own_thread_holds_the_lock(acts: Acts, firs
     if not first:
         assert acts.runtime.run(noop) is S.SUCCEEDED
         acts.runtime.await_empty()
-        acts.runtime.scheduler._totals[S.SUCCEEDED] = 0
+        acts.runtime.scheduler.statistics.totals[S.SUCCEEDED] = 0
     Cycle(acts)
     with acts.runtime.scheduler.lock:
         Cycle.collect()

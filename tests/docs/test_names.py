@@ -91,6 +91,10 @@ def test_what_is_allowed(key: str) -> None:
         "the path of a directory, or ``None``": (["/var/lib/mysite", None], ["", 5, True]),
         "0 to 19": ([0, 10, 19], [-1, 20, 1.5, True, None]),
         "a path, or ``None``": (["/usr/bin/python3", None], ["", 5, True]),
+        "a dict of titles and URLs, or ``None``": (
+            [None, {}, {"Logs": "https://logs.example.com/?q={id}"}],
+            [[], {"Logs": "logs"}, {"": "https://logs.example.com/"}, {"Logs": "https://logs.example.com/{pid}"}],
+        ),
         "a dotted path": (["django.core.mail.backends.smtp.EmailBackend"], ["", 5, None]),
         "a dict of dicts, by the name of the pool": (
             [{}, {"mail": {}}, {"mail": {"MAX_WORKERS": 1}}],

@@ -135,7 +135,7 @@ def assert_that_everything_ended_well(tour: RunningTour) -> None:
     assert re.search(r"Counted to \d+ of 25, saved because of: shutdown, with 8\d\.\d s left", tour.output)
     assert re.search(r"Counted to 10 of 10, with \d\d\.\d s left", tour.output)
     assert len(re.findall(r"name=make thumbnails status=succeeded", tour.output)) == 2
-    for name in ("send postcard", "mail", "album 1", "count to 10, to the end"):
+    for name in ("send postcard", "mail", "album", "count to 10, to the end"):
         assert f"name={name} status=succeeded" in tour.output
     assert "name=count to 25 status=cancelled" in tour.output
 

@@ -74,18 +74,19 @@ def test_full_queue_hands_off(rows: list[SimpleNamespace]) -> None:
 
 @at_full_queue
 def test_options_go_along(rows: list[SimpleNamespace]) -> None:
-    """Name and timeout are those of the item there; priority and moment are the engine's to keep."""
+    """Name, timeout and labels are those of the item there; priority and moment are the engine's to keep."""
     before = timezone.now()
     functions.read.using(priority=9).queue("a book")
     # It waits for its time here, where there is room for those.
-    waiting = functions.read.using(name="other", timeout=1.5, delay=60, priority=-3).queue("another")
+    labelled = functions.read.using(name="other", labels={"order": 42})
+    waiting = labelled.using(timeout=1.5, delay=60, priority=-3).queue("another")
     (first,) = rows
     assert first.args[3] == {"name": "pages", "timeout": 30.0}
     assert (first.task.priority, first.task.run_after) == (9, None)
     functions.gate.open()
     end()
     (_, second) = rows
-    assert second.args[3] == {"name": "other", "timeout": 1.5}
+    assert second.args[3] == {"name": "other", "timeout": 1.5, "labels": {"order": 42}}
     assert second.task.priority == -3
     assert before + datetime.timedelta(seconds=50) < second.task.run_after < before + datetime.timedelta(seconds=70)
     assert same(second, waiting)
@@ -226,6 +227,9 @@ def test_worker_runs_it_as_a_work_item(configure: Callable[..., None], function:
     assert functions.ran[0][:2] == ran
     info = recent_items()[0]
     assert (uuid.UUID(hex=info.id), info.status) == (row.id, S.SUCCEEDED)
+    row.args[3]["labels"] = {"order": 42}
+    run(row)
+    assert recent_items()[0].labels == {"order": 42}
 
 
 def test_failure_fails_the_task(configure: Callable[..., None]) -> None:

@@ -81,6 +81,8 @@ def queueing() -> None:
     queue_background_work_item(Mailer())
     queue_on_commit(sync_item, "a@example.org", using="other", name="mail", timeout=5.0)
     queue_on_commit(sync_item, "a@example.org", delay=0.5, expires=5)
+    queue_on_commit(sync_item, "a@example.org", labels={"order": 42})
+    assert_type(queue_background_work_item(sync_item, "a", labels={"order": 42, "paid": True}), WorkItemHandle)
 
 
 def tracking(
@@ -107,7 +109,7 @@ def resize(token: CancellationToken, album_id: int, *, width: int = 100) -> bool
     return token.wait(0)
 
 
-@background_work_item()
+@background_work_item(labels={"kind": "tidy"})
 def tidy(token: CancellationToken) -> None: ...
 
 
@@ -166,6 +168,7 @@ def decorated() -> None:
     assert_type(index.using(pool="default").queue(1), WorkItemHandle)
     assert_type(index.queue(1).info.pool, str)
     assert_type(resize.queue(1, width=20), WorkItemHandle)
+    assert_type(resize.using(labels={"album": 1}).queue(1), WorkItemHandle)
     assert_type(
         resize.using(
             name="again", timeout=5, using="other", delay=5, priority=-5, hand_off="durable", expires=60
@@ -265,6 +268,7 @@ async def handle_and_info(handle: WorkItemHandle) -> None:
     assert_type(info.finished_at, datetime | None)
     assert_type(info.due_at, datetime | None)
     assert_type(info.expires_at, datetime | None)
+    assert_type(info.labels, dict[str, str | int | float | bool | None])
     assert_type(info.timeout, float | None)
     assert_type(info.overdue, bool)
     assert_type(info.cancel_reason, CancelReason | None)

@@ -21,7 +21,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_qbwi.console import operations, past, running, scheduled
 from django_qbwi.console.options import VERBS, WATCH_SECONDS, add_options, is_number
 from django_qbwi.console.printing import Printer
-from django_qbwi.console.results import Asked, Overview
+from django_qbwi.console.results import Asked
+from django_qbwi.console.selecting import is_wanted, select
 from django_qbwi.console.tables import Style
 from django_qbwi.core.exceptions import QBWIError, WorkItemNotFound
 from django_qbwi.core.names import clean
@@ -98,7 +99,7 @@ class Command(BaseCommand):
         self._is_read = True
         operation = options["operation"] or "list"
         work: Callable[[dict[str, Any]], None] = getattr(self, f"_{operation}")
-        options["status"] = _several(options["status"])
+        options["status"], options["label"] = _several(options["status"]), _several(options["label"])
         options["pid"] = [int(pid) for pid in _several(options["pid"])]
         try:
             if options["watch"] is not None and VERBS[operation].may_be_watched:
@@ -118,7 +119,7 @@ class Command(BaseCommand):
     # The operations.
 
     def _list(self, options: dict[str, Any]) -> None:
-        found = _select(operations.overview(), options["pid"], options["status"])
+        found = select(operations.overview(), options)
         if options["format"] == "json":
             self._write_json(found.to_dict())
         elif options["format"] == "jsonl":
@@ -143,7 +144,7 @@ class Command(BaseCommand):
             entry
             for entry in found.entries
             if not options["pid"] or entry.process["pid"] in options["pid"]
-            if not options["status"] or entry.item["status"] in options["status"]
+            if is_wanted(entry.item, options)
         )
         if options["format"] == "json":
             self._write_json(dataclasses.replace(found, entries=entries).to_dict())
@@ -154,6 +155,19 @@ class Command(BaseCommand):
                 self._printer.entry(entry, details=False)
         if not entries and options["format"] == "table":
             self.stdout.write("Nothing is running.")
+        self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
+
+    def _stats(self, options: dict[str, Any]) -> None:
+        for name in ("status", "label"):
+            if options[name]:
+                raise CommandError(f"--{name} is for items that are listed; `stats` counts all that have ended.")
+        found = operations.statistics(options["pid"] or None)
+        if options["format"] == "json":
+            self._write_json(found.to_dict())
+        for row in found.to_dict()["names"] if options["format"] == "jsonl" else ():
+            self._write_json(row, "jsonl")
+        if options["format"] == "table":
+            self._printer.statistics(found)
         self._end(options["pid"], found.asked.answered, found.asked, found.asked.gaps)
 
     def _cancel(self, options: dict[str, Any]) -> None:
@@ -207,7 +221,7 @@ class Command(BaseCommand):
         scheduled.show(options["format"], self._printer.schedules, self._write_json)
 
     def _run(self, options: dict[str, Any]) -> None:
-        for name in ("watch", "status", "pid"):
+        for name in ("watch", "status", "pid", "label"):
             if options[name]:
                 raise CommandError(f"--{name} is for what runs in other processes; `run` runs one item in this one.")
         handle = running.run(options["path"], options["arguments"], ends_process=self._is_program)
@@ -309,32 +323,6 @@ class _Lines:
     def write(self, text: str = "", style_func: Style | None = None, ending: str | None = None) -> None:
         """Keep a line."""
         self.lines += text.split("\n")
-
-
-def _select(found: Overview, pids: list[int], statuses: list[str]) -> Overview:
-    """Leave out what was not asked for."""
-    processes = [process for process in found.processes if not pids or process.record.pid in pids]
-    if pids:
-        unresponsive = tuple(pid for pid in found.asked.unresponsive if pid in pids)
-        refused = tuple(pid for pid in found.asked.refused if pid in pids)
-        found = dataclasses.replace(
-            found,
-            asked=dataclasses.replace(found.asked, unresponsive=unresponsive, refused=refused),
-            stale=tuple(process for process in found.stale if process["pid"] in pids),
-        )
-    if statuses:
-        processes = [
-            dataclasses.replace(
-                process,
-                record=dataclasses.replace(
-                    process.record,
-                    items=[item for item in process.record.items if item["status"] in statuses],
-                    recent=[item for item in process.record.recent if item["status"] in statuses],
-                ),
-            )
-            for process in processes
-        ]
-    return dataclasses.replace(found, processes=tuple(processes))
 
 
 def _several(value: Any) -> list[Any]:
