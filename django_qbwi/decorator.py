@@ -101,7 +101,6 @@ class _Decorated(DecoratedFunction):
         return {option: value for option, value in self._options.items() if value is not None}
 
     def _expect_engine(self, alias: str) -> None:
-        """Have the engine know the task that runs such functions."""
         expect_items(alias)
 
     @refusing_unknown
