@@ -24,6 +24,12 @@ class Once:
         return 10.0 if attempt == 1 else None
 
 
+@pytest.fixture(autouse=True)
+def late_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a Python that starts threads as long as a process ends; 3.12.0 to 3.12.2 do not."""
+    monkeypatch.setattr("django_qbwi.core.starting.STARTS_NO_THREADS_LATE", False)
+
+
 @pytest.fixture
 def manual() -> ManualRuntime:
     """A scheduler with two pools beside the default one."""

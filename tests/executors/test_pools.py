@@ -45,6 +45,12 @@ class Pools(Runtime):
         return handle_of(self.scheduler.queue_when_told(item, lambda: None))
 
 
+@pytest.fixture(autouse=True)
+def late_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a Python that starts threads as long as a process ends; 3.12.0 to 3.12.2 do not."""
+    monkeypatch.setattr("django_qbwi.core.starting.STARTS_NO_THREADS_LATE", False)
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """A clock that the test moves."""
