@@ -100,7 +100,7 @@ def test_value_that_makes_no_sense(function: Callable[..., Any], option: str, va
 
 
 @KINDS
-@pytest.mark.parametrize("option", ["executor", "prioriti", "labells"])
+@pytest.mark.parametrize("option", ["executors", "prioriti", "labells"])
 def test_option_that_there_is_not(function: Callable[..., Any], option: str) -> None:
     """It is refused by all that take options, also for an async item, as any other keyword."""
     given: dict[str, Any] = {option: 1}
