@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.checks import run_checks
 from django.core.management import call_command
 from django.test import override_settings
 
 from django_qbwi import Retry, background_work_item, conf, hosting, queue_background_work_item
+from django_qbwi.checks import check_settings
 from django_qbwi.console import operations
 from django_qbwi.console.dashboard import LineRow
 from django_qbwi.console.links import links
@@ -247,7 +247,8 @@ def test_links() -> None:
 def test_wrong_links(url: Any) -> None:
     """Another scheme, an unknown field or a broken template is an error of the checks."""
     with override_settings(QBWI={"LINKS": {"Logs": url}}):
-        (found,) = [message for message in run_checks() if message.id == "qbwi.E003"]
+        (found,) = check_settings(None)
+    assert found.id == "qbwi.E003"
     assert "LINKS" in found.msg
     assert found.hint is not None
     assert "{trace_id}" in found.hint
