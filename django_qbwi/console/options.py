@@ -115,8 +115,8 @@ def add_options(parser: argparse.ArgumentParser, *, first: bool) -> None:
     parser.add_argument(
         "--status",
         action="append",
-        choices=[str(status) for status in WorkItemStatus],
-        help="Only items with this status; may be repeated. Ended ones are listed only so.",
+        choices=[*(str(status) for status in WorkItemStatus), "lost"],
+        help="Only items with this status; may be repeated. Ended ones are listed only so; lost ones by history alone.",
         **default,
     )
     parser.add_argument("--pid", action="append", type=int, help="Only this process; may be repeated.", **default)

@@ -22,9 +22,11 @@ class HistoryConfig(AppConfig):
         from django_qbwi import hosting
         from django_qbwi.contrib.history.archive import Archive
         from django_qbwi.contrib.history.checks import check_database, check_table
+        from django_qbwi.signals import work_items_lost
 
         archive = Archive()
         hosting.keep_history(archive)
+        work_items_lost.connect(archive.keep_lost, weak=False, dispatch_uid="django_qbwi.contrib.history")
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=archive.before_fork, after_in_parent=archive.after_fork_in_parent)
         django_checks.register(check_database)

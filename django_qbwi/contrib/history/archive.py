@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,11 +16,12 @@ from django.db import DatabaseError
 from django_qbwi import conf, hosting
 from django_qbwi.contrib.history.checks import cure, is_missing
 from django_qbwi.contrib.history.models import HistoryEntry
-from django_qbwi.contrib.history.rows import row_of
+from django_qbwi.contrib.history.rows import row_of, row_of_lost
 from django_qbwi.contrib.history.store import Store
 from django_qbwi.contrib.history.writer import Writer
 from django_qbwi.core.exceptions import InspectionError
 from django_qbwi.core.records import WorkItemInfo
+from django_qbwi.crash_report.slots import LostItem
 from django_qbwi.hosting.history import Wanted
 
 _MOST_DAYS = 36_500
@@ -48,10 +50,18 @@ class Archive:
 
     def keep(self, info: WorkItemInfo, stack: str | None, why: str | None) -> None:
         """See `History.keep`."""
+        self._put(lambda: row_of(info, stack, why, socket.gethostname()))
+
+    def keep_lost(self, items: Iterable[LostItem], **named: Any) -> None:
+        """Remember items of killed processes; a receiver of `work_items_lost`."""
+        for item in items:
+            self._put(functools.partial(row_of_lost, item, socket.gethostname()))
+
+    def _put(self, make: Callable[[], HistoryEntry]) -> None:
         collectors = list(self._collectors.values())
         if not collectors and _runs_tests():
             return
-        entry = row_of(info, stack, why, socket.gethostname())
+        entry = make()
         for collected in collectors:
             collected.append(entry)
         if collectors:

@@ -9,7 +9,11 @@ from django.conf import settings
 from django.utils import timezone
 
 from django_qbwi.contrib.history.models import IN_COLUMNS, HistoryEntry
-from django_qbwi.core.records import WorkItemInfo
+from django_qbwi.core.records import WorkItemInfo, WorkItemStatus
+from django_qbwi.crash_report.slots import LostItem
+
+LOST = "lost"
+"""The status of an item whose process was killed, which no process gives it."""
 
 _MAX_TEXT = 20_000
 _MAX_TYPE = 500
@@ -40,6 +44,30 @@ def row_of(info: WorkItemInfo, stack: str | None, why: str | None, host: str) ->
         pid=info.pid,
         details=_json(details),
     )
+
+
+def row_of_lost(lost: LostItem, host: str) -> HistoryEntry:
+    """Return the row of an item whose process was killed, as far as that had noted it."""
+    info = WorkItemInfo(
+        id=lost.id,
+        name=lost.name,
+        kind="sync",
+        status=WorkItemStatus.RUNNING if lost.started_at is not None else WorkItemStatus.QUEUED,
+        queued_at=_utc(lost.queued_at),
+        started_at=None if lost.started_at is None else _utc(lost.started_at),
+        finished_at=datetime.datetime.now(tz=datetime.UTC),
+        origin=lost.origin,
+        request_id=lost.request_id,
+        pid=lost.pid,
+    )
+    was = "ran" if lost.started_at is not None else "waited"
+    row = row_of(info, None, f"Its process ended without a word, while it {was}", host)
+    row.status = LOST
+    return row
+
+
+def _utc(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
 
 
 def moment(aware: datetime.datetime) -> datetime.datetime:

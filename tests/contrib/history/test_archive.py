@@ -20,6 +20,7 @@ from django_qbwi.contrib.history.store import Store
 from django_qbwi.contrib.history.testing import written_history
 from django_qbwi.core.exceptions import InspectionError
 from django_qbwi.core.records import WorkItemInfo
+from django_qbwi.crash_report.slots import LostItem
 from django_qbwi.hosting.history import Kept, Wanted
 from django_qbwi.machine.service_thread import ServiceThread
 from tests.contrib.history.conftest import ALIAS
@@ -162,6 +163,21 @@ def test_failing_history_hurts_no_item(archive: Archive, caplog: pytest.LogCaptu
     assert handle.status == "failed"
     assert "could not be kept for the history" in caplog.text
     assert "status=failed" in caplog.text
+
+
+def test_items_of_a_killed_process(store: Store, archive: Archive) -> None:
+    """They are there as lost, by the signal of the crash report, with what their process had noted."""
+    ran = LostItem("a" * 24, "shop.items.charge", 1_000_000.0, 1_000_001.0, "POST /pay/", "r-1", 7)
+    waited = LostItem("b" * 24, "shop.items.ship", 1_000_000.0, None, None, None, 7)
+    with archive.collecting() as collected:
+        archive.keep_lost((ran, waited), signal=None, sender=LostItem)
+    store.write(collected)
+    first, second = sorted(kept(archive), key=lambda item: item["id"])
+    assert (first["status"], first["name"], first["pid"], first["origin"]) == ("lost", ran.name, 7, "POST /pay/")
+    assert first["why"] == "Its process ended without a word, while it ran"
+    assert first["started_at"] == "1970-01-12T13:46:41+00:00"
+    assert (second["status"], second["started_at"]) == ("lost", None)
+    assert [item["id"] for item in archive.read(Wanted(statuses=["lost"], limit=1))] in ([ran.id], [waited.id])
 
 
 # Where tests run.
