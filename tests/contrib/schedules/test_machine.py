@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from django_qbwi import QueueFull, WorkItemStatus
 from django_qbwi.contrib.schedules.declared import Schedule
@@ -35,7 +42,11 @@ class Watched(Process):
 
     def _start(self, schedule: Schedule) -> Handle:
         handle = super()._start(schedule)
-        self.site.started(self, handle)
+        try:
+            self.site.started(self, handle)
+        except AssertionError as error:
+            # The ticker takes it for an error of the run.
+            self.site.violations.append(error)
         return handle
 
     def run(self) -> int:
@@ -54,6 +65,7 @@ class Site(RuleBasedStateMachine):
         ScheduleState.objects.using(ALIAS).all().delete()
         self.time = FakeClock(START)
         self.ticks: set[int] = set()
+        self.violations: list[AssertionError] = []
         self.processes = [Watched(self, self.time) for _ in range(3)]
 
     def started(self, process: Watched, handle: Handle) -> None:
@@ -67,7 +79,14 @@ class Site(RuleBasedStateMachine):
         for other in self.processes:
             silent = self.time() - other.heard_at
             assert not other.live or silent >= LEASE / 1000 - RENEW_SECONDS, "two runs at once"
+            # They are lost from now on, also if the process is heard of again.
+            other.live.clear()
         process.live[handle] = tick
+
+    @invariant()
+    def nothing_runs_twice(self) -> None:
+        for violation in getattr(self, "violations", ()):
+            raise violation
 
     @rule(seconds=st.sampled_from([1, 5, 20, 60, 61, 90, 150, 400]))
     def time_passes(self, seconds: int) -> None:
@@ -148,6 +167,7 @@ class Site(RuleBasedStateMachine):
                     del process.live[handle]
                     handle.end()
                 process.run()
+        self.nothing_runs_twice()
         found = row()
         assert found.next_ms > self.time() * 1000
         assert (found.status, found.busy_until_ms) == ("succeeded", 0)
