@@ -5,10 +5,9 @@ Lock: `lock`, that of the scheduler, guards the containers.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_qbwi.core.callers import Caller
@@ -17,6 +16,7 @@ from django_qbwi.core.history import for_history
 from django_qbwi.core.ids import Ids
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.lanes import Lane
+from django_qbwi.core.readings import Readings
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.runs import Ending, Run
 from django_qbwi.core.statistics import AT_A_TIME, Statistics
@@ -25,7 +25,7 @@ from django_qbwi.machine.forks import OwnProcess
 from django_qbwi.machine.primitives import Lock, holding, new_lock
 
 
-class WorkItemRegistry:
+class WorkItemRegistry(Readings):
     """Knows where each item is, and who waits for all of them.
 
     - An accepted item is in exactly one of queued, running and ending until its record and its signal are out; while
@@ -96,39 +96,6 @@ class WorkItemRegistry:
 
     def _is_empty(self) -> bool:
         return not (self._running or self._ending or self.queued_count)
-
-    @property
-    def totals(self) -> dict[WorkItemStatus, int]:
-        """How many items have ended, by status."""
-        return {
-            WorkItemStatus(value): total for value, total in holding(self.lock, self.statistics.totals.copy).items()
-        }
-
-    def live_items(self, limit: int | None = None) -> list[WorkItem]:
-        """Return the items that run, then those that are queued, oldest first; `limit` at the most.
-
-        Without the lock, since there may be 100,000: a C container is copied in one step of the interpreter. In the
-        order in which items move, so that one which moves meanwhile is seen twice rather than never.
-        """
-        announced, delayed = list(self._announcing), list(self._delayed)
-        queues: list[Iterable[WorkItem]] = [list(lane.held) for lane in self.lanes.values() if lane.held]
-        queues[:0] = [lane.queue.copy() for lane in self.lanes.values()]
-        found = dict.fromkeys(list(self._running))
-        moving = [item for item in list(self._ending) if item.ending is None]
-        waiting = (item for queue in (announced, *queues, delayed, moving) for item in queue if item.ending is None)
-        if limit is None:
-            found.update(dict.fromkeys(waiting))
-        else:
-            found.update(dict.fromkeys(itertools.islice(waiting, max(0, limit - len(found)))))
-        return list(itertools.islice(found, limit))
-
-    def finished_items(self) -> list[WorkItem]:
-        """Return the items that ended last, newest first."""
-        return list(reversed(holding(self.lock, self._finished.copy)))
-
-    def running_items(self) -> list[WorkItem]:
-        """Return the items that run."""
-        return list(holding(self.lock, self._running.copy))
 
     def make_id(self, size: int = 12) -> str:
         """Return a new public id for an item, of `size` bytes: unguessable, and made only when somebody looks."""

@@ -11,9 +11,10 @@ from django_qbwi.core.items import WorkItem
 from django_qbwi.crash_report import reader
 from django_qbwi.crash_report.journal import Journal
 from django_qbwi.crash_report.slots import LostItem
+from django_qbwi.delivery import deliver
 from django_qbwi.machine.loggers import SafeLogger
 from django_qbwi.machine.primitives import holding, new_rlock
-from django_qbwi.signals import Keep, SignalsAndRecords, deliver, work_items_lost
+from django_qbwi.signals import Keep, SignalsAndRecords, work_items_lost
 
 logger = SafeLogger("django_qbwi.crash_report")
 

@@ -134,14 +134,17 @@ def checked_start(
     if pool is not None and (not isinstance(pool, str) or not pool):
         raise InvalidWorkItem(f'pool is {pool!r}: give the name of a pool, as QBWI["POOLS"] has it, or leave it out')
     keys = checked_keys(unique_key, concurrency, concurrency_key)
-    executor = None if executor is None else checked_executor(executor)
+    start = Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys, pool=pool)
+    return start._replace(executor=_checked_place(executor, pool), labels=checked_labels(labels))
+
+
+def _checked_place(executor: Any, pool: str | None) -> str | None:
+    executor = None if executor is None else str(checked_executor(executor))
     if executor is not None and pool is not None:
         raise InvalidWorkItem(
             f'pool is {pool!r} and executor is "process": helper processes are no part of a pool. Leave one of them out'
         )
-    found = checked_labels(labels)
-    start = Start(delay, int(priority), hand_off, retry, expires, wait_for_room, keys=keys, labels=found)
-    return start._replace(pool=pool, executor=executor)
+    return executor
 
 
 def check_pool(pool: str | None, pools: Iterable[str]) -> None:

@@ -26,12 +26,12 @@ from django_qbwi.core.exceptions import SchedulerClosed
 from django_qbwi.core.failures import is_a, traceback_of, traceback_text, type_of, without_frames
 from django_qbwi.core.items import WorkItem
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.delivery import Schedule, deliver, deliver_from_item
 from django_qbwi.handoff.calls import PlainCall
 from django_qbwi.handoff.frameworks import Framework
 from django_qbwi.handoff.plain_json import round_trip
 from django_qbwi.intake.options import NO_START, Start
 from django_qbwi.machine.loggers import SafeLogger
-from django_qbwi.signals import Schedule, deliver, deliver_from_item
 from django_qbwi.task_backend.outcome import Failure, Outcome
 from django_qbwi.task_backend.results import TaskResults
 

@@ -165,7 +165,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.let_time_pass(0)
         for item in [*self.running]:
             self.running.remove(item)
-            assert not self.executor(item.lane is self.manual.loop.lane).finish(item)
+            assert not self.executor(item.lane).finish(item)
         assert {*self.ended} == {*self.accepted}
         assert sum(self.scheduler.totals.values()) == len(self.accepted)
         assert self.scheduler.is_empty
