@@ -139,12 +139,12 @@ def checked_start(
 
 
 def _checked_place(executor: Any, pool: str | None) -> str | None:
-    executor = None if executor is None else str(checked_executor(executor))
-    if executor is not None and pool is not None:
+    found: str | None = None if executor is None else checked_executor(executor)
+    if found is not None and pool is not None:
         raise InvalidWorkItem(
             f'pool is {pool!r} and executor is "process": helper processes are no part of a pool. Leave one of them out'
         )
-    return executor
+    return found
 
 
 def check_pool(pool: str | None, pools: Iterable[str]) -> None:
