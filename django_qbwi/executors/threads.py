@@ -57,7 +57,8 @@ class ThreadExecutor:
         self._scheduler = scheduler
         self._lock = scheduler.lock
         self._lane = lane
-        self._name = "qbwi-worker" if lane.pool_name == DEFAULT else f"qbwi-worker-{lane.pool_name}"
+        if lane.pool_name != DEFAULT:
+            self.thread_name = f"{self.thread_name}-{lane.pool_name}"
         self._max_workers = lane.limits.running or _MAX_WORKERS
         self._environment: Environment = NullEnvironment() if environment is None else environment
         self._adopt = adopt
