@@ -344,7 +344,7 @@ def test_info_is_fit_for_json(work_item) -> None:
     assert list(data) == [
         *("id", "name", "kind", "status", "queued_at", "started_at", "finished_at", "due_at", "expires_at", "timeout"),
         *("priority", "pool", "attempt", "held", "overdue"),
-        *("cancel_reason", "error", "origin", "request_id", "pid", "thread", "progress"),
+        *("cancel_reason", "error", "origin", "request_id", "pid", "thread", "progress", "labels"),
     ]
 
 
