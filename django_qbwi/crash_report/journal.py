@@ -48,6 +48,8 @@ class Journal:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         self.path = Path(directory) / f"{self._pid}-{secrets.token_hex(8)}{SUFFIX}"
         size = min(size, _MOST_SLOTS)
+        # Before it is there: the reporter may be reading the directory, and its lock would be as good as ours.
+        own.add(self.path.name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self.path, flags, 0o600)
         try:
@@ -59,8 +61,8 @@ class Journal:
         except BaseException:
             os.close(self._fd)
             os.unlink(self.path)
+            own.discard(self.path.name)
             raise
-        own.add(self.path.name)
         # The one that was used last is the next: its page is there.
         self._free = list(range((size - 1) * slots.SIZE, -1, -slots.SIZE))
         self._names: dict[str, bytes] = {}

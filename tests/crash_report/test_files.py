@@ -87,6 +87,17 @@ def test_living_process(tmp_path: Path, journal: Journal) -> None:
     assert journal.path.exists()
 
 
+def test_file_that_is_just_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads the directory in that moment, in another thread of the process, leaves it alone."""
+    read: list[object] = []
+    monkeypatch.setattr(journals, "_reserve", lambda fd, size: read.append(reader.read(str(tmp_path))))
+    with pytest.raises(ValueError, match="mmap length"):
+        # As the file is empty: nothing was reserved.
+        Journal(str(tmp_path), 2)
+    assert read == [[]]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_end_in_good_order(journal: Journal) -> None:
     """The file goes when nothing is in it, and stays when something is."""
     at = journal.enter(1.0, "a", "app.item", None, None)
