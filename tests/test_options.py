@@ -70,6 +70,9 @@ BAD: list[tuple[str, list[Any], str]] = [
     ("unique_key", ["pk", 5, akey], "give a function that returns a key"),
     ("wait_for_room", [-1, "60", True, NAN, INFINITY], "give a number of seconds, 0 or more"),
     ("hand_off", ["", 5, True], "give an alias of TASKS"),
+    ("pool", ["", 5, True], 'give the name of a pool, as QBWI["POOLS"] has it'),
+    ("executor", ["", "processes", 5, True], 'give "thread" or "process"'),
+    ("labels", ["order", 5, [("order", 42)]], 'give a dict, as in labels={"order": 42}'),
 ]
 ROWS = [
     pytest.param(option, value, cure, id=f"{option}-{number}")
@@ -77,7 +80,7 @@ ROWS = [
     for number, value in enumerate(values)
 ]
 OF_THE_CALL_ALONE = {"delay", "wait_for_room"}
-OF_THE_FUNCTIONS = {"name", "timeout", "delay", "expires"}
+OF_THE_FUNCTIONS = {"name", "timeout", "delay", "expires", "executor", "labels"}
 
 
 @KINDS
@@ -97,6 +100,12 @@ def test_value_that_makes_no_sense(function: Callable[..., Any], option: str, va
         assert f"{option} is {value!r}" in str(refused.value)
         assert cure in str(refused.value)
     assert live_items() == []
+
+
+def test_pool_and_helper_process() -> None:
+    """Helper processes are no part of a pool: one of the two is too much."""
+    with pytest.raises(InvalidWorkItem, match=r"pool is 'mail' and executor is \"process\".*Leave one of them out"):
+        background_work_item(pool="mail", executor="process")(sync)
 
 
 @KINDS

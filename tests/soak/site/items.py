@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -108,6 +110,33 @@ def reports(token: CancellationToken) -> None:
         token.raise_if_cancellation_requested()
 
 
+@background_work_item(name="in a pool", pool="mail", labels={"kind": "mail"})
+def in_a_pool(token: CancellationToken) -> None:
+    """Take a moment of a worker of its own."""
+    time.sleep(random.uniform(0, 0.02))
+
+
+@background_work_item(name="in a pool, on the loop", pool="mail", labels={"kind": "mail"})
+async def in_a_pool_on_loop(token: CancellationToken) -> None:
+    """Take a moment of a slot of its own."""
+    await asyncio.sleep(random.uniform(0, 0.02))
+
+
+@background_work_item(name="in a helper", executor="process")
+def in_a_helper(token: CancellationToken, seconds: float) -> None:
+    """Take a moment of another process, which looks at its token, or not."""
+    if random.random() < 0.5:
+        token.wait(seconds)
+    else:
+        time.sleep(seconds)
+
+
+@background_work_item(name="kills its helper", executor="process")
+def kills_its_helper(token: CancellationToken) -> None:
+    """Be the end of its process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @background_work_item(name="stubborn")
 def stubborn(token: CancellationToken) -> None:
     """Never look at the token; longer than a drain takes."""
@@ -179,6 +208,11 @@ KINDS: dict[str, Any] = {
     "honours": honours.queue,
     "overdue": overdue.queue,
     "reports": reports.queue,
+    "in_a_pool": lambda: in_a_pool.using(labels={"number": random.randrange(5)}).queue(),
+    "in_a_pool_on_loop": in_a_pool_on_loop.queue,
+    "in_a_pool_later": lambda: in_a_pool.using(delay=0.3, priority=random.choice([None, 1])).queue(),
+    "in_a_helper": lambda: in_a_helper.queue(random.choice([0.001, 0.01, 0.01, 3.0])),
+    "killed": lambda: kills_its_helper.queue() if random.random() < 0.02 else in_a_helper.queue(0.0),
     "fans_out": fans_out.queue,
     "fans_out_on_loop": fans_out_on_loop.queue,
     "tracked": adopt,

@@ -21,6 +21,8 @@ QBWI = {
     "MAX_DELAYED": 200,
     "OVERDUE_AFTER": 1.0,
     "SHUTDOWN_TIMEOUT": 4.0,
+    "POOLS": {"mail": {"MAX_WORKERS": 1, "MAX_QUEUED": 20, "MAX_ASYNC_IN_FLIGHT": 2}},
+    "PROCESS_WORKERS": 1,
 }
 # Files of an hour would be large: what ends well is in the ledger.
 LOGGING = {
