@@ -10,6 +10,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 PATIENCE = 60
 
@@ -22,6 +25,16 @@ def binaries() -> Path | None:
             if (folder / "pg_ctl").exists() and (folder / "postgres").exists():
                 return folder
     return None
+
+
+@contextlib.contextmanager
+def offered() -> Iterator[dict[str, Any]]:
+    """Start one as `running` does; skip the test that asks for it where that cannot be."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    if binaries() is None:
+        pytest.skip("there are no PostgreSQL binaries (initdb, pg_ctl) on this machine")
+    with running() as settings:
+        yield settings
 
 
 @contextlib.contextmanager

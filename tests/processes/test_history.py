@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -34,11 +33,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[st
     if request.param == "sqlite":
         yield {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "history.sqlite3")}
         return
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed")
-    if postgresql.binaries() is None:
-        pytest.skip("there are no PostgreSQL binaries (initdb, pg_ctl) on this machine")
-    with postgresql.running() as settings:
+    with postgresql.offered() as settings:
         yield dict(settings)
 
 

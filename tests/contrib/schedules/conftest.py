@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,7 @@ class ToSchedules:
 @pytest.fixture(scope="package")
 def postgres() -> Iterator[dict[str, Any]]:
     """Run a PostgreSQL for these tests."""
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed")
-    if postgresql.binaries() is None:
-        pytest.skip("there are no PostgreSQL binaries (initdb, pg_ctl) on this machine")
-    with postgresql.running() as settings:
+    with postgresql.offered() as settings:
         yield settings
 
 
