@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +183,45 @@ def test_killed_helper_fails_its_item_only(server: Server, tmp_path: Path) -> No
         assert site.serving() == stage.worker
         site.get("queue?item=helped_honouring_item")
         site.wait_for("started", "honouring_item")
+
+
+BURNING = """
+import os, re, time
+
+def burn(token):
+    re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter for longer than anybody waits
+
+def quick(token):
+    pass
+
+if __name__ == "__main__":
+    import django
+    django.setup()
+    import burning
+    from django_qbwi import queue_background_work_item
+
+    handle = queue_background_work_item(burning.burn, executor="process")
+    while handle.status != "running":
+        time.sleep(0.01)
+    for _ in range(20):
+        queue_background_work_item(burning.quick, executor="process")
+"""
+BURNING_SETTINGS = """
+SECRET_KEY = "for the tests only"
+INSTALLED_APPS = ["django_qbwi"]
+USE_TZ = True
+QBWI = {"PROCESS_WORKERS": 1, "SHUTDOWN_TIMEOUT": 3.0}
+"""
+
+
+def test_helper_that_does_not_answer_silences_nobody(tmp_path: Path) -> None:
+    """At the limit, what waits behind an item that holds its helper's interpreter is told of, each of them."""
+    (tmp_path / "burning.py").write_text(BURNING)
+    (tmp_path / "burning_settings.py").write_text(BURNING_SETTINGS)
+    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "burning_settings"}
+    environ["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "burning.py")], env=environ, capture_output=True, text=True, timeout=PATIENCE
+    )
+    told = Counter(re.findall(r"name=burning\.(\w+) status=(\w+)", result.stderr))
+    assert told == {("burn", "abandoned"): 1, ("quick", "discarded"): 20}, result.stderr

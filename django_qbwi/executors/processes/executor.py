@@ -86,9 +86,15 @@ class ProcessExecutor(ThreadExecutor):
             self._scheduler.keeper.post(functools.partial(_tell_of_the_end, item, run.helper.pid))
 
     def stack(self, item: WorkItem) -> str:
-        """Return the stack of the main thread of the item's helper; waits a moment for its answer."""
+        """Return the stack of the main thread of the item's helper; waits a moment for its answer.
+
+        One that was told to end is not asked. At the limit of a drain that moment is longer than all that is left for
+        the last records, and each of the others would go untold.
+        """
         run = self._runs.get(item)
-        return super().stack(item) if run is None else run.helper.stack()
+        if run is None:
+            return super().stack(item)
+        return run.helper.stack() if run.helper.is_alive else f"  <helper process {run.helper.pid} is ended>\n"
 
     def deadline_changed(self) -> None:
         """Have the helpers know the limit of a drain, which has begun."""

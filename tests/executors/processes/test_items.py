@@ -15,6 +15,7 @@ import pytest
 from django_qbwi.core.cancellation import CancelReason
 from django_qbwi.core.exceptions import HelperDied, InvalidWorkItem
 from django_qbwi.core.records import WorkItemStatus
+from django_qbwi.executors.processes import executor
 from django_qbwi.executors.processes import helper as program
 from django_qbwi.executors.processes.remote import HelperTracebackError
 from django_qbwi.intake.retries import Retry, exponential
@@ -261,6 +262,21 @@ def test_stack_of_one_that_burns_is_not_waited_for(crew: Crew, arrived: Path) ->
     until(arrived.exists)
     assert f"helper process {crew.started[0].pid} does not answer" in crew.scheduler.stack(handle._item)
     crew.started[0].kill()
+    assert handle.wait(PATIENCE)
+
+
+def test_stack_of_one_that_is_ended_is_not_asked_for(
+    crew: Crew, arrived: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of a drain, the moment for its answer is that of all the other records."""
+    monkeypatch.setattr(executor, "_KILL_SECONDS", PATIENCE)
+    handle = crew.queue(functions.burn, str(arrived))
+    until(arrived.exists)
+    helper = crew.started[0]
+    monkeypatch.setattr(type(helper), "stack", lambda self: pytest.fail("it was asked"))
+    crew.helpers.cancel_natively([handle._item])
+    assert crew.scheduler.stack(handle._item) == f"  <helper process {helper.pid} is ended>\n"
+    helper.kill()
     assert handle.wait(PATIENCE)
 
 
