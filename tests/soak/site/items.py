@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from typing import Any
 
+from django.db import transaction
+
 from django_qbwi import CancellationToken, Retry, WorkItemHandle, background_work_item, exponential, track
 from django_qbwi.core.exceptions import WorkItemRejected
 from tests.processes.site.report import report
@@ -137,6 +139,20 @@ def kills_its_helper(token: CancellationToken) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@background_work_item(name="moves", hand_off="durable")
+def moves(token: CancellationToken, number: int) -> None:
+    """Go to the engine, where there is no room or no time here."""
+    time.sleep(random.uniform(0, 0.01))
+
+
+@background_work_item(name="goes on elsewhere", hand_off="durable")
+def goes_on(token: CancellationToken, done: int = 0) -> None:
+    """Stop at a step when the process ends, and leave the rest to the engine."""
+    for step in range(done, 10):
+        token.checkpoint(done=step)
+        time.sleep(0.02)
+
+
 @background_work_item(name="stubborn")
 def stubborn(token: CancellationToken) -> None:
     """Never look at the token; longer than a drain takes."""
@@ -184,6 +200,18 @@ def adopt() -> WorkItemHandle:
     return handle
 
 
+def on_commit() -> WorkItemHandle:
+    """Queue one behind a commit, and one that a rollback takes away."""
+    with transaction.atomic():
+        plain.using(name="on commit").queue_on_commit()
+    try:
+        with transaction.atomic():
+            fails.using(name="never").queue_on_commit()
+            raise LookupError
+    except LookupError:
+        return plain.queue()
+
+
 def cancelled() -> WorkItemHandle:
     """Queue an item, and cancel it soon after."""
     handle = honours.using(timeout=30, delay=random.choice([None, 0.05])).queue()
@@ -213,6 +241,10 @@ KINDS: dict[str, Any] = {
     "in_a_pool_later": lambda: in_a_pool.using(delay=0.3, priority=random.choice([None, 1])).queue(),
     "in_a_helper": lambda: in_a_helper.queue(random.choice([0.001, 0.01, 0.01, 3.0])),
     "killed": lambda: kills_its_helper.queue() if random.random() < 0.02 else in_a_helper.queue(0.0),
+    "moves": lambda: moves.queue(random.randrange(5)),
+    "moves_later": lambda: moves.using(delay=random.choice([0.1, 30.0])).queue(1),
+    "goes_on": lambda: goes_on.queue(),
+    "on_commit": lambda: on_commit(),
     "fans_out": fans_out.queue,
     "fans_out_on_loop": fans_out_on_loop.queue,
     "tracked": adopt,

@@ -13,7 +13,23 @@ SECRET_KEY = "for the tests only"
 ALLOWED_HOSTS = ["127.0.0.1"]
 USE_TZ = True
 ROOT_URLCONF = "tests.soak.site.urls"
-INSTALLED_APPS = ["django_qbwi", "tests.soak.site.apps.SoakConfig"]
+INSTALLED_APPS = ["django_qbwi", "django_tasks_db", "tests.soak.site.apps.SoakConfig"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# As the documentation of hand-off has them.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DIRECTORY / "engine.sqlite3",
+        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"},
+    }
+}
+TASKS = {
+    "default": {"BACKEND": "django_qbwi.backend.WorkItemBackend"},
+    "durable": {
+        "BACKEND": "django_tasks_db.DatabaseBackend",
+        "OPTIONS": {"id_function": "django_qbwi.handoff.item_id"},
+    },
+}
 QBWI = {
     "MAX_WORKERS": 4,
     "MAX_ASYNC_IN_FLIGHT": 20,
