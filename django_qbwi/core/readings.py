@@ -32,6 +32,11 @@ class Readings:
             WorkItemStatus(value): total for value, total in holding(self.lock, self.statistics.totals.copy).items()
         }
 
+    @property
+    def ending_count(self) -> int:
+        """Items that have ended, and whose records and signals are still to come, or that run still."""
+        return len(self._ending) + len(self._running)
+
     def live_items(self, limit: int | None = None) -> list[WorkItem]:
         """Return the items that run, then those that are queued, oldest first; `limit` at the most.
 

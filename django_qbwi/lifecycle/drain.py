@@ -27,7 +27,7 @@ from collections.abc import Callable
 from django_qbwi.core.records import WorkItemStatus
 from django_qbwi.core.scheduler import WorkItemScheduler
 from django_qbwi.lifecycle.drain_reports import DrainReports, DrainTeller, NextInterrupt
-from django_qbwi.lifecycle.last_moments import LastMoments, LastWrites, NoLastWrites, margin
+from django_qbwi.lifecycle.last_moments import LastMoments, LastWrites, NoLastWrites, latest, margin, quietly, told
 from django_qbwi.lifecycle.phases import Host, Phase
 from django_qbwi.machine.service_thread import ServiceThread, Timer
 
@@ -77,7 +77,7 @@ class DrainCoordinator:
         self._stop_signal_at: float | None = None
         self._restarts = False
         self._then: Callable[[], None] | None = None
-        self._limit = shutdown_timeout
+        self._limit = self._latest = shutdown_timeout
         self._claimed_by: dict[str, object] = {}
         self._timer: Timer | None = None
 
@@ -104,7 +104,7 @@ class DrainCoordinator:
         deadline = now + limit - margin(limit)
         stop = self._stop
         if stop.deadline is None or deadline < stop.deadline:
-            self._limit = limit
+            self._limit, self._latest = limit, latest(now, limit, limits[1:])
             stop.deadline = deadline
         if stop.first_sign is None:
             self._teller.sign(name, limit, now)
@@ -255,7 +255,7 @@ class DrainCoordinator:
         # The reporter, as a rule, is at it: all that it posts to itself comes before this.
         now = self._clock()
         seconds = max(0.05, (self.ends_by or now + margin(self._limit)) - now)
-        self.gave_up = not self._quietly(lambda: self._reporter.flush(seconds)) or self.gave_up
+        self.gave_up = not quietly(lambda: self._reporter.flush(seconds)) or self.gave_up
 
     def _finish(self, *, in_reporter: bool = False) -> None:
         self._go_on_to(Phase.LETTING_GO)
@@ -264,14 +264,17 @@ class DrainCoordinator:
         empty = self.scheduler.close_if_empty()
         abandoned, discarded = (0, 0) if empty else self._let_go(moments.interrupted_by)
         # Also for the items that have ended in the last moment, and write their records themselves.
-        written = self._quietly(lambda: self._wait_until_empty(moments.records_by))
+        waits = (self._wait_until_empty, lambda: self.scheduler.ending_count, self._clock)
+        written = quietly(lambda: told(*waits, moments.records_by, self._latest))
+        late = max(0.0, self._clock() - moments.records_by)
+        self.ends_by = moments.ends_by + late
         self._teller.end(abandoned, discarded)
         if not in_reporter:
-            flushed = self._quietly(lambda: self._reporter.flush(max(0.05, moments.records_by - self._clock())))
+            flushed = quietly(lambda: self._reporter.flush(max(0.05 + late / 4, moments.records_by - self._clock())))
             # Who is stuck with a handler's lock holds the interpreter's exit, which closes all handlers.
             self.gave_up = self.gave_up or not (written and flushed)
         # In the reporter: behind the records that are posted to it.
-        (self._reporter.post if in_reporter else self._quietly)(lambda: self.last_writes.write(moments.kept_by))
+        (self._reporter.post if in_reporter else quietly)(lambda: self.last_writes.write(moments.kept_by + late))
         self._forget_timer()
         self.scheduler.retire()
 
@@ -281,7 +284,7 @@ class DrainCoordinator:
         # With CANCEL_AFTER, or at the normal end of a command, nobody has done that yet.
         self._cancel_all()
         scheduler.interrupt()
-        self._quietly(lambda: self._wait_until_empty(until))
+        quietly(lambda: self._wait_until_empty(until))
         left = scheduler.give_up()
         self._teller.report(left)
         self.gave_up = self.gave_up or bool(left)
@@ -297,13 +300,6 @@ class DrainCoordinator:
         self._stop.requested = True
         # Also for those that were spared until the limit.
         self.scheduler.keeper.post(self._stop.deliver)
-
-    def _quietly(self, wait: Callable[[], object]) -> object:
-        try:
-            return wait()
-        except BaseException:
-            # A further signal while letting go; there is nothing left to shorten.
-            return False
 
     # In the keeper's thread.
 

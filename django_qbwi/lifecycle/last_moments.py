@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 _SHORTEST = 0.25
@@ -10,6 +12,41 @@ _SHORTEST = 0.25
 
 _LONGEST_WRITE = 1.6
 """Seconds for what is to be kept in a database, where the limit is further away than that."""
+
+
+_LONGEST_TELLING = 2.0
+"""Seconds for records that still come, where the server lets us have them."""
+
+
+def latest(now: float, limit: float, others: Sequence[float | None]) -> float:
+    """Return until when the server lets us write records, where our own limit is shorter than all the `others`."""
+    server = min((value for value in others if value is not None), default=math.inf)
+    return now + min(server - margin(server), limit + _LONGEST_TELLING)
+
+
+def told(
+    wait: Callable[[float], bool], left: Callable[[], int], clock: Callable[[], float], by: float, most: float
+) -> bool:
+    """Wait until all that has ended is told of: until the moment `by`; until `most`, as long as it goes on.
+
+    A limit that is ours alone is worth less than a record that is being written. Who is stuck gets no more time.
+    """
+    most, step = min(most, by + _LONGEST_TELLING), _LONGEST_TELLING / 8
+    before = left()
+    while not wait(by):
+        now, rest = clock(), left()
+        if rest >= before or now >= most:
+            return False
+        before, by = rest, min(now + step, most)
+    return True
+
+
+def quietly(wait: Callable[[], object]) -> object:
+    """Return what `wait` does, False where it is left by a further signal: there is nothing left to shorten."""
+    try:
+        return wait()
+    except BaseException:
+        return False
 
 
 def margin(limit: float) -> float:
