@@ -66,7 +66,6 @@ def kept(site: Site) -> list[dict[str, Any]]:
     return items
 
 
-@pytest.mark.process_smoke
 def test_history_over_reloads(database: dict[str, Any], tmp_path: Path) -> None:
     """What has failed before, and at the end of each process, is there once; what was abandoned has its stack."""
     queued: dict[str, str] = {}
