@@ -31,7 +31,7 @@ def told(
 
     A limit that is ours alone is worth less than a record that is being written. Who is stuck gets no more time.
     """
-    most, step = min(most, by + _LONGEST_TELLING), _LONGEST_TELLING / 8
+    most, step = min(most, by + _LONGEST_TELLING), _LONGEST_TELLING / 2
     before = left()
     while not wait(by):
         now, rest = clock(), left()

@@ -40,8 +40,9 @@ class Records:
 
     def wait(self, until: float) -> bool:
         """Wait for all of them."""
-        self.clock.advance(max(0.0, until - self.clock()))
-        return self.left() == 0
+        while self.left() and self.clock() < until:
+            self.clock.advance(0.01)
+        return not self.left()
 
     def told(self, by: float, most: float) -> tuple[bool, float]:
         """Return whether all were told, and after how long."""
@@ -51,28 +52,28 @@ class Records:
 
 def test_told_in_time() -> None:
     """Nothing is waited for beyond its moment."""
-    assert Records(10, 100).told(0.2, 2.0) == (True, pytest.approx(0.2))
+    assert Records(10, 100).told(0.2, 2.0) == (True, pytest.approx(0.1, abs=0.02))
 
 
 def test_told_late() -> None:
     """Sixty that take five milliseconds each are not left untold for a tenth of a second."""
     found, after = Records(60, 200).told(0.2, 2.0)
     assert found
-    assert 0.3 <= after < 0.6
+    assert after == pytest.approx(0.3, abs=0.02)
 
 
 def test_stuck() -> None:
     """A handler that writes none gets no more time."""
-    assert Records(60, 0).told(0.2, 2.0) == (False, pytest.approx(0.2))
+    assert Records(60, 0).told(0.2, 2.0) == (False, pytest.approx(0.2, abs=0.02))
 
 
 def test_server_wins() -> None:
     """At its limit nothing is waited for any more, however well it goes."""
-    assert Records(10_000, 200).told(0.2, 0.9) == (False, pytest.approx(0.9))
+    assert Records(10_000, 200).told(0.2, 0.9) == (False, pytest.approx(0.9, abs=0.02))
 
 
 def test_two_seconds_are_the_most() -> None:
     """Where nobody else has a limit."""
     found, after = Records(10_000, 200).told(0.2, 90.0)
     assert not found
-    assert after == pytest.approx(2.2)
+    assert after == pytest.approx(2.2, abs=0.02)
