@@ -365,7 +365,6 @@ def history(entry: HistoryEntry) -> None:
     with written_history():
         queue_background_work_item(sync_item, "a@example.org")
     assert_type(entry.to_dict(), dict[str, Any])
-    assert_type(entry.name, str)
 
 
 class ActingUserCarrier(CurrentUserCarrier):
