@@ -64,9 +64,9 @@ class NotesItems(SignalsAndRecords):
                 at = journal.enter(item.owner.wall_clock(item.queued), item.id, self._name(item), origin, request_id)
                 if at is not None:
                     self._places[item] = at
-        except ValueError as error:
-            # Closed, at the end of the process.
-            logger.debug("Work item name=%s is not in the crash report: %s", item.name, error)
+        except Exception as error:
+            # Closed, at the end of the process; or a function whose attributes are anything. The item is accepted.
+            logger.debug("Work item name=%s is not in the crash report: %r", item.name, error)
         super().queued(item)
 
     def started(self, item: WorkItem) -> None:

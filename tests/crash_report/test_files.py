@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_qbwi import queue_background_work_item
 from django_qbwi.crash_report import journal as journals
 from django_qbwi.crash_report import reader, slots
 from django_qbwi.crash_report.journal import Journal
@@ -118,6 +120,19 @@ def left(directory: Path, name: str = "app.item", count: int = 1) -> Path:
     path = directory / f"7-abc{journals.SUFFIX}"
     path.write_bytes(memory)
     return path
+
+
+def test_function_with_attributes_of_any_kind(tmp_path: Path, outside_of_tests: None) -> None:
+    """It is accepted, and runs; that its name is no key of anything is the report's affair."""
+
+    def odd(token: object) -> None:
+        """Do nothing."""
+
+    odd.__module__ = ["not", "hashable"]  # type: ignore[assignment]
+    with override_settings(QBWI={"CRASH_REPORT": tmp_path}):
+        handle = queue_background_work_item(odd)
+        assert handle.wait(30)
+        assert handle.status == "succeeded"
 
 
 def test_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
