@@ -59,13 +59,15 @@ def test_database_that_stays_is_none() -> None:
 
 
 @pytest.mark.usefixtures("database")
-def test_hint_names_the_database() -> None:
-    """Of a router."""
+def test_hint_names_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a router; and `migrate` is not told to run itself."""
     table = "django_qbwi_history_historyentry"
     with connections[ALIAS].cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
     (warning,) = check_table(None, databases=[ALIAS])
     assert warning.hint == f"Run `manage.py migrate django_qbwi_history --database {ALIAS}`."
+    monkeypatch.setattr("sys.argv", ["manage.py", "migrate"])
+    assert check_table(None, databases=[ALIAS]) == []
     with connections[ALIAS].cursor() as cursor:
         cursor.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
 
